@@ -1,0 +1,14 @@
+"""The door: load a GPT-2, run it on either backend, save it, talk to it from the command line.
+
+import gpt2
+model = gpt2.load("path/to/folder", backend="mindspore")
+print(model.generate(model.encode("The meaning of life is")))
+"""
+
+from gpt2.backends import get_backend
+from gpt2.errors import GPT2Error
+from gpt2.model import Model, load
+from reference.config import GPT2Config
+
+__all__ = ["GPT2Config", "GPT2Error", "Model", "get_backend", "load"]
+__version__ = "0.1.0"

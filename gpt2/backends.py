@@ -1,0 +1,204 @@
+"""The one protocol between the engines and everything that uses them, and the NumPy engine.
+
+A backend computes GPT-2 on one device in one dtype. Arrays that cross this line are NumPy's.
+"""
+
+import importlib
+import importlib.util
+import os
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpt2.errors import GPT2Error
+from reference import fast, generate, model, stages
+from reference.config import GPT2Config, flatten, nest
+
+Array = NDArray[Any]
+BACKENDS = ("numpy", "mindspore")
+DTYPES = ("float64", "float32", "float16", "bfloat16")
+
+
+class Decoder(Protocol):
+    """One batch of sequences being continued; the keys and values of what it has read stay inside."""
+
+    def read(self, ids: Array, attention_mask: Array, position_ids: Array) -> None:
+        """Take in ids (B, T); those that attention_mask (B, T) marks with 0 are pads, never looked at again."""
+
+    def logits(self) -> Array:
+        """Scores of the next token of each sequence, (B, V)."""
+
+    def greedy(self) -> Array:
+        """The likeliest next id of each sequence, (B,)."""
+
+    def sample(self, uniform: Array, temperature: float, top_k: int, top_p: float) -> Array:
+        """A next id of each sequence, (B,), drawn by its number of uniform (B,), 0 <= u < 1."""
+
+
+class BackendModel(Protocol):
+    """A GPT-2 with its weights in place. Arguments have been checked: ids lie in the vocabulary, lengths fit."""
+
+    def logits(self, ids: Array, attention_mask: Array | None = None, position_ids: Array | None = None) -> Array:
+        """Scores of every next token, (B, T, V) in the backend's dtype."""
+
+    def classify(self, ids: Array, attention_mask: Array | None = None, position_ids: Array | None = None) -> Array:
+        """Scores of every label, (B, K)."""
+
+    def stages(
+        self, ids: Array, attention_mask: Array | None = None, position_ids: Array | None = None
+    ) -> dict[str, Array]:
+        """Every named stage of the plain forward pass, in order of computation."""
+
+    def decoder(self, batch_size: int, length: int) -> Decoder:
+        """Start a batch of sequences of at most `length` tokens each, pads included."""
+
+    def assign(self, parameters: Mapping[str, Array]) -> None:
+        """Replace every weight by one of the same name and shape."""
+
+
+class Backend(Protocol):
+    """One way of computing GPT-2: `name` on `device` in `dtype`, run as `mode` says."""
+
+    name: str
+    device: str
+    dtype: str
+    mode: str
+    accuracy: Mapping[str, float]
+    """Largest relative error of its elementary functions ("exp", "sigmoid"), where they are coarser than NumPy's."""
+
+    def call(self, function: str, arguments: Mapping[str, Any]) -> Any:
+        """Run one function of the mirror, e.g. "ops.layer_norm", on (trees of) NumPy arrays; NumPy comes back."""
+
+    def model(self, config: GPT2Config, parameters: Mapping[str, Array]) -> BackendModel:
+        """Put the parameters, named as in the checkpoint, in place; they are rounded to the backend's dtype."""
+
+
+def numpy_dtype(name: str) -> np.dtype:
+    """The NumPy dtype of a name in DTYPES; bfloat16 comes from the package ml_dtypes."""
+    if name == "bfloat16":
+        import ml_dtypes
+
+        return np.dtype(ml_dtypes.bfloat16)
+    if name not in DTYPES:
+        raise GPT2Error(f"unknown dtype {name!r}: choose one of {', '.join(DTYPES)}")
+    return np.dtype(name)
+
+
+def get_backend(
+    name: str | None = None, device: str | None = None, dtype: str | None = None, mode: str | None = None
+) -> Backend:
+    """The backend of that name; defaults: $GPT2_BACKEND or numpy, CPU, float32, and on MindSpore graph mode.
+
+    Raises GPT2Error for a name, device, dtype or mode that is unknown or absent here.
+    """
+    name = name or os.environ.get("GPT2_BACKEND") or "numpy"
+    if name == "numpy":
+        return NumPyBackend(device or "CPU", dtype or "float32", mode or "eager")
+    if name != "mindspore":
+        raise GPT2Error(f"unknown backend {name!r}: choose one of {', '.join(BACKENDS)}")
+    if importlib.util.find_spec("mindspore") is None:
+        raise GPT2Error("backend 'mindspore' needs MindSpore: pip install 'gpt2-parity[mindspore]', or --backend numpy")
+    engine = importlib.import_module("ms_backend.backend")
+    try:
+        return engine.MindSporeBackend(device or "CPU", dtype or "float32", mode or "graph")
+    except engine.MindSporeError as error:
+        raise GPT2Error(str(error)) from error
+
+
+class NumPyBackend:
+    """The reference behind the protocol: plain functions for `call` and `stages`, fast ones for the rest."""
+
+    name = "numpy"
+    accuracy: Mapping[str, float] = {}
+
+    def __init__(self, device: str = "CPU", dtype: str = "float32", mode: str = "eager") -> None:
+        if device != "CPU":
+            raise GPT2Error(f"backend 'numpy' runs on device 'CPU' alone, not on {device!r}: use --backend mindspore")
+        if mode != "eager":
+            raise GPT2Error(f"backend 'numpy' has the one mode 'eager', not {mode!r}")
+        self.device, self.dtype, self.mode = device, dtype, mode
+        self._dtype = numpy_dtype(dtype)
+
+    def call(self, function: str, arguments: Mapping[str, Any]) -> Any:
+        """Run one function of the mirror."""
+        file, name = function.split(".")
+        return getattr(importlib.import_module(f"reference.{file}"), name)(**arguments)
+
+    def model(self, config: GPT2Config, parameters: Mapping[str, Array]) -> "NumPyModel":
+        """Put the parameters in place."""
+        return NumPyModel(config, parameters, self._dtype)
+
+
+class NumPyModel:
+    """A GPT-2 of the reference."""
+
+    def __init__(self, config: GPT2Config, parameters: Mapping[str, Array], dtype: np.dtype) -> None:
+        self.config, self.dtype = config, dtype
+        self._place(parameters)
+
+    def _place(self, parameters: Mapping[str, Array]) -> None:
+        self.params = nest({name: x.astype(self.dtype, copy=False) for name, x in parameters.items()})
+        self.fast_params = fast.fast_parameters(self.params)
+
+    def assign(self, parameters: Mapping[str, Array]) -> None:
+        """Replace every weight."""
+        if {name: x.shape for name, x in flatten(self.params).items()} != {n: x.shape for n, x in parameters.items()}:
+            raise ValueError("the new weights must have the names and shapes of the old ones")
+        self._place(parameters)
+
+    def logits(self, ids: Array, attention_mask: Array | None = None, position_ids: Array | None = None) -> Array:
+        """Scores of every next token."""
+        return fast.language_model_fast(self.fast_params, ids, self.config, attention_mask, position_ids)
+
+    def classify(self, ids: Array, attention_mask: Array | None = None, position_ids: Array | None = None) -> Array:
+        """Scores of every label."""
+        return model.sequence_classifier(self.params, ids, self.config, attention_mask, position_ids)
+
+    def stages(
+        self, ids: Array, attention_mask: Array | None = None, position_ids: Array | None = None
+    ) -> dict[str, Array]:
+        """Every named stage."""
+        seen: dict[str, Array] = {}
+        with stages.observing(stages.keep_in(seen)):
+            head = model.sequence_classifier if "score" in self.params else model.language_model
+            head(self.params, ids, self.config, attention_mask, position_ids)
+        return seen
+
+    def decoder(self, batch_size: int, length: int) -> "NumPyDecoder":
+        """Start a batch."""
+        return NumPyDecoder(self, batch_size, length)
+
+
+class NumPyDecoder:
+    """A batch being continued by the reference."""
+
+    def __init__(self, owner: NumPyModel, batch_size: int, length: int) -> None:
+        self._model = owner
+        self._cache = fast.make_cache(owner.config, batch_size, length, owner.dtype)
+        self._attention_mask = np.zeros((batch_size, length), np.int64)
+        self._slot = 0
+        self._logits = np.zeros((batch_size, 0), owner.dtype)
+
+    def read(self, ids: Array, attention_mask: Array, position_ids: Array) -> None:
+        """Take in ids."""
+        end = self._slot + ids.shape[1]
+        self._attention_mask[:, self._slot : end] = attention_mask
+        self._logits = fast.language_model_fast(
+            self._model.fast_params, ids, self._model.config, self._attention_mask, position_ids,
+            self._cache, self._slot, last_only=True,
+        )[:, -1]  # fmt: skip
+        self._slot = end
+
+    def logits(self) -> Array:
+        """Scores of the next token."""
+        return self._logits
+
+    def greedy(self) -> Array:
+        """The likeliest next ids."""
+        return generate.greedy(self._logits)
+
+    def sample(self, uniform: Array, temperature: float, top_k: int, top_p: float) -> Array:
+        """Ids drawn by uniform."""
+        return generate.sample(self._logits, uniform, temperature, top_k, top_p)

@@ -1,0 +1,194 @@
+"""A GPT-2 folder as Hugging Face lays it out: config.json, safetensors weights, tokenizer files. Read, check, write."""
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from gpt2.errors import GPT2Error
+from reference.config import ConfigError, GPT2Config, parameter_shapes
+
+WEIGHTS, INDEX, CONFIG = "model.safetensors", "model.safetensors.index.json", "config.json"
+TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "merges.txt", "tokenizer_config.json", "special_tokens_map.json")
+# Buffers that old checkpoints carry beside the parameters: the causal mask and its fill value.
+BUFFER = re.compile(r"h\.\d+\.attn\.(bias|masked_bias)")
+
+Parameters = dict[str, NDArray[Any]]
+
+
+def find_folder(source: str | os.PathLike[str]) -> Path:
+    """The folder that `source` names: itself on disk, or the files of that name on the Hugging Face hub, downloaded.
+
+    Raises GPT2Error if it is neither.
+    """
+    folder = Path(source)
+    if folder.is_dir():
+        return folder
+    name = str(source)
+    if folder.exists() or not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name) or name in (".", ".."):
+        raise GPT2Error(
+            f"no model folder {name!r}: expected a folder with {CONFIG} and {WEIGHTS}, or a name on the hub"
+        )
+    import huggingface_hub
+
+    try:
+        return Path(
+            huggingface_hub.snapshot_download(name, allow_patterns=[CONFIG, "*.safetensors", INDEX, *TOKENIZER_FILES])
+        )
+    except Exception as error:  # offline, unknown name, no access: the library has many classes for it
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise GPT2Error(
+            f"{name!r} is no folder here, and the Hugging Face hub did not give a model of that name: {reason}"
+        ) from error
+
+
+def read_json(path: Path) -> Any:
+    """Parse a JSON file. Raises GPT2Error if it is missing, not UTF-8 or not JSON."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise GPT2Error(f"cannot read {path}: {error.strerror}") from error
+    except ValueError as error:
+        raise GPT2Error(f"{path} is not valid JSON: {error}") from error
+
+
+def read_config(folder: Path) -> GPT2Config:
+    """The configuration in folder/config.json. Raises GPT2Error, naming the field, for what GPT-2 cannot be."""
+    path = folder / CONFIG
+    if not path.is_file():
+        raise GPT2Error(f"no {CONFIG} in {folder}: expected a Hugging Face GPT-2 folder; `gpt2 convert` makes one")
+    fields = read_json(path)
+    if not isinstance(fields, dict):
+        raise GPT2Error(f"{path} holds a {type(fields).__name__}, expected an object of configuration fields")
+    try:
+        return GPT2Config.from_dict(fields)
+    except ConfigError as error:
+        raise GPT2Error(f"{path}: {error}") from error
+
+
+def read_parameters(folder: Path, config: GPT2Config) -> Parameters:
+    """Every parameter by its name without the prefix "transformer.", in the dtype of the file.
+
+    Raises GPT2Error for pickled weights, a damaged file, and any tensor that is missing, unknown or of another shape
+    than config says.
+    """
+    parameters: Parameters = {}
+    for path in _weight_files(folder):
+        for name, x in read_tensors(path):
+            name = name.removeprefix("transformer.")
+            if not BUFFER.fullmatch(name):
+                parameters[name] = x
+    return check_parameters(parameters, config, str(folder))
+
+
+def check_parameters(parameters: Parameters, config: GPT2Config, where: str) -> Parameters:
+    """The parameters that config asks for, and no others. Raises GPT2Error that says what does not fit."""
+    head = "sequence_classifier" if "score.weight" in parameters else "language_model"
+    if config.tie_word_embeddings or head == "sequence_classifier":
+        copy = parameters.pop("lm_head.weight", None)
+        embeddings = parameters.get("wte.weight", np.zeros(0))
+        if copy is not None and head == "language_model" and not np.array_equal(copy, embeddings):
+            raise GPT2Error(
+                f"{where}: lm_head.weight differs from wte.weight, but the config ties them: "
+                "set tie_word_embeddings to false"
+            )
+    expected = parameter_shapes(config, head)
+    missing, unknown = expected.keys() - parameters.keys(), parameters.keys() - expected.keys()
+    if missing:
+        raise GPT2Error(f"{where}: missing {_some(missing)}; the config asks for {len(expected)} tensors")
+    if unknown:
+        raise GPT2Error(f"{where}: unexpected {_some(unknown)}; the config has no place for it")
+    for name, shape in expected.items():
+        found = parameters[name]
+        if found.shape != shape:
+            raise GPT2Error(f"{where}: {name} has shape {found.shape}, but the config says {shape}")
+        if found.dtype.kind == "f" or found.dtype.name == "bfloat16":
+            continue
+        raise GPT2Error(f"{where}: {name} holds {found.dtype}, expected floating-point numbers")
+    return parameters
+
+
+def _some(names: set[str]) -> str:
+    first = sorted(names)[:3]
+    return ", ".join(first) + (f" and {len(names) - len(first)} more" if len(names) > len(first) else "")
+
+
+def _weight_files(folder: Path) -> list[Path]:
+    if (folder / WEIGHTS).is_file():
+        return [folder / WEIGHTS]
+    if (folder / INDEX).is_file():
+        index = read_json(folder / INDEX)
+        shards = index.get("weight_map") if isinstance(index, dict) else None
+        if not isinstance(shards, dict) or not all(isinstance(name, str) for name in shards.values()):
+            raise GPT2Error(f"{folder / INDEX} has no weight_map of file names")
+        outside = [name for name in shards.values() if Path(name).name != name]
+        if outside:
+            raise GPT2Error(f"{folder / INDEX} points outside its folder: {outside[0]!r}")
+        return [folder / name for name in sorted(set(shards.values()))]
+    pickled = sorted(folder.glob("*.bin")) + sorted(folder.glob("*.pt")) + sorted(folder.glob("*.pth"))
+    if pickled:
+        raise GPT2Error(
+            f"{pickled[0]} is a pickle, which can run code when it is read: save the model as {WEIGHTS} and try again"
+        )
+    raise GPT2Error(f"no {WEIGHTS} in {folder}: expected the weights as safetensors, in one file or with {INDEX}")
+
+
+def read_tensors(path: Path) -> Iterator[tuple[str, NDArray[Any]]]:
+    """Every (name, array) of a safetensors file. Raises GPT2Error if it is missing, damaged or truncated."""
+    import ml_dtypes  # noqa: F401 (gives NumPy the dtype bfloat16)
+
+    try:
+        with safe_open(path, framework="numpy") as file:
+            for name in file.keys():  # noqa: SIM118 (not a dict)
+                yield name, file.get_tensor(name)
+    except FileNotFoundError as error:
+        raise GPT2Error(f"{path} is missing: the index names it as one of the weight files") from error
+    except (SafetensorError, OSError, TypeError, AttributeError, ValueError) as error:
+        raise GPT2Error(f"{path} is not a readable safetensors file ({error}): fetch or save it again") from error
+
+
+def write_folder(folder: Path, config: GPT2Config, parameters: Mapping[str, NDArray[Any]], files: list[Path]) -> None:
+    """Write a folder that Hugging Face transformers and `read_parameters` load: all of it, or nothing at all.
+
+    files are tokenizer files to copy along. Raises GPT2Error if the folder holds something or cannot be written.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise GPT2Error(f"{folder} exists and is not an empty folder: name another one, or remove it first")
+    head = "GPT2ForSequenceClassification" if "score.weight" in parameters else "GPT2LMHeadModel"
+    dtype = next(iter(parameters.values())).dtype.name
+    fields = {"architectures": [head], **config.to_dict(), "dtype": dtype}
+    with _whole(folder) as room:
+        (room / CONFIG).write_text(json.dumps(fields, indent=2) + "\n", encoding="utf-8")
+        tensors = {
+            name if name in ("lm_head.weight", "score.weight") else f"transformer.{name}": np.ascontiguousarray(x)
+            for name, x in parameters.items()
+        }
+        save_file(tensors, room / WEIGHTS, metadata={"format": "pt"})
+        for file in files:
+            shutil.copy(file, room / file.name)
+
+
+@contextlib.contextmanager
+def _whole(folder: Path) -> Iterator[Path]:
+    """A temporary folder beside `folder` that takes its name when everything in it has been written."""
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        room = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+        try:
+            yield room
+            room.chmod(0o755)
+            os.replace(room, folder)
+        finally:
+            shutil.rmtree(room, ignore_errors=True)
+    except OSError as error:
+        raise GPT2Error(f"cannot write {folder}: {error.strerror or error}") from error

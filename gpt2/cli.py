@@ -1,0 +1,291 @@
+"""The command `gpt2`. Results go to standard output; what went wrong is one line on standard error, exit code 2."""
+
+import functools
+import json
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from gpt2.backends import BACKENDS, DTYPES
+from gpt2.errors import GPT2Error
+
+console = Console(highlight=False)
+
+
+def main() -> None:
+    """Run the command; turn every foreseen error into one line and exit code 2."""
+    warnings.showwarning = lambda message, *_: click.echo(f"gpt2: note: {message}", err=True)
+    try:
+        cli(standalone_mode=False)
+    except GPT2Error as error:
+        _stop(f"gpt2: error: {error}")
+    except click.exceptions.Abort:
+        _stop("gpt2: interrupted", 130)
+    except click.ClickException as error:
+        _stop(f"gpt2: error: {error.format_message()} (see gpt2 --help)", error.exit_code)
+    except BrokenPipeError:
+        sys.stderr.close()  # whoever read the output has gone; nobody is left to tell
+        sys.exit(1)
+
+
+def _stop(message: str, code: int = 2) -> None:
+    click.echo(message, err=True)
+    sys.exit(code)
+
+
+def engine_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """--backend, --device, --dtype and --mode: where and how to compute."""
+    options = [
+        click.option("--backend", type=click.Choice(BACKENDS), envvar="GPT2_BACKEND", help="Engine  [numpy]"),
+        click.option("--device", help="CPU, Ascend or GPU  [CPU]"),
+        click.option("--dtype", type=click.Choice(DTYPES), help="Precision of weights and results  [float32]"),
+        click.option("--mode", type=click.Choice(["graph", "pynative"]), help="How MindSpore runs  [graph]"),
+    ]
+    return functools.reduce(lambda wrapped, option: option(wrapped), reversed(options), command)
+
+
+json_option = click.option("--json", "as_json", is_flag=True, help="The same facts for machines.")
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(package_name="gpt2-parity", prog_name="gpt2")
+def cli() -> None:
+    """GPT-2 twice, in NumPy to read and in MindSpore to run, and a judge that says whether the two agree."""
+
+
+def _load(model: str, **engine: Any) -> Any:
+    import gpt2
+
+    return gpt2.load(model, **engine)
+
+
+def _prompt(loaded: Any, text: str | None, ids: str | None) -> np.ndarray:
+    if (text is None) == (ids is None):
+        raise GPT2Error("give either a PROMPT or --ids")
+    if ids is None:
+        return loaded.encode(sys.stdin.read() if text == "-" else text)
+    try:
+        return np.array([[int(number) for number in ids.replace(",", " ").split()]], np.int64)
+    except (ValueError, OverflowError) as error:
+        raise GPT2Error(f"--ids must be integers, like '15496 995': {error}") from error
+
+
+@cli.command()
+@click.argument("model")
+@click.argument("prompt", required=False)
+@click.option("--ids", help="Prompt as token ids, like '15496 995', for a model without a tokenizer.")
+@click.option("--max-new-tokens", type=int, default=20, show_default=True)
+@click.option("--temperature", type=float, default=0.0, show_default=True, help="0 takes the likeliest token.")
+@click.option("--top-k", type=int, default=0, show_default=True, help="Sample among that many; 0: all.")
+@click.option("--top-p", type=float, default=1.0, show_default=True, help="Sample among the likeliest of that share.")
+@click.option("--seed", type=int, default=0, show_default=True)
+@engine_options
+@json_option
+def generate(
+    model: str, prompt: str | None, ids: str | None, max_new_tokens: int, temperature: float, top_k: int, top_p: float,
+    seed: int, as_json: bool, **engine: Any,
+) -> None:  # fmt: skip
+    """Continue PROMPT ("-": standard input) with MODEL, a folder or a name on the Hugging Face hub."""
+    loaded = _load(model, **engine)
+    start = _prompt(loaded, prompt, ids)
+    stream = Stream(loaded, start[0], quiet=as_json)
+    whole = loaded.generate(
+        start, max_new_tokens, temperature=temperature, top_k=top_k, top_p=top_p, seed=seed, on_token=stream
+    )[0]
+    if as_json:
+        text = None if loaded.tokenizer is None else loaded.decode(whole)
+        facts = {"prompt_ids": start[0].tolist(), "new_ids": whole[start.shape[1] :].tolist(), "text": text}
+        click.echo(json.dumps(facts | _engine_facts(loaded), ensure_ascii=False))
+    else:
+        click.echo()
+
+
+class Stream:
+    """Prints a sequence as its tokens come: text if there is a tokenizer, else ids."""
+
+    def __init__(self, model: Any, prompt: np.ndarray, quiet: bool) -> None:
+        self._model, self._ids, self._quiet, self._printed = model, prompt.tolist(), quiet, ""
+        self._show()
+
+    def __call__(self, chosen: np.ndarray) -> None:
+        self._ids.append(int(chosen[0]))
+        self._show()
+
+    def _show(self) -> None:
+        if self._quiet:
+            return
+        if self._model.tokenizer is None:
+            text = " ".join(map(str, self._ids))
+        else:
+            text = self._model.decode(self._ids)
+            if text.endswith("\N{REPLACEMENT CHARACTER}"):
+                return  # a character that more than one token spells: wait for the rest
+        click.echo(text[len(self._printed) :], nl=False)
+        sys.stdout.flush()
+        self._printed = text
+
+
+def _engine_facts(loaded: Any) -> dict[str, Any]:
+    backend = loaded.backend
+    return {"backend": backend.name, "device": backend.device, "dtype": backend.dtype, "mode": backend.mode}
+
+
+@cli.command()
+@click.argument("model")
+@click.argument("prompt", required=False)
+@click.option("--ids", help="Prompt as token ids.")
+@click.option("--top", type=click.IntRange(1), default=5, show_default=True, help="How many next tokens to show.")
+@click.option("--output", type=click.Path(path_type=Path), help="Write all scores, (1, T, V), to this .npy file.")
+@engine_options
+@json_option
+def logits(
+    model: str, prompt: str | None, ids: str | None, top: int, output: Path | None, as_json: bool, **engine: Any
+) -> None:
+    """Show what MODEL expects after PROMPT."""
+    loaded = _load(model, **engine)
+    start = _prompt(loaded, prompt, ids)
+    scores = loaded.logits(start)
+    if output is not None:
+        _save_array(output, scores)
+    last = scores[0, -1].astype(np.float64)
+    shifted = np.exp(last - last.max())
+    probabilities = shifted / shifted.sum()
+    best = np.argsort(-last, kind="stable")[:top]
+    rows = [
+        {
+            "id": int(i),
+            "token": None if loaded.tokenizer is None else loaded.decode([i]),
+            "logit": float(last[i]),
+            "probability": float(probabilities[i]),
+        }
+        for i in best
+    ]
+    if as_json:
+        click.echo(json.dumps({"next": rows, "shape": scores.shape} | _engine_facts(loaded), ensure_ascii=False))
+        return
+    table = Table("id", "token", "logit", "probability")
+    for row in rows:
+        token = "" if row["token"] is None else repr(row["token"])
+        table.add_row(str(row["id"]), token, f"{row['logit']:.4f}", f"{row['probability']:.4f}")
+    console.print(table)
+
+
+def _save_array(path: Path, array: np.ndarray) -> None:
+    try:
+        with path.open("wb") as file:
+            np.save(file, array)
+    except OSError as error:
+        raise GPT2Error(f"cannot write {path}: {error.strerror}") from error
+
+
+@cli.command()
+@click.argument("source", type=click.Path(path_type=Path))
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--n-head", type=click.IntRange(1), help="Number of heads, where the source does not say it.")
+def convert(source: Path, folder: Path, n_head: int | None) -> None:
+    """Turn SOURCE, a minGPT or nanoGPT state (.safetensors, or .json with base64 tensors), into a GPT-2 FOLDER."""
+    from gpt2.convert import convert as run
+
+    config, count = run(source, folder, n_head)
+    click.echo(
+        f"{folder}: {config.n_layer} layers, {config.n_head} heads, {config.n_embd} channels, vocabulary "
+        f"{config.vocab_size}, context {config.n_positions}; {count} tensors"
+    )
+
+
+@cli.command()
+@click.argument("model")
+@json_option
+def info(model: str, as_json: bool) -> None:
+    """Say what MODEL is: its configuration, parameters and tokenizer."""
+    from gpt2 import checkpoint
+    from gpt2.tokenizer import load_tokenizer
+
+    folder = checkpoint.find_folder(model)
+    config = checkpoint.read_config(folder)
+    parameters, tokenizer = checkpoint.read_parameters(folder, config), load_tokenizer(folder)
+    facts = {
+        "head": "classification" if "score.weight" in parameters else "language model",
+        "parameters": sum(x.size for x in parameters.values()),
+        "tensors": len(parameters),
+        "dtype": ", ".join(sorted({x.dtype.name for x in parameters.values()})),
+        "tokenizer": None if tokenizer is None else f"{tokenizer.get_vocab_size()} tokens",
+        "config": config.to_dict(),
+    }
+    if as_json:
+        click.echo(json.dumps(facts, ensure_ascii=False))
+        return
+    table = Table("", str(folder), show_header=True)
+    for name, value in facts.items():
+        if name != "config":
+            table.add_row(name, f"{value:,}" if isinstance(value, int) else str(value or "none"))
+    for name, value in config.to_dict().items():
+        if name not in ("id2label", "label2id"):
+            table.add_row(name, "null" if value is None else json.dumps(value))
+    console.print(table)
+
+
+@cli.command()
+@click.argument("functions", nargs=-1)
+@click.option("--examples", type=click.IntRange(1), default=25, show_default=True, help="Random cases per function.")
+@click.option(
+    "--seed", type=click.IntRange(0), default=0, show_default=True, help="The same seed draws the same cases."
+)
+@click.option("--backend", type=click.Choice(BACKENDS), envvar="GPT2_BACKEND", default="mindspore", show_default=True)
+@click.option("--device", help="CPU, Ascend or GPU  [CPU]")
+@click.option("--dtype", type=click.Choice(DTYPES[1:]), default="float32", show_default=True)
+@click.option("--mode", type=click.Choice(["graph", "pynative"]), help="How MindSpore runs  [pynative]")
+@click.option("--measure-accuracy", is_flag=True, help="Instead: measure the backend's exp and sigmoid.")
+@json_option
+def check(
+    functions: tuple[str, ...], examples: int, seed: int, backend: str, device: str | None, dtype: str,
+    mode: str | None, measure_accuracy: bool, as_json: bool,
+) -> None:  # fmt: skip
+    """Judge a backend against the reference on random cases: FUNCTIONS ("layer_norm"), files ("ops"), or all.
+
+    Exit code 1 if anything differs.
+    """
+    from gpt2.backends import get_backend
+    from parity import check as judge
+    from parity.accuracy import measure
+    from parity.report import print_results
+
+    if mode is None and backend == "mindspore":
+        mode = "pynative"  # a graph is compiled for every new shape
+    engine = get_backend(backend, device, dtype, mode)
+    if measure_accuracy:
+        click.echo(json.dumps({"device": engine.device, "relative_error": measure(engine)}))
+        return
+    try:
+        contracts = judge.select(list(functions))
+    except KeyError as error:
+        raise GPT2Error(
+            f"no function or file {error} in the mirror: try 'layer_norm', 'ops' or no name at all"
+        ) from error
+    results = print_results(contracts, engine, examples, seed, None if as_json else console)
+    if as_json:
+        facts = {"backend": engine.name, "device": engine.device, "dtype": engine.dtype, "mode": engine.mode}
+        click.echo(json.dumps(facts | {"seed": seed, "results": [result.to_dict() for result in results]}))
+    if not all(result.agrees for result in results):
+        sys.exit(1)
+
+
+@cli.command()
+@click.option("--examples", type=click.IntRange(1), default=25, show_default=True, help="Random cases per function.")
+def demo(examples: int) -> None:
+    """Show the project at work: the judge on every function, then one text from both engines. Needs no download."""
+    from gpt2.demo import run
+
+    if not run(console, examples):
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

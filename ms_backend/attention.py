@@ -1,0 +1,97 @@
+"""Masked multi-head self-attention, step by step, on MindSpore. Twin of reference/attention.py."""
+
+import math
+from typing import Any
+
+import mindspore as ms
+from mindspore import Tensor, ops
+
+from ms_backend.ops import conv1d, matmul, softmax
+from ms_backend.stages import observe
+from reference.config import GPT2Config
+
+
+def split_heads(x: Tensor, n_head: int) -> Tensor:
+    """Cut the channels into heads and put the head axis before the tokens."""
+    return x.reshape(x.shape[:-1] + (n_head, x.shape[-1] // n_head)).swapaxes(1, 2)
+
+
+def merge_heads(x: Tensor) -> Tensor:
+    """Undo split_heads: put the heads' channels side by side again."""
+    batch, heads, tokens, size = x.shape
+    return x.swapaxes(1, 2).reshape(batch, tokens, heads * size)
+
+
+def causal_bias(query_length: int, key_length: int) -> Tensor:
+    """True where a query may look: the last T of the S positions, each at itself and at what came before."""
+    queries = ops.arange(key_length - query_length, key_length)[:, None]
+    return ops.arange(key_length)[None] <= queries
+
+
+def visible_keys(query_length: int, key_length: int, attention_mask: Tensor | None = None) -> Tensor:
+    """causal_bias, and for padded batches: no query looks at a key that attention_mask (1 token, 0 pad) leaves out."""
+    visible = causal_bias(query_length, key_length)[None, None]
+    if attention_mask is None:
+        return visible
+    return ops.logical_and(visible, (attention_mask != 0)[:, None, None, :])
+
+
+def mask_value(dtype: Any) -> float:
+    """The lowest finite number of a float dtype: exp of it is zero, and no infinity can turn into NaN."""
+    if dtype == ms.float16:
+        return -65504.0
+    if dtype == ms.bfloat16:
+        return -3.3895313892515355e38
+    return -3.4028234663852886e38
+
+
+def mask_scores(scores: Tensor, visible: Tensor) -> Tensor:
+    """Keep the visible scores, put mask_value in place of the others."""
+    return ops.where(visible, scores, Tensor(mask_value(scores.dtype), scores.dtype))
+
+
+def mask_scores_by_addition(scores: Tensor, visible: Tensor) -> Tensor:
+    """mask_scores as a sum, score + mask_value, a form that accelerators like; the weights after softmax are the same.
+
+    Adding to a negative score can overflow to -inf; the sum is therefore kept at mask_value or above.
+    """
+    lowest = Tensor(mask_value(scores.dtype), scores.dtype)
+    hidden = ops.logical_not(visible).astype(scores.dtype) * lowest
+    return ops.maximum(scores + hidden, lowest)
+
+
+def attention_scores(q: Tensor, k: Tensor, scale: float) -> Tensor:
+    """How well each query fits each key: q k^T / scale."""
+    scores = matmul(q, k.swapaxes(-1, -2))
+    return scores / Tensor(scale, scores.dtype)
+
+
+def attention_scale(config: GPT2Config, layer: int) -> float:
+    """What the scores of a layer are divided by: sqrt(D), and on request the layer's number, counted from 1."""
+    scale = math.sqrt(config.head_size) if config.scale_attn_weights else 1.0
+    return scale * (layer + 1) if config.scale_attn_by_inverse_layer_idx else scale
+
+
+def attention(
+    x: Tensor, params: dict, config: GPT2Config, layer: int = 0,
+    attention_mask: Tensor | None = None, past: tuple[Tensor, Tensor] | None = None,
+) -> tuple[Tensor, tuple[Tensor, Tensor]]:  # fmt: skip
+    """Each token asks (q) every visible token (k) and takes the weighted mean of what they offer (v)."""
+    at = f"h.{layer}.attn"
+    qkv = observe(f"{at}.qkv", conv1d(x, **params["c_attn"]))  # (B, T, 3C)
+    q, k, v = ops.split(qkv, config.n_embd, axis=-1)
+    q = observe(f"{at}.q", split_heads(q, config.n_head))  # (B, H, T, D)
+    k = observe(f"{at}.k", split_heads(k, config.n_head))
+    v = observe(f"{at}.v", split_heads(v, config.n_head))
+    if past is not None:
+        k, v = ops.cat((past[0], k), axis=2), ops.cat((past[1], v), axis=2)  # (B, H, S, D)
+    present = (k, v)
+    if config.reorder_and_upcast_attn:
+        q, k = q.astype(ms.float32), k.astype(ms.float32)
+    scores = observe(f"{at}.scores", attention_scores(q, k, attention_scale(config, layer)))  # (B, H, T, S)
+    visible = visible_keys(q.shape[2], k.shape[2], attention_mask)
+    masked_scores = observe(f"{at}.masked_scores", mask_scores(scores, visible))
+    attn_weights = observe(f"{at}.attn_weights", softmax(masked_scores).astype(v.dtype))
+    attn_output = observe(f"{at}.attn_output", matmul(attn_weights, v))  # (B, H, T, D)
+    merged = observe(f"{at}.merged", merge_heads(attn_output))  # (B, T, C)
+    return observe(f"{at}.c_proj", conv1d(merged, **params["c_proj"])), present

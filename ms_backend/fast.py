@@ -1,0 +1,118 @@
+"""The forms that are run for speed on MindSpore: an added mask, a static cache. Twin of reference/fast.py.
+
+Which form is fast was measured on CPU; on Ascend it could not be measured here. Every operator lists Ascend.
+"""
+
+from typing import Any
+
+import mindspore as ms
+from mindspore import Parameter, Tensor
+from mindspore import ops as P
+
+from ms_backend import ops
+from ms_backend.attention import attention_scale, mask_value, merge_heads, split_heads
+from ms_backend.ops import embedding, layer_norm, softmax
+from reference.config import GPT2Config, map_tree
+
+
+def fast_parameters(params: dict) -> dict:
+    """The tree of parameters with every Conv1D weight turned to (out, in)."""
+    return map_tree(
+        lambda name, x: Parameter(x.T.contiguous(), name=x.name) if ".c_" in name and name.endswith("weight") else x,
+        params,
+    )
+
+
+def make_cache(config: GPT2Config, batch_size: int, length: int, dtype: Any) -> list[tuple[Parameter, Parameter]]:
+    """Room for the keys and values of `length` tokens: per layer a pair of zeros, each (B * H * S, D)."""
+    shape = (batch_size * config.n_head * length, config.head_size)
+    names = [(f"cache.{layer}.k", f"cache.{layer}.v") for layer in range(config.n_layer)]
+    return [(Parameter(P.zeros(shape, dtype), name=k), Parameter(P.zeros(shape, dtype), name=v)) for k, v in names]
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """conv1d with the weight as (out, in): x @ weight.T + bias."""
+    rows = P.MatMul(transpose_b=True)(x.reshape(-1, weight.shape[1]), weight)
+    return P.BiasAdd()(rows, bias).reshape(x.shape[:-1] + (weight.shape[0],))
+
+
+def gelu_new_fast(x: Tensor) -> Tensor:
+    """gelu_new as x sigmoid(2u) = x (1 + tanh u) / 2, u = sqrt(2/pi) (x + 0.044715 x^3): the same function."""
+    wide = x.astype(ms.float32)
+    return (wide * P.sigmoid(wide * (1.5957691216057308 + 0.07135481282815047 * wide * wide))).astype(x.dtype)
+
+
+def hidden_keys(
+    query_length: int, key_length: int, n_head: int, dtype: Any, slot: int = 0, attention_mask: Tensor | None = None
+) -> Tensor:
+    """What to add to the scores so that query t, at slot + t, sees no later slot and no pad: 0 or half mask_value.
+
+    Half of the lowest number leaves room for the score, so the sum does not overflow, and its exp is zero all the same.
+    """
+    unseen = P.arange(key_length)[None] > (P.arange(query_length) + slot)[:, None]
+    unseen = unseen[None, None]
+    if attention_mask is not None:
+        unseen = P.logical_or(unseen, (attention_mask == 0)[:, None, None, :])
+    return P.tile(unseen.astype(ms.float32) * (mask_value(dtype) / 2), (1, n_head, 1, 1)).astype(dtype)
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, hidden: Tensor, scale: float = 1.0, upcast: bool = False) -> Tensor:
+    """softmax(q k^T / scale + hidden) v in one go."""
+    if upcast:
+        q, k, hidden = q.astype(ms.float32), k.astype(ms.float32), hidden.astype(ms.float32)
+    scores = P.BatchMatMul(transpose_b=True)(q, k) / Tensor(scale, q.dtype) + hidden
+    return P.BatchMatMul()(softmax(scores).astype(v.dtype), v)
+
+
+def attention_fast(
+    x: Tensor, params: dict, config: GPT2Config, hidden: Tensor, layer: int = 0,
+    cache: tuple[Parameter, Parameter] | None = None, slot: int = 0,
+) -> Tensor:  # fmt: skip
+    """attention, with keys and values in a cache whose slots slot .. slot + T - 1 are filled in place."""
+    heads = config.n_head
+    q, k, v = P.split(linear(x, **params["c_attn"]), config.n_embd, axis=-1)
+    q, k, v = split_heads(q, heads), split_heads(k, heads), split_heads(v, heads)  # (B, H, T, D)
+    if cache is not None:
+        k, v = _fill(cache[0], k, slot), _fill(cache[1], v, slot)  # (B, H, S, D)
+    attended = attend(q, k, v, hidden, attention_scale(config, layer), config.reorder_and_upcast_attn)
+    return linear(merge_heads(attended), **params["c_proj"])
+
+
+def _fill(kept: Parameter, new: Tensor, slot: int) -> Tensor:
+    batch, heads, tokens, size = new.shape
+    length = kept.shape[0] // (batch * heads)
+    rows = (P.arange(batch * heads) * length)[:, None] + (P.arange(tokens) + slot)[None]
+    filled = P.ScatterUpdate()(kept, rows.reshape(-1).astype(ms.int32), new.reshape(-1, size))
+    return filled.reshape(batch, heads, length, size)
+
+
+def mlp_fast(x: Tensor, params: dict, config: GPT2Config) -> Tensor:
+    """mlp, with gelu_new in its fast form."""
+    name = config.activation_function
+    h = linear(x, **params["c_fc"])
+    h = gelu_new_fast(h) if name == "gelu_new" else getattr(ops, name)(h)
+    return linear(h, **params["c_proj"])
+
+
+def language_model_fast(
+    params: dict, ids: Tensor, config: GPT2Config, attention_mask: Tensor | None = None,
+    position_ids: Tensor | None = None, cache: list[tuple[Parameter, Parameter]] | None = None, slot: int = 0,
+    last_only: bool = False,
+) -> Tensor:  # fmt: skip
+    """language_model for the tree that fast_parameters makes. Token t stands at `slot` + t, of S cached slots."""
+    tokens, eps = ids.shape[1], config.layer_norm_epsilon
+    if position_ids is None:
+        position_ids = (P.arange(tokens) + slot)[None]  # (1, T)
+    keys = tokens if cache is None else cache[0][0].shape[0] // (ids.shape[0] * config.n_head)
+    x = embedding(ids, **params["wte"]) + embedding(position_ids, **params["wpe"])
+    hidden = hidden_keys(tokens, keys, config.n_head, x.dtype, slot, attention_mask)
+    for i, layer in enumerate(params["h"]):
+        room = None if cache is None else cache[i]
+        x = x + attention_fast(layer_norm(x, **layer["ln_1"], eps=eps), layer["attn"], config, hidden, i, room, slot)
+        x = x + mlp_fast(layer_norm(x, **layer["ln_2"], eps=eps), layer["mlp"], config)
+    if last_only:
+        x = x[:, -1:]
+    x = layer_norm(x, **params["ln_f"], eps=eps)
+    head = params["wte"] if config.tie_word_embeddings else params["lm_head"]
+    rows = P.MatMul(transpose_b=True)(x.reshape(-1, config.n_embd), head["weight"])
+    return rows.reshape(x.shape[:2] + (config.vocab_size,))

@@ -1,0 +1,52 @@
+"""The operations GPT-2 is made of, on MindSpore. The reference of each stands in reference/ops.py under its name."""
+
+import mindspore as ms
+from mindspore import Tensor, ops
+
+
+def matmul(a: Tensor, b: Tensor) -> Tensor:
+    """Matrix product over the last two axes."""
+    return ops.matmul(a, b)
+
+
+def conv1d(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """Affine map of the last axis, x @ weight + bias; GPT-2 calls it conv1d and stores the weight as (in, out)."""
+    rows = x.reshape(-1, weight.shape[0])
+    return (ops.matmul(rows, weight) + bias).reshape(x.shape[:-1] + (weight.shape[1],))
+
+
+def layer_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float = 1e-5) -> Tensor:
+    """Shift and scale each row to mean 0 and variance 1 (the biased variance), then apply gain and bias."""
+    wide, gain, shift = x.astype(ms.float32), weight.astype(ms.float32), bias.astype(ms.float32)  # sums need float32
+    return ops.LayerNorm(-1, -1, eps)(wide, gain, shift)[0].astype(x.dtype)
+
+
+def gelu_new(x: Tensor) -> Tensor:
+    """GPT-2's GELU, the tanh form: x/2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3)))."""
+    return ops.gelu(x.astype(ms.float32), approximate="tanh").astype(x.dtype)  # ops.tanh alone is off by 1e-4
+
+
+def gelu(x: Tensor) -> Tensor:
+    """GELU itself, x times the normal distribution function: x/2 (1 + erf(x / sqrt 2))."""
+    return ops.gelu(x.astype(ms.float32), approximate="none").astype(x.dtype)
+
+
+def relu(x: Tensor) -> Tensor:
+    """max(x, 0)."""
+    return ops.relu(x)
+
+
+def silu(x: Tensor) -> Tensor:
+    """x times its logistic sigmoid, also called swish: x / (1 + exp(-x))."""
+    wide = x.astype(ms.float32)
+    return (wide * ops.sigmoid(wide)).astype(x.dtype)
+
+
+def softmax(x: Tensor) -> Tensor:
+    """Exponentials of each row, divided by their sum; the row's maximum is taken off first, so nothing overflows."""
+    return ops.softmax(x.astype(ms.float32), axis=-1).astype(x.dtype)
+
+
+def embedding(ids: Tensor, weight: Tensor) -> Tensor:
+    """Rows of weight, looked up by id; ids from 0 to V - 1 (not checked here: NumPy lets -1 mean the last row)."""
+    return ops.gather(weight, ids, 0)

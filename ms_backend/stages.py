@@ -1,0 +1,40 @@
+"""Watch a forward pass by name in PyNative mode; a compiled graph sees no observer. Twin of reference/stages.py."""
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+_observer: Callable[[str, Any], Any] | None = None
+
+
+def observe(name: str, x: Any) -> Any:
+    """Return x, or what the current observer returns for it."""
+    return x if _observer is None else _observer(name, x)
+
+
+@contextlib.contextmanager
+def observing(observer: Callable[[str, Any], Any]) -> Iterator[None]:
+    """Call observer(name, x) at every stage that this thread computes; the computation goes on with what it returns.
+
+    Raises RuntimeError if somebody observes already.
+    """
+    global _observer
+    if _observer is not None:
+        raise RuntimeError("one observer at a time: leave the first `with observing(...)` before the second")
+    owner = threading.get_ident()
+    _observer = lambda name, x: observer(name, x) if threading.get_ident() == owner else x  # noqa: E731
+    try:
+        yield
+    finally:
+        _observer = None
+
+
+def keep_in(seen: dict[str, Any]) -> Callable[[str, Any], Any]:
+    """An observer that files a copy of every stage, as a NumPy array, under its name and changes nothing."""
+
+    def keep(name: str, x: Any) -> Any:
+        seen[name] = x.asnumpy().copy()  # asnumpy alone is a view that later calls may overwrite
+        return x
+
+    return keep

@@ -1,0 +1,176 @@
+"""What the docstrings of `reference` promise, read by machine: "Shapes: x (B, T, C), weight (C, N) -> (B, T, N)".
+
+The letters give the judge everything it needs to draw inputs and to find the symmetries of a function: an axis whose
+order means nothing (channels, heads, MLP units, unordered keys) can be permuted in all inputs at once, and the output
+is permuted with it, or, where it is summed over, does not change at all.
+"""
+
+import dataclasses
+import importlib
+import inspect
+import pkgutil
+import re
+from collections.abc import Callable
+from typing import Any
+
+import reference
+from reference import fast
+from reference.config import GPT2Config, nest, parameter_axes
+
+# C channels, H heads, D channels of a head, I MLP units, N outputs or unordered keys. Not B, T, P, S, V, L, K: what
+# stands there has an order or an identity.
+UNORDERED = "CHDIN"
+SUPPORT = ("config", "precision", "stages")  # files of the reference without functions to compare
+
+ITEM = re.compile(r"(\w+) ?(?:\((?P<axes>[^)]*)\)|\{(?P<tree>[^}]*)\})(?P<kind>(?: \w+)*)")
+OUTPUT = re.compile(r"\((?P<axes>[^)]*)\)(?P<kind>(?: \w+)*)")
+
+Axes = tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Item:
+    """One argument or result: its axes, or the subtree of parameters it is, and the words behind them."""
+
+    name: str
+    axes: Axes | None
+    tree: str | None
+    kinds: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Contract:
+    """A public function of the mirror: "ops.layer_norm", with its arguments and results.
+
+    reference names the function of the reference that it must agree with, if that is not its own twin.
+    """
+
+    function: str
+    inputs: tuple[Item, ...]
+    outputs: tuple[Item, ...]
+    reference: str = ""
+
+    @property
+    def target(self) -> Callable[..., Any]:
+        """The function of the reference."""
+        file, name = (self.reference or self.function).split(".")
+        return getattr(importlib.import_module(f"reference.{file}"), name)
+
+    @property
+    def scalars(self) -> list[str]:
+        """Arguments that are no arrays: they have no shape to promise. (What an engine keeps to itself is neither.)"""
+        arrays = {item.name for item in self.inputs} | {"cache", "past"}
+        return [name for name in inspect.signature(self.target).parameters if name not in arrays]
+
+
+def split_axes(text: str) -> Axes:
+    """("B", "T", "3*H*D") of "B, T, 3*H*D"."""
+    return tuple(axis.strip() for axis in text.split(",") if axis.strip())
+
+
+def read_contract(function: str, docstring: str) -> Contract | None:
+    """The contract in a docstring, or None if it promises no shapes.
+
+    Raises ValueError if the line does not parse.
+    """
+    lines = docstring.splitlines()
+    start = next((i for i, line in enumerate(lines) if line.strip().startswith("Shapes:")), None)
+    if start is None:
+        return None
+    margin = len(lines[start]) - len(lines[start].lstrip())
+    text = lines[start].strip().removeprefix("Shapes:")
+    for line in lines[start + 1 :]:
+        if len(line) - len(line.lstrip()) <= margin:
+            break
+        text += " " + line.strip()
+    given, arrow, returned = text.partition("->")
+    inputs = tuple(_item(match) for match in ITEM.finditer(given))
+    outputs = tuple(Item("", split_axes(m["axes"]), None, tuple(m["kind"].split())) for m in OUTPUT.finditer(returned))
+    if not arrow or not outputs or given.count("(") + given.count("{") != len(inputs):
+        raise ValueError(f"{function}: cannot read the docstring's line 'Shapes:{text}'")
+    return Contract(function, inputs, outputs)
+
+
+def _item(match: re.Match[str]) -> Item:
+    axes = None if match["axes"] is None else split_axes(match["axes"])
+    return Item(match[1], axes, match["tree"], tuple(match["kind"].split()))
+
+
+def public_functions(file: str) -> dict[str, Callable[..., Any]]:
+    """The public functions that reference/{file}.py defines, by name, in the order of the file."""
+    module = importlib.import_module(f"reference.{file}")
+    return {
+        name: value
+        for name, value in vars(module).items()
+        if inspect.isfunction(value) and value.__module__ == module.__name__ and not name.startswith("_")
+    }
+
+
+def files() -> list[str]:
+    """The files of the mirror."""
+    found = {module.name for module in pkgutil.iter_modules(reference.__path__)} - set(SUPPORT)
+    lesson = [name for name in ("ops", "attention", "model") if name in found]
+    return lesson + sorted(found - set(lesson))
+
+
+def contracts() -> dict[str, Contract]:
+    """The contract of every public function of the mirror that has one, by name ("ops.layer_norm")."""
+    read = {
+        f"{file}.{name}": read_contract(f"{file}.{name}", inspect.getdoc(function) or "")
+        for file in files()
+        for name, function in public_functions(file).items()
+    }
+    return {name: contract for name, contract in read.items() if contract is not None}
+
+
+def engine_contracts() -> dict[str, Contract]:
+    """What a whole loaded model promises: its fast, compiled, cached paths must agree with the plain reference.
+
+    "engine.logits", "engine.cached" (the prompt's first half read at once, the rest token by token), "engine.classify".
+    """
+    plain = contracts()
+    found = {}
+    for name, reference_name in (
+        ("engine.logits", "model.language_model"),
+        ("engine.cached", "model.language_model"),
+        ("engine.classify", "model.sequence_classifier"),
+    ):
+        contract = plain[reference_name]
+        inputs = tuple(item for item in contract.inputs if item.name != "past")
+        first = contract.outputs[0]
+        kinds = ("kept",) if first.axes is not None and "T" in first.axes else ()
+        found[name] = Contract(name, inputs, (dataclasses.replace(first, kinds=kinds),), reference_name)
+    return found
+
+
+class _Leaf:
+    """Stands for an array in a tree, so that the axes of `fast_parameters` come from fast_parameters itself."""
+
+    def __init__(self, axes: Axes) -> None:
+        self.axes = axes
+
+    @property
+    def T(self) -> "_Leaf":  # noqa: N802 (an array's own name for it)
+        return _Leaf(self.axes[::-1])
+
+
+def tree_axes(item: Item, config: GPT2Config) -> Any:
+    """The subtree of parameters that an item names, with the axes of each in place of the array.
+
+    "" is the whole language model, "score" the whole classifier, "h.0.attn" the parameters of one attention.
+    """
+    head = "sequence_classifier" if item.tree == "score" else "language_model"
+    tree: Any = nest({name: _Leaf(split_axes(axes)) for name, axes in parameter_axes(config, head).items()})
+    if "fast" in item.kinds:
+        tree = fast.fast_parameters(tree)
+    for step in (item.tree or "").split(".") if item.tree not in ("", "score") else ():
+        tree = tree[int(step) if step.isdigit() else step]
+    return _axes_of(tree)
+
+
+def _axes_of(tree: Any) -> Any:
+    if isinstance(tree, dict):
+        return {key: _axes_of(value) for key, value in tree.items()}
+    if isinstance(tree, list):
+        return [_axes_of(value) for value in tree]
+    return tree.axes

@@ -1,0 +1,90 @@
+"""Equivalent forms of an input: unordered axes are permuted in all arrays at once, and the results permuted back.
+
+In exact arithmetic nothing changes; in floating point the sums run in another order. The spread is the rounding noise.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from parity.cases import Case, axis_factors, is_axes
+from parity.contracts import UNORDERED, Axes
+from parity.verdict import ulp
+
+Array = NDArray[Any]
+Permutations = dict[str, NDArray[np.int64]]
+# Members of an orbit: enough that the largest distance is not small by luck, also where a result has few elements.
+MEMBERS, SAMPLES = 8, 64
+
+
+def permutations(case: Case, member: int) -> Permutations:
+    """One permutation for each unordered letter; those of member 0 change nothing."""
+    random = np.random.default_rng([case.seed, member])
+    letters = [letter for letter in UNORDERED if letter in case.sizes]
+    return {
+        letter: random.permutation(case.sizes[letter]) if member else np.arange(case.sizes[letter])
+        for letter in letters
+    }
+
+
+def members(elements: int) -> int:
+    """How many members an orbit needs when the result has that many elements."""
+    return max(MEMBERS, min(SAMPLES, -(-SAMPLES // max(elements, 1))))
+
+
+def permute(tree: Any, axes: Any, case: Case, chosen: Permutations) -> Any:
+    """The tree of arrays with every axis permuted as its letters say."""
+    return _walk(tree, axes, lambda x, letters: _permute_axes(x, letters, case, chosen))
+
+
+def undo(tree: Any, axes: Any, case: Case, chosen: Permutations) -> Any:
+    """What permute has done, taken back."""
+    return permute(tree, axes, case, {letter: np.argsort(order) for letter, order in chosen.items()})
+
+
+def _walk(tree: Any, axes: Any, function: Callable[[Array, Axes], Any]) -> Any:
+    if axes is None:
+        return tree
+    if is_axes(axes):
+        return function(tree, axes)
+    if isinstance(axes, dict):
+        return {key: _walk(tree[key], value, function) if key in tree else None for key, value in axes.items()}
+    walked = [_walk(branch, value, function) for branch, value in zip(tree, axes, strict=True)]
+    return walked if isinstance(tree, list) else tuple(walked)
+
+
+def _permute_axes(x: Array, axes: Axes, case: Case, chosen: Permutations) -> Array:
+    shape = x.shape
+    for i, axis in enumerate(axes):
+        letters, sizes = axis.split("*"), axis_factors(axis, case.sizes)
+        split = x.reshape(*shape[:i], *sizes, *shape[i + 1 :])
+        for j, letter in enumerate(letters):
+            if letter in chosen:
+                split = np.take(split, chosen[letter], axis=i + j)
+        x = split.reshape(shape)
+    return x
+
+
+def inexact(accuracy: Mapping[str, float], case: Case, member: int, dtype: np.dtype) -> Callable[[str, Any], Any]:
+    """An observer that lets the reference err as a correct implementation may; not for member 0.
+
+    Elementary functions move by the relative error that the backend declares, up or down at random. The result of an op
+    is rounded up or down at random: in small cases there are few orders to sum in, and in 16 bits the sums, computed in
+    float32, come out alike in any order; permutations alone would give the same numbers again and again.
+    Source: Parker 1997, Monte Carlo Arithmetic.
+    """
+    random = np.random.default_rng([case.seed, member, 1])
+
+    def move(name: str, x: Any) -> Any:
+        if not member:
+            return x
+        if name == "rounding":
+            spread = 0.5 if dtype.itemsize == 2 else 1.0  # a 16-bit op shows what it rounds, a wider one has rounded
+            return (x + ulp(x, dtype) * random.uniform(-spread, spread, x.shape)).astype(x.dtype)
+        if name in accuracy:
+            return (x * (1 + accuracy[name] * random.choice((-1.0, 1.0), x.shape))).astype(x.dtype)
+        return x
+
+    return move

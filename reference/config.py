@@ -1,0 +1,225 @@
+"""What a GPT-2 is before it computes anything: its configuration, and the parameters that follow from it.
+
+Field names are those of Hugging Face's `config.json`, parameter names those of its GPT-2 checkpoints.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+ACTIVATIONS = ("gelu_new", "gelu", "relu", "silu")
+# Other spellings that Hugging Face accepts for the very same functions.
+ACTIVATION_ALIASES = {"gelu_pytorch_tanh": "gelu_new", "gelu_fast": "gelu_new", "swish": "silu"}
+# Fields of config.json that would change the result and that GPT-2 proper does not have: only "off" is accepted.
+UNSUPPORTED = ("add_cross_attention", "is_encoder_decoder", "pruned_heads", "quantization_config")
+
+
+class ConfigError(ValueError):
+    """A configuration that no GPT-2 can have; the message names the field."""
+
+
+@dataclasses.dataclass(frozen=True)
+class GPT2Config:
+    """Every field of `config.json` that changes what GPT-2 computes; defaults are GPT-2 small (124M).
+
+    Raises ConfigError, naming the field, for a value outside its range. Source: GPT-2 paper, table 2, and
+    `configuration_gpt2.py` of Hugging Face transformers for the names.
+    """
+
+    vocab_size: int = 50257
+    n_positions: int = 1024
+    n_embd: int = 768
+    n_layer: int = 12
+    n_head: int = 12
+    n_inner: int | None = None
+    activation_function: str = "gelu_new"
+    layer_norm_epsilon: float = 1e-5
+    scale_attn_weights: bool = True
+    scale_attn_by_inverse_layer_idx: bool = False
+    reorder_and_upcast_attn: bool = False
+    tie_word_embeddings: bool = True
+    resid_pdrop: float = 0.1
+    embd_pdrop: float = 0.1
+    attn_pdrop: float = 0.1
+    initializer_range: float = 0.02
+    bos_token_id: int | None = None
+    eos_token_id: int | None = None
+    pad_token_id: int | None = None
+    num_labels: int = 2
+
+    def __post_init__(self) -> None:
+        for field in ("vocab_size", "n_positions", "n_embd", "n_layer", "n_head", "num_labels"):
+            self._require(
+                field, _is_int(getattr(self, field)) and getattr(self, field) >= 1, "an integer of at least 1"
+            )
+        self._require("n_inner", self.n_inner is None or (_is_int(self.n_inner) and self.n_inner >= 1),
+                      "null (4 * n_embd) or an integer of at least 1")  # fmt: skip
+        self._require("n_head", self.n_embd % self.n_head == 0, f"a divisor of n_embd = {self.n_embd}")
+        known = ", ".join(ACTIVATIONS + tuple(ACTIVATION_ALIASES))
+        self._require("activation_function", self.activation_function in known.split(", "), f"one of {known}")
+        object.__setattr__(
+            self, "activation_function", ACTIVATION_ALIASES.get(self.activation_function, self.activation_function)
+        )
+        self._require("layer_norm_epsilon", _is_number(self.layer_norm_epsilon) and 0 <= self.layer_norm_epsilon < 1,
+                      "a number from 0 to below 1")  # fmt: skip
+        for switch in (field.name for field in dataclasses.fields(self) if field.type is bool):
+            self._require(switch, isinstance(getattr(self, switch), bool), "true or false")
+        for field in ("resid_pdrop", "embd_pdrop", "attn_pdrop"):
+            value = getattr(self, field)
+            self._require(field, _is_number(value) and 0 <= value < 1, "a probability from 0 to below 1")
+        self._require("initializer_range", _is_number(self.initializer_range) and self.initializer_range >= 0,
+                      "a number of at least 0")  # fmt: skip
+        for field in ("bos_token_id", "eos_token_id", "pad_token_id"):
+            value = getattr(self, field)
+            self._require(field, value is None or _is_int(value), "null or an integer")
+
+    def _require(self, field: str, holds: bool, expected: str) -> None:
+        if not holds:
+            raise ConfigError(f"config field {field!r} must be {expected}, but is {getattr(self, field)!r}")
+
+    @property
+    def head_size(self) -> int:
+        """D, channels of one head."""
+        return self.n_embd // self.n_head
+
+    @property
+    def inner_size(self) -> int:
+        """I, units of the MLP."""
+        return 4 * self.n_embd if self.n_inner is None else self.n_inner
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> "GPT2Config":
+        """Read the mapping of a Hugging Face `config.json`; fields without effect on the result are passed over.
+
+        Raises ConfigError, naming the field, for another architecture, an unsupported feature or a bad value.
+        """
+        if fields.get("model_type", "gpt2") != "gpt2":
+            raise ConfigError(f"config field 'model_type' must be 'gpt2', but is {fields['model_type']!r}")
+        for field in UNSUPPORTED:
+            if fields.get(field):
+                raise ConfigError(f"config field {field!r} is not supported: remove it, or set it to false")
+        if "n_ctx" in fields and fields["n_ctx"] != fields.get("n_positions", fields["n_ctx"]):
+            raise ConfigError(
+                f"config field 'n_ctx' is {fields['n_ctx']!r}, but n_positions is {fields['n_positions']!r}"
+            )
+        known = {field.name for field in dataclasses.fields(cls)}
+        chosen = {name: value for name, value in fields.items() if name in known}
+        if "num_labels" not in chosen and fields.get("id2label"):
+            chosen["num_labels"] = len(fields["id2label"])
+        return cls(**chosen)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The mapping that `config.json` holds; Hugging Face's GPT2Config reads it back to the same model."""
+        fields = dataclasses.asdict(self)
+        labels = fields.pop("num_labels")
+        return {
+            "model_type": "gpt2",
+            **fields,
+            "id2label": {str(i): f"LABEL_{i}" for i in range(labels)},
+            "label2id": {f"LABEL_{i}": i for i in range(labels)},
+        }
+
+
+def _is_int(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+# Axes of every parameter, by role. C: n_embd, H: heads, D: head size, I: MLP units, V: vocabulary, L: n_positions,
+# K: labels. "3*H*D" is one axis that holds q, k and v, each H heads of D channels.
+EMBEDDING_AXES = {"wte.weight": "V, C", "wpe.weight": "L, C"}
+LAYER_AXES = {
+    "ln_1.weight": "C",
+    "ln_1.bias": "C",
+    "attn.c_attn.weight": "C, 3*H*D",
+    "attn.c_attn.bias": "3*H*D",
+    "attn.c_proj.weight": "H*D, C",
+    "attn.c_proj.bias": "C",
+    "ln_2.weight": "C",
+    "ln_2.bias": "C",
+    "mlp.c_fc.weight": "C, I",
+    "mlp.c_fc.bias": "I",
+    "mlp.c_proj.weight": "I, C",
+    "mlp.c_proj.bias": "C",
+}
+FINAL_AXES = {"ln_f.weight": "C", "ln_f.bias": "C"}
+LM_HEAD_AXES = {"lm_head.weight": "V, C"}
+CLASSIFIER_AXES = {"score.weight": "K, C"}
+
+
+def parameter_axes(config: GPT2Config, head: str = "language_model") -> dict[str, str]:
+    """Axes of every parameter that a checkpoint must hold, by name, e.g. {"wte.weight": "V, C", ...}.
+
+    head is "language_model" or "sequence_classifier". A tied head has no parameter of its own.
+    """
+    axes = dict(EMBEDDING_AXES)
+    for layer in range(config.n_layer):
+        axes |= {f"h.{layer}.{name}": letters for name, letters in LAYER_AXES.items()}
+    axes |= FINAL_AXES
+    if head == "sequence_classifier":
+        axes |= CLASSIFIER_AXES
+    elif not config.tie_word_embeddings:
+        axes |= LM_HEAD_AXES
+    return axes
+
+
+def axis_sizes(config: GPT2Config) -> dict[str, int]:
+    """Size of each letter that `parameter_axes` uses."""
+    return {
+        "C": config.n_embd,
+        "H": config.n_head,
+        "D": config.head_size,
+        "I": config.inner_size,
+        "V": config.vocab_size,
+        "L": config.n_positions,
+        "K": config.num_labels,
+    }
+
+
+def parameter_shapes(config: GPT2Config, head: str = "language_model") -> dict[str, tuple[int, ...]]:
+    """Shape of every parameter by name, e.g. {"wte.weight": (50257, 768), ...}; weights are (in, out), as Conv1D's."""
+    sizes = {**axis_sizes(config), "3*H*D": 3 * config.n_embd, "H*D": config.n_embd}
+    return {
+        name: tuple(sizes[axis] for axis in axes.split(", ")) for name, axes in parameter_axes(config, head).items()
+    }
+
+
+def nest(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Turn {"h.0.ln_1.weight": x} into {"h": [{"ln_1": {"weight": x}}]}: the shape of the calls, `block(x, **h[0])`."""
+    tree: dict[str, Any] = {"h": []}
+    for name, value in sorted(parameters.items(), key=lambda item: _layer(item[0])):
+        *path, leaf = name.split(".")
+        node: Any = tree
+        for step in path:
+            if isinstance(node, list):
+                if int(step) == len(node):
+                    node.append({})
+                node = node[int(step)]
+            else:
+                node = node.setdefault(step, {})
+        node[leaf] = value
+    return tree
+
+
+def _layer(name: str) -> int:
+    return int(name.split(".")[1]) if name.startswith("h.") else -1
+
+
+def map_tree(function: Callable[[str, Any], Any], tree: Any, name: str = "") -> Any:
+    """Apply function(name, leaf) to every leaf of a nested tree of dicts and lists; the tree's form stays."""
+    join = f"{name}." if name else ""
+    if isinstance(tree, dict):
+        return {key: map_tree(function, value, f"{join}{key}") for key, value in tree.items()}
+    if isinstance(tree, list):
+        return [map_tree(function, value, f"{join}{i}") for i, value in enumerate(tree)]
+    return function(name, tree)
+
+
+def flatten(tree: Any) -> dict[str, Any]:
+    """Undo `nest`: {"h": [{"ln_1": {"weight": x}}]} becomes {"h.0.ln_1.weight": x}."""
+    leaves: dict[str, Any] = {}
+    map_tree(leaves.__setitem__, tree)
+    return leaves

@@ -1,0 +1,149 @@
+"""The forms that are run for speed: the mathematics of model.py, with less memory traffic and a preallocated cache.
+
+Each stands for a plain function and must agree with it; read the plain one to learn what it computes.
+Weights of affine maps are (out, in) here, the layout that accelerators multiply fastest: see `fast_parameters`.
+"""
+
+import math
+from typing import Any
+
+import numpy as np
+
+from reference import ops
+from reference.attention import attention_scale, attention_scores, mask_value, merge_heads, split_heads
+from reference.config import GPT2Config, map_tree
+from reference.ops import Array, embedding, layer_norm, matmul, softmax
+from reference.precision import rounded_once
+from reference.stages import observe
+
+
+def fast_parameters(params: dict) -> dict:
+    """The tree of parameters with every Conv1D weight turned to (out, in); in NumPy a view, not a copy."""
+    return map_tree(lambda name, x: x.T if ".c_" in name and name.endswith("weight") else x, params)
+
+
+def make_cache(config: GPT2Config, batch_size: int, length: int, dtype: Any) -> list[tuple[Array, Array]]:
+    """Room for the keys and values of `length` tokens: per layer a pair of zeros, each (B, H, S, D)."""
+    shape = (batch_size, config.n_head, length, config.head_size)
+    return [(np.zeros(shape, dtype), np.zeros(shape, dtype)) for _ in range(config.n_layer)]
+
+
+def linear(x: Array, weight: Array, bias: Array) -> Array:
+    """conv1d with the weight as (out, in): x @ weight.T + bias.
+
+    Shapes: x (B, T, C), weight (N, C), bias (N) -> (B, T, N)
+    """
+    rows = matmul(x.reshape(-1, weight.shape[1]), weight.T)
+    rows += bias
+    return rows.reshape(*x.shape[:-1], weight.shape[0])
+
+
+@rounded_once
+def gelu_new_fast(x: Array) -> Array:
+    """gelu_new as x sigmoid(2u) = x (1 + tanh u) / 2, u = sqrt(2/pi) (x + 0.044715 x^3): the same function.
+
+    Shapes: x (B, T, C) -> (B, T, C)
+    """
+    result = np.empty(x.shape, x.dtype)
+    flat, out = x.reshape(-1), result.reshape(-1)
+    slice_length = 1 << 16  # elements that stay in the processor's cache
+    for start in range(0, flat.size, slice_length):
+        part, y = flat[start : start + slice_length], out[start : start + slice_length]
+        np.multiply(part, part, out=y)
+        y *= 0.044715 * math.sqrt(2 / math.pi)
+        y += math.sqrt(2 / math.pi)
+        y *= part
+        np.tanh(y, out=y)
+        y += 1
+        y *= 0.5
+        y[...] = observe("sigmoid", y)
+        y *= part
+    return result
+
+
+def hidden_keys(
+    query_length: int, key_length: int, n_head: int, dtype: Any, slot: int = 0, attention_mask: Array | None = None
+) -> Array:
+    """What to add to the scores so that query t, at slot + t, sees no later slot and no pad: 0 or half mask_value.
+
+    Half of the lowest number leaves room for the score, so the sum does not overflow, and its exp is zero all the same.
+    Shapes: attention_mask (B, S) mask -> (B, H, T, S)
+    """
+    visible = np.tri(query_length, key_length, slot, dtype=bool)[None, None]
+    if attention_mask is not None:
+        visible = visible & (attention_mask != 0)[:, None, None, :]
+    hidden = np.where(visible, 0, mask_value(dtype) / 2).astype(dtype)
+    return np.broadcast_to(hidden, (hidden.shape[0], n_head, query_length, key_length))
+
+
+def attend(q: Array, k: Array, v: Array, hidden: Array, scale: float = 1.0, upcast: bool = False) -> Array:
+    """softmax(q k^T / scale + hidden) v in one go, a few heads at a time.
+
+    Shapes: q (B, H, T, D), k (B, H, N, D), v (B, H, N, D), hidden (B, H, T, N) hidden -> (B, H, T, D)
+    """
+    result = np.empty(q.shape, q.dtype)
+    if upcast and q.dtype.itemsize == 2:
+        q, k = q.astype(np.float32), k.astype(np.float32)
+    heads_at_once = max(1, (1 << 18) // (q.shape[2] * k.shape[2]))  # scores that stay in the processor's cache
+    for b in range(q.shape[0]):
+        for start in range(0, q.shape[1], heads_at_once):
+            heads = slice(start, start + heads_at_once)
+            scores = attention_scores(q[b, heads], k[b, heads], scale)
+            scores += hidden[b % len(hidden), heads]
+            result[b, heads] = matmul(softmax(scores).astype(v.dtype), v[b, heads])
+    return result
+
+
+def attention_fast(
+    x: Array, params: dict, config: GPT2Config, hidden: Array, layer: int = 0,
+    cache: tuple[Array, Array] | None = None, slot: int = 0,
+) -> Array:  # fmt: skip
+    """attention, with keys and values in a cache whose slots slot .. slot + T - 1 are filled in place.
+
+    Shapes: x (B, T, C), params {h.0.attn} fast, hidden (B, H, T, T) hidden -> (B, T, C)
+    """
+    qkv = np.split(linear(x, **params["c_attn"]), 3, axis=-1)
+    q, k, v = (split_heads(part, config.n_head) for part in qkv)  # (B, H, T, D)
+    if cache is not None:
+        for kept, new in zip(cache, (k, v), strict=True):
+            kept[:, :, slot : slot + x.shape[1]] = new
+        k, v = cache  # (B, H, S, D)
+    attended = attend(q, k, v, hidden, attention_scale(config, layer), config.reorder_and_upcast_attn)
+    return linear(merge_heads(attended), **params["c_proj"])
+
+
+def mlp_fast(x: Array, params: dict, config: GPT2Config) -> Array:
+    """mlp, with gelu_new in its fast form.
+
+    Shapes: x (B, T, C), params {h.0.mlp} fast -> (B, T, C)
+    """
+    name = config.activation_function
+    h = linear(x, **params["c_fc"])
+    return linear(gelu_new_fast(h) if name == "gelu_new" else getattr(ops, name)(h), **params["c_proj"])
+
+
+def language_model_fast(
+    params: dict, ids: Array, config: GPT2Config, attention_mask: Array | None = None,
+    position_ids: Array | None = None, cache: list[tuple[Array, Array]] | None = None, slot: int = 0,
+    last_only: bool = False,
+) -> Array:  # fmt: skip
+    """language_model for the tree that fast_parameters makes. Token t stands at `slot` + t, of S cached slots.
+
+    With last_only the scores are those after the last token alone, (B, 1, V). Scores at pads mean nothing.
+    Shapes: params {} fast, ids (B, T) int V, attention_mask (B, T) mask optional, position_ids (B, T) int L optional
+        -> (B, T, V) kept
+    """
+    tokens, eps = ids.shape[1], config.layer_norm_epsilon
+    if position_ids is None:
+        position_ids = np.arange(slot, slot + tokens)[None]  # (1, T)
+    keys = tokens if cache is None else cache[0][0].shape[2]
+    x = embedding(ids, **params["wte"]) + embedding(position_ids, **params["wpe"])
+    hidden = hidden_keys(tokens, keys, config.n_head, x.dtype, slot, attention_mask)
+    for i, layer in enumerate(params["h"]):
+        room = None if cache is None else cache[i]
+        x = x + attention_fast(layer_norm(x, **layer["ln_1"], eps=eps), layer["attn"], config, hidden, i, room, slot)
+        x = x + mlp_fast(layer_norm(x, **layer["ln_2"], eps=eps), layer["mlp"], config)
+    if last_only:
+        x = x[:, -1:]
+    head = params["wte"] if config.tie_word_embeddings else params["lm_head"]
+    return matmul(layer_norm(x, **params["ln_f"], eps=eps), head["weight"].T)

@@ -1,0 +1,49 @@
+"""Watch a forward pass by name: `q = observe("h.0.attn.q", q)` hands q to whoever watches, else does nothing."""
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+_observer: Callable[[str, Any], Any] | None = None
+
+
+def observe(name: str, x: Any) -> Any:
+    """Return x, or what the current observer returns for it.
+
+    Stages are named as the parameters are (`h.0.attn.q`, `h.0.mlp.c_fc`, `ln_f`, `logits`). Inside an op, `exp`,
+    `sigmoid`, `tanh` and `erf` are the elementary functions, `rounding` is the result, of a 16-bit op before rounding.
+    """
+    return x if _observer is None else _observer(name, x)
+
+
+@contextlib.contextmanager
+def observing(observer: Callable[[str, Any], Any]) -> Iterator[None]:
+    """Call observer(name, x) at every stage that this thread computes; the computation goes on with what it returns.
+
+    Raises RuntimeError if somebody observes already.
+    """
+    global _observer
+    if _observer is not None:
+        raise RuntimeError("one observer at a time: leave the first `with observing(...)` before the second")
+    owner = threading.get_ident()
+    _observer = lambda name, x: observer(name, x) if threading.get_ident() == owner else x  # noqa: E731
+    try:
+        yield
+    finally:
+        _observer = None
+
+
+# Inside the ops: functions whose own accuracy differs from one library to the next, and each op's result.
+ELEMENTARY = ("exp", "sigmoid", "tanh", "erf", "rounding")
+
+
+def keep_in(seen: dict[str, Any]) -> Callable[[str, Any], Any]:
+    """An observer that files every stage, but for the elementary functions, under its name and changes nothing."""
+
+    def keep(name: str, x: Any) -> Any:
+        if name not in ELEMENTARY:
+            seen[name] = x
+        return x
+
+    return keep
