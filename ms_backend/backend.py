@@ -4,6 +4,7 @@ import functools
 import importlib
 import json
 import os
+import tempfile
 import threading
 import warnings
 import weakref
@@ -12,6 +13,7 @@ from importlib import resources
 from typing import Any
 
 os.environ.setdefault("GLOG_v", "4")  # quiets MindSpore's own log; what matters comes back as an exception
+os.environ.setdefault("MS_OM_PATH", tempfile.gettempdir())  # where it writes a graph that did not compile
 
 import mindspore as ms
 import numpy as np
@@ -251,13 +253,13 @@ class MindSporeModel:
     def decoder(self, batch_size: int, length: int) -> "MindSporeDecoder":
         """Start a batch; a room that an earlier batch of the same size has left is used again, compiled as it is."""
         with _lock:
-            size = (batch_size, bucket(length))
+            size = (batch_size, bucket(length + min(length, 64)))  # with room to fill a prompt up to a bucket
             free = [room for room in self._free_rooms if room.size == size]
             room = free[0] if free else _Room(self, size)
             if free:
                 self._free_rooms.remove(room)
                 room.clear()
-        decoder = MindSporeDecoder(self.backend, room)
+        decoder = MindSporeDecoder(self.backend, room, length)
         weakref.finalize(decoder, self._free_rooms.append, room)
         return decoder
 
@@ -291,16 +293,19 @@ class _Room:
 class MindSporeDecoder:
     """A batch being continued by the twin. Ids are read in round numbers, filled up with pads on the left."""
 
-    def __init__(self, backend: MindSporeBackend, room: _Room) -> None:
+    def __init__(self, backend: MindSporeBackend, room: _Room, length: int) -> None:
         self._backend, self._room = backend, room
+        self._spare = room.size[1] - length  # slots that pads may take
         self._attention_mask = np.zeros(room.size, np.int32)
         self._slot = 0
         self._logits: Tensor | None = None
 
     def read(self, ids: Array, attention_mask: Array, position_ids: Array) -> None:
         """Take in ids."""
-        room = self._room.size[1] - self._slot
-        pads = min(bucket(ids.shape[1]), room) - ids.shape[1]
+        if self._slot + ids.shape[1] > self._room.size[1]:
+            raise ValueError(f"{ids.shape[1]} tokens do not fit: {self._slot} of {self._room.size[1]} slots are taken")
+        pads = min(bucket(ids.shape[1]) - ids.shape[1], self._spare)
+        self._spare -= pads
         inputs = {"ids": ids, "position_ids": position_ids}
         padded = {name: to_tensor(np.pad(x, ((0, 0), (pads, 0)))) for name, x in inputs.items()}
         start, end = self._slot + pads, self._slot + pads + ids.shape[1]

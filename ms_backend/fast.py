@@ -17,14 +17,19 @@ from reference.config import GPT2Config, map_tree
 
 def fast_parameters(params: dict) -> dict:
     """The tree of parameters with every Conv1D weight turned to (out, in)."""
-    return map_tree(
-        lambda name, x: Parameter(x.T.contiguous(), name=x.name) if ".c_" in name and name.endswith("weight") else x,
-        params,
-    )
+
+    def turn(name: str, x: Parameter) -> Parameter:
+        is_conv1d = ".c_" in name and name.endswith("weight")
+        return Parameter(P.transpose(x, (1, 0)), name=x.name) if is_conv1d else x
+
+    return map_tree(turn, params)
 
 
 def make_cache(config: GPT2Config, batch_size: int, length: int, dtype: Any) -> list[tuple[Parameter, Parameter]]:
-    """Room for the keys and values of `length` tokens: per layer a pair of zeros, each (B * H * S, D)."""
+    """Room for the keys and values of `length` tokens: per layer a pair of zeros.
+
+    Each parameter is (B * H * S, D): ScatterUpdate writes whole rows.
+    """
     shape = (batch_size * config.n_head * length, config.head_size)
     names = [(f"cache.{layer}.k", f"cache.{layer}.v") for layer in range(config.n_layer)]
     return [(Parameter(P.zeros(shape, dtype), name=k), Parameter(P.zeros(shape, dtype), name=v)) for k, v in names]
@@ -57,7 +62,7 @@ def hidden_keys(
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, hidden: Tensor, scale: float = 1.0, upcast: bool = False) -> Tensor:
-    """softmax(q k^T / scale + hidden) v in one go."""
+    """softmax(q k^T / scale + hidden) v in one go; in NumPy, a few heads at a time."""
     if upcast:
         q, k, hidden = q.astype(ms.float32), k.astype(ms.float32), hidden.astype(ms.float32)
     scores = P.BatchMatMul(transpose_b=True)(q, k) / Tensor(scale, q.dtype) + hidden

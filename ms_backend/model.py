@@ -61,7 +61,7 @@ def language_model(
     """Scores of every next token: the hidden states times the token embeddings (tied head) or lm_head (untied)."""
     x, presents = gpt2(params, ids, config, attention_mask, position_ids, past)
     head = params["wte"] if config.tie_word_embeddings else params["lm_head"]
-    return observe("logits", matmul(x, head["weight"].T)), presents
+    return observe("logits", matmul(x, P.transpose(head["weight"], (1, 0)))), presents
 
 
 def sequence_classifier(
@@ -73,7 +73,7 @@ def sequence_classifier(
     The last token is the last that attention_mask keeps; without one, the last that is not config.pad_token_id.
     """
     x, _ = gpt2(params, ids, config, attention_mask, position_ids)
-    scores = observe("score", matmul(x, params["score"]["weight"].T))  # (B, T, K)
+    scores = observe("score", matmul(x, P.transpose(params["score"]["weight"], (1, 0))))  # (B, T, K)
     if attention_mask is None:
         attention_mask = P.ones_like(ids) if config.pad_token_id is None else ids != config.pad_token_id
     last = ((attention_mask != 0).astype(ids.dtype) * P.arange(ids.shape[1])).max(axis=1)  # (B,)

@@ -31,7 +31,10 @@ def observing(observer: Callable[[str, Any], Any]) -> Iterator[None]:
 
 
 def keep_in(seen: dict[str, Any]) -> Callable[[str, Any], Any]:
-    """An observer that files a copy of every stage, as a NumPy array, under its name and changes nothing."""
+    """An observer that files every stage under its name, elementary functions apart, and changes nothing.
+
+    What it files are NumPy copies.
+    """
 
     def keep(name: str, x: Any) -> Any:
         seen[name] = x.asnumpy().copy()  # asnumpy alone is a view that later calls may overwrite

@@ -18,12 +18,18 @@ from reference.stages import observe
 
 
 def fast_parameters(params: dict) -> dict:
-    """The tree of parameters with every Conv1D weight turned to (out, in); in NumPy a view, not a copy."""
+    """The tree of parameters with every Conv1D weight turned to (out, in).
+
+    In NumPy that is a view, not a copy.
+    """
     return map_tree(lambda name, x: x.T if ".c_" in name and name.endswith("weight") else x, params)
 
 
 def make_cache(config: GPT2Config, batch_size: int, length: int, dtype: Any) -> list[tuple[Array, Array]]:
-    """Room for the keys and values of `length` tokens: per layer a pair of zeros, each (B, H, S, D)."""
+    """Room for the keys and values of `length` tokens: per layer a pair of zeros.
+
+    Each array is (B, H, S, D).
+    """
     shape = (batch_size, config.n_head, length, config.head_size)
     return [(np.zeros(shape, dtype), np.zeros(shape, dtype)) for _ in range(config.n_layer)]
 
@@ -77,7 +83,7 @@ def hidden_keys(
 
 
 def attend(q: Array, k: Array, v: Array, hidden: Array, scale: float = 1.0, upcast: bool = False) -> Array:
-    """softmax(q k^T / scale + hidden) v in one go, a few heads at a time.
+    """softmax(q k^T / scale + hidden) v in one go; in NumPy, a few heads at a time.
 
     Shapes: q (B, H, T, D), k (B, H, N, D), v (B, H, N, D), hidden (B, H, T, N) hidden -> (B, H, T, D)
     """

@@ -39,7 +39,7 @@ ELEMENTARY = ("exp", "sigmoid", "tanh", "erf", "rounding")
 
 
 def keep_in(seen: dict[str, Any]) -> Callable[[str, Any], Any]:
-    """An observer that files every stage, but for the elementary functions, under its name and changes nothing."""
+    """An observer that files every stage under its name, elementary functions apart, and changes nothing."""
 
     def keep(name: str, x: Any) -> Any:
         if name not in ELEMENTARY:

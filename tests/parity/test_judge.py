@@ -1,0 +1,193 @@
+"""The judge on trial: it must see every planted bug, and stay silent on correct pairs."""
+
+import itertools
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import find, settings
+
+from gpt2.backends import Backend, NumPyBackend, get_backend, numpy_dtype
+from parity.cases import REGIMES, build, cases
+from parity.check import check_function, judge_case, select
+from parity.contracts import Contract, contracts, engine_contracts, read_contract
+from parity.verdict import judge, ulp
+from tests.parity.planted import BUGS, Planted
+
+FLOAT32 = np.dtype(np.float32)
+EVERY = list((contracts() | engine_contracts()).values())
+of_every_function = pytest.mark.parametrize("contract", EVERY, ids=lambda contract: contract.function)
+# What a thorough search of each kind costs; a graph is compiled for nearly every case.
+BACKENDS = [
+    ("numpy", "float32", "eager", 20),
+    ("numpy", "float16", "eager", 20),
+    ("mindspore", "float32", "pynative", 40),
+    ("mindspore", "float16", "pynative", 40),
+    ("mindspore", "bfloat16", "pynative", 10),
+    ("mindspore", "float32", "graph", 6),
+    ("mindspore", "float16", "graph", 3),
+]
+
+
+@of_every_function
+@pytest.mark.parametrize(("name", "dtype", "mode", "examples"), BACKENDS, ids=lambda value: str(value))
+@pytest.mark.filterwarnings("ignore:MindSpore has no bfloat16 kernels")
+def test_no_false_alarm(contract: Contract, name: str, dtype: str, mode: str, examples: int) -> None:
+    if name == "mindspore":
+        pytest.importorskip("mindspore", reason="MindSpore is not installed")
+    result = check_function(contract, get_backend(name, dtype=dtype, mode=mode), examples)
+    assert result.agrees, result.to_dict()
+    assert result.cases >= min(examples, 5)
+
+
+@pytest.mark.parametrize("name", BUGS)
+def test_a_planted_bug_is_found(name: str) -> None:
+    backend = Planted(name)
+    result = check_function(contracts()[backend.judged], backend, examples=300)
+    assert result.failure is not None, result.to_dict()
+    assert not result.failure.agrees
+
+
+def test_a_failure_comes_with_its_smallest_case() -> None:
+    backend = Planted("the bias dropped")
+    result = check_function(contracts()["model.mlp"], backend, examples=100)
+    assert result.failing_case is not None
+    assert {letter: result.failing_case.sizes[letter] for letter in "BTCI"} == {"B": 1, "T": 1, "C": 1, "I": 1}
+    assert "differs at (0, 0, 0)" in result.to_dict()["explanation"]
+
+
+def test_a_function_that_a_backend_lacks_is_said_to_be_absent() -> None:
+    class Lacking(NumPyBackend):
+        def call(self, function: str, arguments: Any) -> Any:
+            raise AttributeError(function)
+
+    result = check_function(contracts()["ops.relu"], Lacking(), examples=2)
+    assert not result.agrees
+    assert "the backend has no ops.relu" in result.error
+
+
+def test_the_same_seed_draws_the_same_cases() -> None:
+    def drawn(start: int) -> list[str]:
+        described: list[str] = []
+        contract = contracts()["model.gpt2"]
+        check_function(
+            contract, NumPyBackend(), 15, start, watch=lambda verdict, case: described.append(case.describe())
+        )
+        return described
+
+    assert drawn(1) == drawn(1) != drawn(2)
+
+
+@of_every_function
+def test_values_are_live_and_not_constant(contract: Contract) -> None:
+    case = find(cases(contract, FLOAT32), lambda case: case.regime == "live", settings=settings(database=None))
+    arguments, _ = build(case, FLOAT32)
+    for x in arguments.values():
+        if isinstance(x, np.ndarray) and x.dtype == FLOAT32:
+            assert np.unique(x).size == x.size
+
+
+@pytest.mark.parametrize("regime", REGIMES)
+def test_every_regime_is_drawn(regime: str) -> None:
+    contract = contracts()["model.mlp"]
+    assert find(cases(contract, FLOAT32), lambda case: case.regime == regime, settings=settings(database=None))
+
+
+def test_names_select_functions_and_files() -> None:
+    assert list(select(["layer_norm"])) == ["ops.layer_norm"]
+    assert set(select(["generate", "engine.cached"])) == {"generate.greedy", "generate.sample", "engine.cached"}
+    assert len(select([])) == len(EVERY)
+    with pytest.raises(KeyError, match="nonsense"):
+        select(["nonsense"])
+
+
+def test_a_contract_that_cannot_be_read_is_an_error() -> None:
+    with pytest.raises(ValueError, match="cannot read"):
+        read_contract("ops.broken", "First line.\n\nShapes: x (B, T -> (B, T)")
+
+
+X = np.array([1.0, -2.0, 3.0])
+
+
+def verdict_on(value: Any, own: Any = X, oracle: Any = X) -> Any:
+    return judge(np.asarray(value, np.float32), np.asarray(oracle), [np.asarray(own, np.float32)])
+
+
+def test_four_units_in_the_last_place_are_rounding_and_five_are_not() -> None:
+    step = ulp(X, FLOAT32)
+    assert verdict_on(X + 4 * step).agrees
+    assert not verdict_on(X + 5 * step).agrees
+
+
+def test_what_this_input_does_to_the_reference_is_allowed_three_times() -> None:
+    noise = 100 * ulp(X, FLOAT32)[2]
+    assert verdict_on(X + 3 * noise, own=X + noise).agrees
+    assert not verdict_on(X + 4 * noise, own=X + noise).agrees
+
+
+SPECIAL = (1.0, np.nan, np.inf, -np.inf)
+
+
+@pytest.mark.parametrize(("found", "expected"), list(itertools.product(SPECIAL, SPECIAL)))
+def test_nan_and_infinity_must_agree_in_place_and_sign(found: float, expected: float) -> None:
+    same = found == expected or (np.isnan(found) and np.isnan(expected))
+    with np.errstate(invalid="ignore"):
+        assert verdict_on([1, found], own=[1, expected], oracle=[1, expected]).agrees == same
+
+
+def test_shape_and_dtype_must_agree() -> None:
+    assert "shape" in verdict_on(X[None]).explain()
+    assert "dtype" in judge(X, X, [X.astype(np.float32)]).explain()
+    assert not judge(np.array([True]), np.array([1]), [np.array([1])]).agrees
+
+
+def test_integers_must_be_equal() -> None:
+    one, two = np.array([[1, 2]]), np.array([[1, 3]])
+    assert judge(one, one, [one]).agrees
+    assert "3 at (0, 1), expected 2" in judge(two, one, [one]).explain()
+
+
+def test_rows_without_meaning_are_not_judged() -> None:
+    rows = np.array([True, True, False])
+    value = X.astype(np.float32)
+    value[2] = np.nan
+    assert judge(value, X, [X.astype(np.float32)], rows).agrees
+
+
+def test_a_verdict_explains_itself() -> None:
+    assert verdict_on(X).explain() == "identical bits: agrees"
+    step = ulp(X, FLOAT32)
+    assert verdict_on(X + 2 * step, own=X + step).explain() == "2 ulp; 2 x this input's rounding noise: agrees"
+    assert "differs at (2,)" in verdict_on([1, -2, 4]).explain()
+    assert "0x1.0000000000000p+2" in verdict_on([1, -2, 4]).explain()
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64", "bfloat16"])
+def test_ulp_is_the_distance_to_the_next_number(dtype: str) -> None:
+    kind = numpy_dtype(dtype)
+    for x in (1.0, 1.5, 3.0, 0.0078125):
+        neighbours = np.array([x + float(ulp(np.array(x), kind)) * k for k in (0, 1, 0.25)]).astype(kind)
+        assert neighbours[1] > neighbours[0] == neighbours[2]
+
+
+def test_a_judge_that_is_told_the_wrong_accuracy_would_see_through_it() -> None:
+    """Without the declared accuracy of exp and sigmoid, MindSpore's softmax on CPU must not pass."""
+    pytest.importorskip("mindspore", reason="MindSpore is not installed")
+
+    class Undeclared:
+        accuracy: dict[str, float] = {}  # noqa: RUF012
+
+        def __init__(self, backend: Backend) -> None:
+            self._backend = backend
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._backend, name)
+
+    backend: Any = Undeclared(get_backend("mindspore", mode="pynative"))
+    assert not check_function(contracts()["ops.softmax"], backend, examples=100).agrees
+
+
+def test_every_verdict_of_a_case_is_returned() -> None:
+    contract = contracts()["attention.attention"]
+    case = find(cases(contract, FLOAT32), lambda case: True, settings=settings(database=None))
+    assert len(judge_case(case, NumPyBackend())) == 3  # the output, the keys and the values

@@ -1,0 +1,56 @@
+"""What the docstrings promise: the shapes, the dtype that was asked for, the symmetries that the judge relies on."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gpt2.backends import DTYPES, numpy_dtype
+from parity import orbit
+from parity.cases import axis_factors, build, cases
+from parity.check import leaves, result_axes
+from parity.contracts import Contract, contracts
+from parity.verdict import judge
+
+FUNCTIONS = list(contracts().values())
+by_function = pytest.mark.parametrize("contract", FUNCTIONS, ids=lambda contract: contract.function)
+
+
+@by_function
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_results_have_the_promised_shape_and_the_dtype_of_the_input(contract: Contract, dtype: str) -> None:
+    @settings(max_examples=20)
+    @given(cases(contract, numpy_dtype(dtype)))
+    def holds(case):  # type: ignore[no-untyped-def]
+        arguments, _ = build(case, numpy_dtype(dtype))
+        with np.errstate(all="ignore"):
+            results = list(leaves(contract.target(**arguments), numpy_dtype(dtype)))
+        for result, axes in zip(results, result_axes(case, len(results)), strict=True):
+            assert result.shape == tuple(math.prod(axis_factors(axis, case.sizes)) for axis in axes)
+            if result.dtype.kind not in "iub":
+                assert result.dtype == numpy_dtype(dtype)
+
+    holds()
+
+
+@by_function
+def test_permuting_what_has_no_order_changes_nothing(contract: Contract) -> None:
+    @settings(max_examples=30)
+    @given(cases(contract, np.dtype(np.float64)), st.integers(1, 100))
+    def holds(case, member):  # type: ignore[no-untyped-def]
+        arguments, axes = build(case, np.dtype(np.float64))
+        chosen = orbit.permutations(case, member)
+        permuted = {name: orbit.permute(x, axes[name], case, chosen) for name, x in arguments.items()}
+        straight = list(leaves(contract.target(**arguments), np.dtype(np.float64)))
+        turned = list(leaves(contract.target(**permuted), np.dtype(np.float64)))
+        for one, other, letters in zip(straight, turned, result_axes(case, len(straight)), strict=True):
+            back = orbit.undo(other, letters, case, chosen)
+            if one.dtype.kind in "iub":
+                assert (one == back).all()
+            else:  # rounded to float32, both forms of the float64 result are one number
+                with np.errstate(over="ignore"):  # the mask value of float64 is infinite in float32
+                    assert judge(back.astype(np.float32), one, [one.astype(np.float32)]).agrees
+
+    holds()
