@@ -33,18 +33,20 @@ def run(console: Console, examples: int) -> bool:
     console.print(
         f"Python {platform.python_version()}, NumPy {np.__version__}, MindSpore {version('mindspore')}, "
         f"{platform.machine()}\n\n[bold]1. Does every function of the twin agree with the reference?[/bold] "
-        "Random shapes, dense random values; what is allowed is measured on each input.\n"
+        "Random shapes, dense random values; what is allowed is measured on each input.\n",
+        soft_wrap=True,
     )
     results = print_results(select([]), engine, examples, 0, console)
     console.print(
         "\n[bold]2. Do both engines continue a prompt alike?[/bold] A random GPT-2 "
-        f"({CONFIG.n_layer} layers, {CONFIG.n_head} heads, {CONFIG.n_embd} channels), greedy, float32:\n"
+        f"({CONFIG.n_layer} layers, {CONFIG.n_head} heads, {CONFIG.n_embd} channels), greedy, float32:\n",
+        soft_wrap=True,
     )
     prompt = np.arange(1, 9)[None]
     written = {}
     for backend in (get_backend("numpy"), get_backend("mindspore", mode="graph")):
         written[backend.name] = random_model(CONFIG, backend).generate(prompt, max_new_tokens=24)[0, prompt.shape[1] :]
-        console.print(f"{backend.name:>10} {' '.join(map(str, written[backend.name]))}")
+        console.print(f"{backend.name:>10}: {' '.join(map(str, written[backend.name]))}", soft_wrap=True)
     same = bool((written["numpy"] == written["mindspore"]).all())
     console.print("\nThe same ids: [bold green]yes[/bold green]" if same else "\nThe same ids: [bold red]NO[/bold red]")
     return same and all(result.agrees for result in results)

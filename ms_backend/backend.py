@@ -65,15 +65,6 @@ class MindSporeBackend:
 
     name = "mindspore"
 
-    @functools.cached_property
-    def accuracy(self) -> Mapping[str, float]:
-        """Largest relative error of MindSpore's elementary functions on this device, as measured; see accuracy.json."""
-        measured = json.loads(resources.files("ms_backend").joinpath("accuracy.json").read_text(encoding="utf-8"))
-        for entry in measured:
-            if entry["device"] == self.device and entry["mindspore"] == ms.__version__:
-                return entry["relative_error"]
-        return {}
-
     def __init__(self, device: str = "CPU", dtype: str = "float32", mode: str = "graph") -> None:
         for what, value, known in (("device", device, DEVICES), ("dtype", dtype, DTYPES), ("mode", mode, MODES)):
             if value not in known:
@@ -87,6 +78,15 @@ class MindSporeBackend:
                 f"MindSpore has no {dtype} kernels on {device}: weights are rounded to {dtype}, sums run in float32",
                 stacklevel=2,
             )
+
+    @functools.cached_property
+    def accuracy(self) -> Mapping[str, float]:
+        """Largest relative error of MindSpore's elementary functions on this device, as measured; see accuracy.json."""
+        measured = json.loads(resources.files("ms_backend").joinpath("accuracy.json").read_text(encoding="utf-8"))
+        for entry in measured:
+            if entry["device"] == self.device and entry["mindspore"] == ms.__version__:
+                return entry["relative_error"]
+        return {}
 
     def place(self, x: Array) -> Tensor:
         """A copy on the device; floats are rounded to the backend's dtype and held in the dtype it computes in."""

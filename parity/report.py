@@ -7,6 +7,7 @@ from rich.table import Table
 from gpt2.backends import Backend
 from parity.check import Result, check_function
 from parity.contracts import Contract
+from parity.verdict import NOISE_FACTOR, ULP_TERM
 
 
 def print_results(
@@ -28,15 +29,16 @@ def print_results(
                 facts = result.to_dict()
                 console.print(f"[bold]{result.function}[/bold]: {facts['explanation']}", highlight=False)
                 console.print(f"  smallest case: {facts['case']}", highlight=False, markup=False)
-        console.print(_summary(results))
+        console.print(_summary(results), soft_wrap=True)
     return results
 
 
 def table(results: list[Result], backend: Backend) -> Table:
-    """One row per function: cases, the worst error against this input's noise and in ulp, the verdict."""
+    """One row per function: cases, the worst error against its input's noise floor and in ulp, the verdict."""
     title = f"{backend.name} against the reference: {backend.device}, {backend.dtype}, {backend.mode}"
-    shown = Table("function", title=title, title_justify="left")
-    for heading in ("cases", "worst error / its noise floor", "ulp"):
+    shown = Table(title=title, title_justify="left")
+    shown.add_column("function", no_wrap=True)
+    for heading in ("cases", "x noise", "ulp"):
         shown.add_column(heading, justify="right")
     shown.add_column("verdict")
     for result in results:
@@ -59,6 +61,6 @@ def _summary(results: list[Result]) -> str:
     if wrong:
         return f"[bold red]{wrong} of {len(results)} functions differ[/bold red] ({cases} cases)"
     return (
-        f"[bold green]All {len(results)} functions agree[/bold green] on {cases} cases: "
-        "no error above 3 x this input's rounding noise + 4 ulp"
+        f"[bold green]All {len(results)} functions agree[/bold green] on {cases} cases: no error above "
+        f"{NOISE_FACTOR} x its input's rounding noise + {ULP_TERM} ulp."
     )
