@@ -93,14 +93,18 @@ def get_backend(
 
     Raises GPT2Error for a name, device, dtype or mode that is unknown or absent here.
     """
+    source = "" if name else " in the environment variable GPT2_BACKEND"
     name = name or os.environ.get("GPT2_BACKEND") or "numpy"
     if name == "numpy":
         return NumPyBackend(device or "CPU", dtype or "float32", mode or "eager")
     if name != "mindspore":
-        raise GPT2Error(f"unknown backend {name!r}: choose one of {', '.join(BACKENDS)}")
+        raise GPT2Error(f"unknown backend {name!r}{source}: choose one of {', '.join(BACKENDS)}")
     if importlib.util.find_spec("mindspore") is None:
         raise GPT2Error("backend 'mindspore' needs MindSpore: pip install 'gpt2-parity[mindspore]', or --backend numpy")
-    engine = importlib.import_module("ms_backend.backend")
+    try:
+        engine = importlib.import_module("ms_backend.backend")
+    except ImportError as error:
+        raise GPT2Error(f"MindSpore is installed, but cannot be imported: {error}") from error
     try:
         return engine.MindSporeBackend(device or "CPU", dtype or "float32", mode or "graph")
     except engine.MindSporeError as error:
@@ -117,7 +121,7 @@ class NumPyBackend:
         if device != "CPU":
             raise GPT2Error(f"backend 'numpy' runs on device 'CPU' alone, not on {device!r}: use --backend mindspore")
         if mode != "eager":
-            raise GPT2Error(f"backend 'numpy' has the one mode 'eager', not {mode!r}")
+            raise GPT2Error(f"backend 'numpy' has no mode {mode!r}, only 'eager': use --backend mindspore")
         self.device, self.dtype, self.mode = device, dtype, mode
         self._dtype = numpy_dtype(dtype)
 

@@ -22,6 +22,8 @@ WEIGHTS, INDEX, CONFIG = "model.safetensors", "model.safetensors.index.json", "c
 TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "merges.txt", "tokenizer_config.json", "special_tokens_map.json")
 # Buffers that old checkpoints carry beside the parameters: the causal mask and its fill value.
 BUFFER = re.compile(r"h\.\d+\.attn\.(bias|masked_bias)")
+# "gpt2", "openai-community/gpt2".
+HUB_NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 
 Parameters = dict[str, NDArray[Any]]
 
@@ -29,13 +31,17 @@ Parameters = dict[str, NDArray[Any]]
 def find_folder(source: str | os.PathLike[str]) -> Path:
     """The folder that `source` names: itself on disk, or the files of that name on the Hugging Face hub, downloaded.
 
-    Raises GPT2Error if it is neither.
+    A folder that holds no config.json does not hide a model of its name on the hub. Raises GPT2Error if it is neither.
     """
-    folder = Path(source)
-    if folder.is_dir():
-        return folder
-    name = str(source)
-    if folder.exists() or not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name) or name in (".", ".."):
+    folder, name = Path(source), str(source)
+    on_hub = HUB_NAME.fullmatch(name)
+    try:
+        if name and ((folder / CONFIG).is_file() or (folder.is_dir() and not on_hub)):
+            return folder
+        is_file = folder.is_file()
+    except OSError as error:  # no permission, or a name longer than a name can be
+        raise GPT2Error(f"cannot look for the model folder {name!r}: {error.strerror}") from error
+    if is_file or not on_hub:
         raise GPT2Error(
             f"no model folder {name!r}: expected a folder with {CONFIG} and {WEIGHTS}, or a name on the hub"
         )
@@ -48,17 +54,18 @@ def find_folder(source: str | os.PathLike[str]) -> Path:
     except Exception as error:  # offline, unknown name, no access: the library has many classes for it
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise GPT2Error(
-            f"{name!r} is no folder here, and the Hugging Face hub did not give a model of that name: {reason}"
+            f"no {CONFIG} in {name!r} here, and the Hugging Face hub did not give a model of that name: "
+            f"check the name and the network ({reason})"
         ) from error
 
 
 def read_json(path: Path) -> Any:
-    """Parse a JSON file. Raises GPT2Error if it is missing, not UTF-8 or not JSON."""
+    """Parse a JSON file. Raises GPT2Error if it is missing, not UTF-8, not JSON, or nested beyond Python's depth."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8-sig"))  # some editors put a byte order mark first
     except OSError as error:
         raise GPT2Error(f"cannot read {path}: {error.strerror}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise GPT2Error(f"{path} is not valid JSON: {error}") from error
 
 
@@ -86,6 +93,8 @@ def read_parameters(folder: Path, config: GPT2Config) -> Parameters:
     for path in _weight_files(folder):
         for name, x in read_tensors(path):
             name = name.removeprefix("transformer.")
+            if name in parameters:
+                raise GPT2Error(f"{path}: {name} is there twice, in two files or with and without 'transformer.'")
             if not BUFFER.fullmatch(name):
                 parameters[name] = x
     return check_parameters(parameters, config, str(folder))
@@ -102,6 +111,8 @@ def check_parameters(parameters: Parameters, config: GPT2Config, where: str) -> 
                 f"{where}: lm_head.weight differs from wte.weight, but the config ties them: "
                 "set tie_word_embeddings to false"
             )
+    if len(parameters) < config.n_layer:
+        raise GPT2Error(f"{where}: holds {len(parameters)} tensors, but the config says n_layer = {config.n_layer}")
     expected = parameter_shapes(config, head)
     missing, unknown = expected.keys() - parameters.keys(), parameters.keys() - expected.keys()
     if missing:
@@ -131,7 +142,7 @@ def _weight_files(folder: Path) -> list[Path]:
         shards = index.get("weight_map") if isinstance(index, dict) else None
         if not isinstance(shards, dict) or not all(isinstance(name, str) for name in shards.values()):
             raise GPT2Error(f"{folder / INDEX} has no weight_map of file names")
-        outside = [name for name in shards.values() if Path(name).name != name]
+        outside = [name for name in shards.values() if Path(name).name != name or name in ("", "..")]
         if outside:
             raise GPT2Error(f"{folder / INDEX} points outside its folder: {outside[0]!r}")
         return [folder / name for name in sorted(set(shards.values()))]
@@ -150,11 +161,19 @@ def read_tensors(path: Path) -> Iterator[tuple[str, NDArray[Any]]]:
     try:
         with safe_open(path, framework="numpy") as file:
             for name in file.keys():  # noqa: SIM118 (not a dict)
-                yield name, file.get_tensor(name)
+                yield name, _tensor(file, name, path)
     except FileNotFoundError as error:
         raise GPT2Error(f"{path} is missing: the index names it as one of the weight files") from error
-    except (SafetensorError, OSError, TypeError, AttributeError, ValueError) as error:
+    except (SafetensorError, OSError) as error:
         raise GPT2Error(f"{path} is not a readable safetensors file ({error}): fetch or save it again") from error
+
+
+def _tensor(file: Any, name: str, path: Path) -> NDArray[Any]:
+    try:
+        return file.get_tensor(name)
+    except (SafetensorError, TypeError, AttributeError) as error:  # what it raises where NumPy has no such dtype
+        dtype = file.get_slice(name).get_dtype()
+        raise GPT2Error(f"{path}: {name} holds {dtype}, expected F32, F16, BF16 or F64") from error
 
 
 def write_folder(folder: Path, config: GPT2Config, parameters: Mapping[str, NDArray[Any]], files: list[Path]) -> None:
@@ -190,5 +209,5 @@ def _whole(folder: Path) -> Iterator[Path]:
             os.replace(room, folder)
         finally:
             shutil.rmtree(room, ignore_errors=True)
-    except OSError as error:
-        raise GPT2Error(f"cannot write {folder}: {error.strerror or error}") from error
+    except (OSError, SafetensorError) as error:  # safetensors has its own error for a full disk
+        raise GPT2Error(f"cannot write {folder}: {error}") from error

@@ -11,6 +11,7 @@ from typing import Any
 import click
 import numpy as np
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from gpt2.backends import BACKENDS, DTYPES
@@ -23,13 +24,15 @@ def main() -> None:
     """Run the command; turn every foreseen error into one line and exit code 2."""
     warnings.showwarning = lambda message, *_: click.echo(f"gpt2: note: {message}", err=True)
     try:
-        cli(standalone_mode=False)
+        cli(standalone_mode=False, prog_name="gpt2")
     except GPT2Error as error:
         _stop(f"gpt2: error: {error}")
     except click.exceptions.Abort:
         _stop("gpt2: interrupted", 130)
     except click.ClickException as error:
-        _stop(f"gpt2: error: {error.format_message()} (see gpt2 --help)", error.exit_code)
+        context = getattr(error, "ctx", None)
+        command = "gpt2" if context is None else context.command_path
+        _stop(f"gpt2: error: {error.format_message()} (see {command} --help)", error.exit_code)
     except BrokenPipeError:
         sys.stderr.close()  # whoever read the output has gone; nobody is left to tell
         sys.exit(1)
@@ -43,7 +46,7 @@ def _stop(message: str, code: int = 2) -> None:
 def engine_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """--backend, --device, --dtype and --mode: where and how to compute."""
     options = [
-        click.option("--backend", type=click.Choice(BACKENDS), envvar="GPT2_BACKEND", help="Engine  [numpy]"),
+        click.option("--backend", type=click.Choice(BACKENDS), help="Engine  [$GPT2_BACKEND, or numpy]"),
         click.option("--device", help="CPU, Ascend or GPU  [CPU]"),
         click.option("--dtype", type=click.Choice(DTYPES), help="Precision of weights and results  [float32]"),
         click.option("--mode", type=click.Choice(["graph", "pynative"]), help="How MindSpore runs  [graph]"),
@@ -54,10 +57,15 @@ def engine_options(command: Callable[..., Any]) -> Callable[..., Any]:
 json_option = click.option("--json", "as_json", is_flag=True, help="The same facts for machines.")
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.group(
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110}, invoke_without_command=True
+)
 @click.version_option(package_name="gpt2-parity", prog_name="gpt2")
-def cli() -> None:
+@click.pass_context
+def cli(context: click.Context) -> None:
     """GPT-2 twice, in NumPy to read and in MindSpore to run, and a judge that says whether the two agree."""
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
 
 
 def _load(model: str, **engine: Any) -> Any:
@@ -70,11 +78,22 @@ def _prompt(loaded: Any, text: str | None, ids: str | None) -> np.ndarray:
     if (text is None) == (ids is None):
         raise GPT2Error("give either a PROMPT or --ids")
     if ids is None:
-        return loaded.encode(sys.stdin.read() if text == "-" else text)
+        return loaded.encode(_standard_input() if text == "-" else text)
+    return np.array([[_token_id(word) for word in ids.replace(",", " ").split()]], np.int64)
+
+
+def _standard_input() -> str:
     try:
-        return np.array([[int(number) for number in ids.replace(",", " ").split()]], np.int64)
+        return sys.stdin.read()
+    except UnicodeDecodeError as error:
+        raise GPT2Error(f"the prompt from standard input is not valid text: {error}") from error
+
+
+def _token_id(word: str) -> int:
+    try:
+        return int(np.int64(int(word)))
     except (ValueError, OverflowError) as error:
-        raise GPT2Error(f"--ids must be integers, like '15496 995': {error}") from error
+        raise GPT2Error(f"--ids must be token ids, like '15496 995', but holds {word!r}") from error
 
 
 @cli.command()
@@ -104,28 +123,33 @@ def generate(
         facts = {"prompt_ids": start[0].tolist(), "new_ids": whole[start.shape[1] :].tolist(), "text": text}
         click.echo(json.dumps(facts | _engine_facts(loaded), ensure_ascii=False))
     else:
-        click.echo()
+        stream.end()
 
 
 class Stream:
-    """Prints a sequence as its tokens come: text if there is a tokenizer, else ids."""
+    """Prints a sequence as its tokens come, the prompt with the first: text if there is a tokenizer, else ids."""
 
     def __init__(self, model: Any, prompt: np.ndarray, quiet: bool) -> None:
         self._model, self._ids, self._quiet, self._printed = model, prompt.tolist(), quiet, ""
-        self._show()
 
     def __call__(self, chosen: np.ndarray) -> None:
         self._ids.append(int(chosen[0]))
         self._show()
 
-    def _show(self) -> None:
+    def end(self) -> None:
+        """Print what waited for more to come, and end the line."""
+        self._show(wait=False)
+        if not self._quiet:
+            click.echo()
+
+    def _show(self, wait: bool = True) -> None:
         if self._quiet:
             return
         if self._model.tokenizer is None:
             text = " ".join(map(str, self._ids))
         else:
             text = self._model.decode(self._ids)
-            if text.endswith("\N{REPLACEMENT CHARACTER}"):
+            if wait and text.endswith("\N{REPLACEMENT CHARACTER}"):
                 return  # a character that more than one token spells: wait for the rest
         click.echo(text[len(self._printed) :], nl=False)
         sys.stdout.flush()
@@ -172,7 +196,7 @@ def logits(
         return
     table = Table("id", "token", "logit", "probability")
     for row in rows:
-        token = "" if row["token"] is None else repr(row["token"])
+        token = "" if row["token"] is None else escape(repr(row["token"]))
         table.add_row(str(row["id"]), token, f"{row['logit']:.4f}", f"{row['probability']:.4f}")
     console.print(table)
 
@@ -222,7 +246,7 @@ def info(model: str, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(facts, ensure_ascii=False))
         return
-    table = Table("", str(folder), show_header=True)
+    table = Table("", escape(str(folder)), show_header=True)
     for name, value in facts.items():
         if name != "config":
             table.add_row(name, f"{value:,}" if isinstance(value, int) else str(value or "none"))

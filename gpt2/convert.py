@@ -24,6 +24,7 @@ def convert(source: Path, folder: Path, n_head: int | None = None) -> tuple[GPT2
     file, or the argument. Both projects compute GELU in the tanh form and LayerNorm with 1e-5.
     Returns the config and the number of tensors. Raises GPT2Error if anything is missing or contradicts.
     """
+    source = _find_state(source)
     state, fields = _read(source)
     parameters = _rename(state)
     heads = n_head or fields.get("n_head")
@@ -43,7 +44,7 @@ def convert(source: Path, folder: Path, n_head: int | None = None) -> tuple[GPT2
     return config, len(parameters)
 
 
-def _read(source: Path) -> tuple[dict[str, NDArray[Any]], Mapping[str, Any]]:
+def _find_state(source: Path) -> Path:
     if source.is_dir():
         found = sorted(source.glob("*.safetensors")) or sorted(source.glob("*model*.json"))
         if len(found) != 1:
@@ -51,9 +52,14 @@ def _read(source: Path) -> tuple[dict[str, NDArray[Any]], Mapping[str, Any]]:
         source = found[0]
     if not source.is_file():
         raise GPT2Error(f"no file {source}: expected a state as .safetensors or as .json with base64 tensors")
+    return source
+
+
+def _read(source: Path) -> tuple[dict[str, NDArray[Any]], Mapping[str, Any]]:
     if source.suffix == ".safetensors":
         beside = source.parent / checkpoint.CONFIG
-        return dict(checkpoint.read_tensors(source)), checkpoint.read_json(beside) if beside.is_file() else {}
+        config = checkpoint.read_json(beside) if beside.is_file() else {}
+        return dict(checkpoint.read_tensors(source)), config if isinstance(config, dict) else {}
     if source.suffix != ".json":
         raise GPT2Error(
             f"{source} is neither .safetensors nor .json: save the state as safetensors (nothing is unpickled)"
@@ -73,7 +79,7 @@ def decode_tensor(name: str, value: Any) -> NDArray[Any]:
             raise GPT2Error(f"tensor {name!r} holds {value['dtype']}, expected torch.float32")
         numbers = np.frombuffer(base64.b64decode(value["data"], validate=True), "<f4").astype(np.float32)
         return numbers.reshape([int(size) for size in value["shape"]])
-    except (TypeError, KeyError, binascii.Error, ValueError) as error:
+    except (TypeError, KeyError, binascii.Error, ValueError, OverflowError) as error:
         if isinstance(error, GPT2Error):
             raise
         raise GPT2Error(f"tensor {name!r} is not an object with shape, dtype and base64 data: {error}") from error
@@ -83,6 +89,8 @@ def _rename(state: Mapping[str, NDArray[Any]]) -> checkpoint.Parameters:
     parameters: checkpoint.Parameters = {}
     for name, x in state.items():
         name = name.removeprefix("_orig_mod.").removeprefix("transformer.")
+        if name == "h.0.attn.c_attn.weight" and x.ndim == 2 and x.shape[1] == 3 * x.shape[0]:
+            raise GPT2Error(f"{name} is (in, out) already, as Hugging Face stores it: load it unconverted")
         if not checkpoint.BUFFER.fullmatch(name):
             parameters[name] = x.T if LINEAR.fullmatch(name) else x
     return parameters

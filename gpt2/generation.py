@@ -31,7 +31,8 @@ def continue_batch(
         ended |= np.isin(chosen, stop_ids)
         if ended.all() or step == max_new_tokens - 1:
             break
-        decoder.read(chosen[:, None], ones, positions[:, -1:] + 1 + step)
+        read = np.where(ended, 0, chosen)  # what an ended sequence reads does not matter; fill_id may be no token
+        decoder.read(read[:, None], ones, positions[:, -1:] + 1 + step)
     return np.concatenate(columns, axis=1)
 
 

@@ -94,9 +94,10 @@ class Model:
         if (np.diff(mask, axis=1) < 0).any() or not mask[:, -1].all():
             raise GPT2Error("generate continues the last token: put the pads (attention_mask 0) on the left")
         _require("max_new_tokens", max_new_tokens, _is_integer(max_new_tokens, 2**63), "an integer of at least 0")
-        _require("temperature", temperature, np.isfinite(temperature) and temperature >= 0, "0 (greedy) or above")
+        usable = _is_number(temperature) and (temperature == 0 or 1e-30 <= temperature <= 1e30)
+        _require("temperature", temperature, usable, "0 (greedy), or a number from 1e-30 to 1e30")
         _require("top_k", top_k, _is_integer(top_k, 2**63), "an integer of at least 0 (0: off)")
-        _require("top_p", top_p, 0 < top_p <= 1, "above 0, and at most 1 (off)")
+        _require("top_p", top_p, _is_number(top_p) and 0 < top_p <= 1, "a number above 0, and at most 1 (off)")
         _require("seed", seed, _is_integer(seed, 2**64), "an integer from 0 to 2**64 - 1")
         longest = int(mask.sum(axis=1).max())
         room = self.config.n_positions - longest + 1  # the last new token is never read
@@ -107,15 +108,16 @@ class Model:
             )
         if stop_ids is None:
             stop_ids = [] if self.config.eos_token_id is None else [self.config.eos_token_id]
+        stops: list[int] = _integers("stop_ids", stop_ids).reshape(-1).tolist()
         return continue_batch(
-            self.engine, checked, mask, max_new_tokens, temperature, top_k, top_p, seed, list(stop_ids),
-            self._fill_id(stop_ids), on_token or (lambda ids: None),
+            self.engine, checked, mask, max_new_tokens, temperature, top_k, top_p, seed, stops,
+            self._fill_id(stops), on_token or (lambda ids: None),
         )  # fmt: skip
 
-    def _fill_id(self, stop_ids: Sequence[int]) -> int:
+    def _fill_id(self, stop_ids: list[int]) -> int:
         if self.config.pad_token_id is not None:
             return self.config.pad_token_id
-        return stop_ids[0] if len(stop_ids) else 0
+        return stop_ids[0] if stop_ids else 0
 
     def encode(self, text: str) -> Array:
         """Ids of a text, (1, T). Raises GPT2Error if the model has no tokenizer, or the text gives no token."""
@@ -123,17 +125,21 @@ class Model:
             raise GPT2Error(f"{NO_TOKENIZER}: give ids instead")
         try:
             ids = self.tokenizer.encode(text).ids
-        except UnicodeEncodeError as error:
-            raise GPT2Error(f"the prompt is not valid Unicode: {error}") from error
+        except (UnicodeEncodeError, TypeError) as error:  # the library takes a lone surrogate for no string at all
+            raise GPT2Error(f"the prompt must be valid Unicode text, but is {text!r}") from error
         if not ids:
             raise GPT2Error("the prompt is empty: GPT-2 continues a text, so give at least one token")
         return np.array([ids], np.int64)
 
     def decode(self, ids: ArrayLike) -> str:
-        """Text of ids (T,). Raises GPT2Error if the model has no tokenizer."""
+        """Text of ids (T,). Raises GPT2Error if the model has no tokenizer, or the ids are no row of token ids."""
         if self.tokenizer is None:
             raise GPT2Error(f"{NO_TOKENIZER}: it speaks in ids")
-        return self.tokenizer.decode(np.asarray(ids).tolist(), skip_special_tokens=False)
+        checked = _integers("ids", ids)
+        if checked.ndim != 1:
+            raise GPT2Error(f"decode takes the ids of one sequence, (tokens,), but these have {checked.shape}")
+        _in_range("ids", checked, 2**32, "what a tokenizer can hold")
+        return self.tokenizer.decode(checked.tolist(), skip_special_tokens=False)
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Write a folder that Hugging Face transformers and `load` read; weights in the dtype they were read in.
@@ -155,12 +161,10 @@ class Model:
             raise GPT2Error(f"ids are empty (shape {checked.shape}): give at least one sequence of at least one token")
         vocabulary, context = self.config.vocab_size, self.config.n_positions
         _in_range("ids", checked, vocabulary, "the vocabulary")
-        mask = (
-            None
-            if attention_mask is None
-            else _integers("attention_mask", attention_mask).reshape(-1, checked.shape[1])
-        )
-        if mask is not None:
+        mask = None
+        if attention_mask is not None:
+            mask = _integers("attention_mask", attention_mask)
+            mask = mask[None] if mask.ndim == 1 else mask
             if mask.shape != checked.shape:
                 raise GPT2Error(f"attention_mask has shape {mask.shape}, but the ids have {checked.shape}")
             _in_range("attention_mask", mask, 2, "0 (pad) and 1 (token)")
@@ -188,14 +192,21 @@ def _integers(name: str, value: ArrayLike) -> Array:
             f"{name} must be a rectangle of integers: pad shorter rows on the left, and mask the pads"
         ) from error
     if array.size and array.dtype.kind not in "biu":
-        raise GPT2Error(f"{name} must be integers, but are {array.dtype}")
-    return array.astype(np.int64)
+        raise GPT2Error(f"{name} must be integers below 2**63, but are {array.dtype}")
+    integers = array.astype(np.int64)
+    if (integers < 0).any() and array.dtype.kind == "u":
+        raise GPT2Error(f"{name} must be integers below 2**63, but one is {array.max()}")
+    return integers
 
 
 def _in_range(name: str, array: Array, end: int, what: str) -> None:
     wrong = array[(array < 0) | (array >= end)]
     if wrong.size:
         raise GPT2Error(f"{name}: {wrong[0]} is outside {what}: expected 0 to {end - 1}")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
 
 
 def _is_integer(value: object, end: int) -> bool:

@@ -1,0 +1,1 @@
+"""Measurements of speed, each against somebody else's engine in the same run."""

@@ -1,0 +1,27 @@
+"""The processes that tests in this folder ask; each starts once a session."""
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from tests.peers.client import HUGGING_FACE, Peer, peer_python
+
+
+@pytest.fixture(scope="session")
+def hugging_face() -> Iterator[Peer]:
+    """Hugging Face transformers on PyTorch. Without the environment the test is skipped, or fails if it is required."""
+    python = peer_python()
+    if not python.is_file():
+        absent(f"no {python}: run `make peers` to compare with Hugging Face transformers")
+    peer = Peer([python, HUGGING_FACE])
+    peer.ask("ping")
+    yield peer
+    peer.close()
+
+
+def absent(reason: str) -> None:
+    """Skip for that reason, or fail for it under GPT2_REQUIRE_PEERS=1."""
+    if os.environ.get("GPT2_REQUIRE_PEERS") == "1":
+        pytest.fail(reason)
+    pytest.skip(reason)

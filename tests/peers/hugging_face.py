@@ -1,0 +1,151 @@
+"""Runs in the PyTorch environment and answers what Hugging Face transformers computes. Imports nothing of ours.
+
+A request is one JSON object on a line of stdin: "request" names a function below, "arrays" and "answer" are .npz files
+to read from and to write to, the rest are arguments. The answer is one JSON line; {"error": ...} if it failed.
+"""
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+
+os.environ |= {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error", "TOKENIZERS_PARALLELISM": "false"}
+
+import numpy as np
+import torch
+import transformers
+from transformers import GPT2Config, GPT2ForSequenceClassification, GPT2LMHeadModel, PreTrainedModel
+
+transformers.utils.logging.disable_progress_bar()
+
+Arrays = dict[str, np.ndarray]
+Answer = tuple[dict[str, Any], Arrays]
+HEADS = {"language_model": GPT2LMHeadModel, "sequence_classifier": GPT2ForSequenceClassification}
+
+
+def load(folder: str, head: str = "language_model", attention: str = "eager") -> PreTrainedModel:
+    """The model in a folder, in float32. Raises ValueError if a tensor is missing, left over or of another shape."""
+    model, report = HEADS[head].from_pretrained(
+        folder, attn_implementation=attention, dtype=torch.float32, output_loading_info=True
+    )
+    wrong = {what: sorted(map(str, names)) for what, names in report.items() if names}
+    if wrong:
+        raise ValueError(f"transformers loads {folder} only in part: {wrong}")
+    return model.eval()
+
+
+def given(arrays: Arrays, tokens: slice = slice(None)) -> dict[str, torch.Tensor]:
+    """Forward's arguments. With position_ids there is always a mask: transformers takes a jump in the positions of
+    unmasked ids for the seam between two packed sequences, and hides one from the other.
+    """
+    inputs = {name: torch.from_numpy(x) for name, x in arrays.items()}
+    if "position_ids" in inputs:
+        inputs.setdefault("attention_mask", torch.ones_like(inputs["input_ids"]))
+        inputs["position_ids"] = inputs["position_ids"][:, tokens]
+    inputs["input_ids"] = inputs["input_ids"][:, tokens]
+    if "attention_mask" in inputs and tokens.stop is not None:
+        inputs["attention_mask"] = inputs["attention_mask"][:, : tokens.stop]
+    return inputs
+
+
+def logits(arrays: Arrays, folder: str, attention: str = "eager", past: int = 0) -> Answer:
+    """logits (B, T, V) and "hidden_states.{i}" (B, T, C) of input_ids (B, T), float32.
+
+    The first `past` tokens are read by a call of their own, and reach the second through the cache.
+    """
+    model, cache, parts = load(folder, attention=attention), None, []
+    for tokens in [slice(0, past), slice(past, None)] if past else [slice(None)]:
+        output = model(**given(arrays, tokens), past_key_values=cache, use_cache=past > 0, output_hidden_states=True)
+        cache = output.past_key_values
+        parts.append(scores_and_hidden_states(output))
+    return {}, {name: np.concatenate([part[name] for part in parts], axis=1) for name in parts[0]}
+
+
+def classify(arrays: Arrays, folder: str, attention: str = "eager") -> Answer:
+    """logits (B, K) and "hidden_states.{i}" (B, T, C) of input_ids (B, T), float32."""
+    model = load(folder, "sequence_classifier", attention)
+    return {}, scores_and_hidden_states(model(**given(arrays), output_hidden_states=True))
+
+
+def scores_and_hidden_states(output: Any) -> Arrays:
+    """What a model has returned, as NumPy arrays."""
+    hidden = {f"hidden_states.{i}": x.numpy() for i, x in enumerate(output.hidden_states)}
+    return {"logits": output.logits.numpy(), **hidden}
+
+
+def save(
+    arrays: Arrays, folder: str, config: dict[str, Any], head: str = "language_model", dtype: str = "float32",
+    max_shard_size: int | None = None,
+) -> Answer:  # fmt: skip
+    """Write a folder by save_pretrained; arrays are the parameters, named without "transformer.", rounded to dtype."""
+    model = HEADS[head](GPT2Config(**config))
+    tied = config["tie_word_embeddings"] and head == "language_model"
+    state = {name: x for name, x in model.state_dict().items() if not (tied and name == "lm_head.weight")}
+    if {name.removeprefix("transformer.") for name in state} != arrays.keys():
+        raise ValueError(f"transformers has the parameters {sorted(state)}, given were {sorted(arrays)}")
+    for name, x in state.items():
+        x.copy_(torch.from_numpy(arrays[name.removeprefix("transformer.")]))
+    sharded = {} if max_shard_size is None else {"max_shard_size": max_shard_size}
+    model.to(getattr(torch, dtype)).save_pretrained(folder, **sharded)
+    return {}, {}
+
+
+def generate(arrays: Arrays, folder: str, max_new_tokens: int) -> Answer:
+    """ids (B, T + new): greedy continuation of input_ids (B, T), padded on the left as attention_mask (B, T) says."""
+    inputs = given(arrays)
+    ids = load(folder).generate(**inputs, do_sample=False, max_new_tokens=max_new_tokens)
+    return {}, {"ids": ids.numpy()}
+
+
+_timed: dict[tuple[str, str], PreTrainedModel] = {}
+
+
+def time_prefill(arrays: Arrays, folder: str, attention: str = "sdpa", threads: int = 2, keep: bool = False) -> Answer:
+    """Seconds of one forward pass over input_ids (B, T), as they are; with keep, its logits (B, T, V) too.
+
+    The model stays in memory for the next request.
+    """
+    torch.set_num_threads(threads)
+    if (folder, attention) not in _timed:
+        _timed[folder, attention] = load(folder, attention=attention)
+    model, ids = _timed[folder, attention], torch.from_numpy(arrays["input_ids"])
+    start = time.perf_counter()
+    scores = model(ids, use_cache=False).logits.numpy()
+    return {"seconds": time.perf_counter() - start}, {"logits": scores} if keep else {}
+
+
+def ping(arrays: Arrays) -> Answer:
+    """The versions at work."""
+    return {module.__name__: str(module.__version__) for module in (torch, transformers, np)}, {}
+
+
+FUNCTIONS: dict[str, Callable[..., Answer]] = {
+    function.__name__: function for function in (logits, classify, save, generate, time_prefill, ping)
+}
+
+
+def serve(lines: Iterable[str]) -> None:
+    """Answer every line on stdout, which nobody else may write to: what libraries print goes to stderr."""
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    for line in lines:
+        try:
+            answer = respond(**json.loads(line))
+        except Exception as error:  # whatever it is, the one who asked is told, and may ask again
+            answer = {"error": f"{type(error).__name__}: {error}"}
+        print(json.dumps(answer), file=answers, flush=True)
+
+
+def respond(request: str, arrays: str, answer: str, **arguments: Any) -> dict[str, Any]:
+    """One answer: its fields; its arrays are written to the file `answer`."""
+    with np.load(arrays) as file, torch.no_grad():
+        fields, returned = FUNCTIONS[request](dict(file), **arguments)
+    np.savez(answer, **returned)
+    return fields
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)  # models of a few channels
+    serve(sys.stdin)
