@@ -1,4 +1,4 @@
-"""Judge a whole model stage by stage: which named stage of a forward pass is the first to leave the reference?"""
+"""Judge a whole model stage by stage: what each named stage of a forward pass has to agree with."""
 
 import dataclasses
 import re
@@ -66,7 +66,7 @@ class StageReference:
         return dataclasses.replace(self, oracle=function(self.oracle), orbit=[function(x) for x in self.orbit])
 
 
-def judge_stages(
+def stage_references(
     config: GPT2Config, parameters: Mapping[str, Array], ids: Array, attention_mask: Array | None,
     position_ids: Array | None, dtype: np.dtype, accuracy: Mapping[str, float],
 ) -> dict[str, StageReference]:  # fmt: skip
@@ -77,7 +77,7 @@ def judge_stages(
     and MLP units in another order, its elementary functions erring by what `accuracy` declares. What belongs to a pad
     means nothing. ids and attention_mask are (B, T), position_ids (B, T) or absent.
 
-    references = judge_stages(model.config, model.parameters, ids, None, None, dtype, model.backend.accuracy)
+    references = stage_references(model.config, model.parameters, ids, None, None, dtype, model.backend.accuracy)
     {name: references[name].judge(stage).explain() for name, stage in model.stages(ids).items()}
     """
     name = "model.sequence_classifier" if "score.weight" in parameters else "model.language_model"

@@ -31,7 +31,7 @@ def usable(engine: str) -> Backend:
 
 def examples(factor: float, backend: Backend | None = None) -> settings:
     """So many times the examples of Hypothesis's profile; MindSpore, where everything takes longer, gets a fifth."""
-    usual = settings.get_profile(settings.get_current_profile_name()).max_examples
+    usual = settings().max_examples
     return settings(max_examples=max(1, round(factor * usual / (5 if backend and backend.name == "mindspore" else 1))))
 
 

@@ -13,7 +13,7 @@ import gpt2
 from gpt2.backends import Backend
 from gpt2.convert import convert, decode_tensor
 from gpt2.model import Model
-from parity.stages import StageReference, judge_stages
+from parity.stages import StageReference, stage_references
 from reference.attention import causal_bias, mask_value
 from reference.ops import softmax
 from tests.gpt2.command import run
@@ -85,7 +85,7 @@ def references(sorter: Path, ids: Array) -> dict[str, StageReference]:
 
 
 def references_of(model: Model, ids: Array) -> dict[str, StageReference]:
-    return judge_stages(model.config, model.parameters, ids, None, None, FLOAT32, model.backend.accuracy)
+    return stage_references(model.config, model.parameters, ids, None, None, FLOAT32, model.backend.accuracy)
 
 
 def test_it_sorts_every_input(sorter: Path, every_engine: Backend) -> None:

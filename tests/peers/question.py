@@ -12,7 +12,7 @@ from gpt2.backends import Backend
 from gpt2.model import Model
 from parity.cases import Case, build, cases
 from parity.contracts import contracts
-from parity.stages import StageReference, judge_stages
+from parity.stages import StageReference, stage_references
 from reference.config import GPT2Config, flatten
 
 Array = NDArray[Any]
@@ -64,7 +64,7 @@ class Question:
     def references(self, accuracy: Mapping[str, float] | None = None) -> dict[str, StageReference]:
         """What to judge every stage by. accuracy is what an engine declares of its elementary functions."""
         inputs = (self.ids, self.attention_mask, self.position_ids)
-        return judge_stages(self.config, self.parameters, *inputs, DTYPE, accuracy or {})
+        return stage_references(self.config, self.parameters, *inputs, DTYPE, accuracy or {})
 
 
 def expect_agreement(who: str, values: Mapping[str, Array], references: Mapping[str, StageReference]) -> None:
