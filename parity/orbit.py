@@ -17,6 +17,8 @@ Array = NDArray[Any]
 Permutations = dict[str, NDArray[np.int64]]
 # Members of an orbit: enough that the largest distance is not small by luck, also where a result has few elements.
 MEMBERS, SAMPLES = 8, 64
+# Stages that are sums without being an op: a bias or the residual stream is added, and the result rounded.
+SUMS = ("embeddings", "qkv", "c_fc", "c_proj", "attn_residual", "mlp_residual")
 
 
 def permutations(case: Case, member: int) -> Permutations:
@@ -71,8 +73,8 @@ def inexact(accuracy: Mapping[str, float], case: Case, member: int, dtype: np.dt
     """An observer that lets the reference err as a correct implementation may; not for member 0.
 
     Elementary functions move by the relative error that the backend declares, up or down at random. The result of an op
-    is rounded up or down at random: in small cases there are few orders to sum in, and in 16 bits the sums, computed in
-    float32, come out alike in any order; permutations alone would give the same numbers again and again.
+    or a sum is rounded up or down at random: in small cases there are few orders to sum in, and in 16 bits the sums,
+    computed in float32, come out alike in any order; permutations alone would give the same numbers again and again.
     Source: Parker 1997, Monte Carlo Arithmetic.
     """
     random = np.random.default_rng([case.seed, member, 1])
@@ -80,8 +82,9 @@ def inexact(accuracy: Mapping[str, float], case: Case, member: int, dtype: np.dt
     def move(name: str, x: Any) -> Any:
         if not member:
             return x
-        if name == "rounding":
-            spread = 0.5 if dtype.itemsize == 2 else 1.0  # a 16-bit op shows what it rounds, a wider one has rounded
+        if name == "rounding" or name.rpartition(".")[2] in SUMS:
+            # what a 16-bit op shows is not rounded yet; all else is, to the nearest, and may have gone either way
+            spread = 0.5 if name == "rounding" and dtype.itemsize == 2 else 1.0
             return (x + ulp(x, dtype) * random.uniform(-spread, spread, x.shape)).astype(x.dtype)
         if name in accuracy:
             return (x * (1 + accuracy[name] * random.choice((-1.0, 1.0), x.shape))).astype(x.dtype)
