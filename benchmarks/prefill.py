@@ -58,7 +58,7 @@ def main(rounds: int, file: Path | None) -> None:
             del oracle, members
             seconds = take_turns(running, given, folder, rounds)
             versions, _ = running[PEER].ask("ping")
-    facts = {"machine": machine(), "versions": versions_here() | versions, "engines": summary(seconds, verdicts)}
+    facts = {"machine": machine(), "versions": versions | versions_here(), "engines": summary(seconds, verdicts)}
     if file is not None:
         file.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
     Console(highlight=False).print(table(facts))
@@ -135,6 +135,7 @@ def summary(seconds: dict[str, list[float]], verdicts: dict[str, Verdict]) -> li
             "min": min(measured),
             "speed": theirs / statistics.median(measured),
             "agrees": verdicts[name].agrees,
+            "noise_ratio": verdicts[name].noise_ratio,
             "verdict": verdicts[name].explain(),
             "seconds": measured,
         }
@@ -153,7 +154,7 @@ def machine() -> dict[str, Any]:
 
 def versions_here() -> dict[str, str]:
     """The versions that our engines run on."""
-    ours = {"python": platform.python_version(), "numpy here": importlib.metadata.version("numpy")}
+    ours = {"python": platform.python_version(), "numpy": importlib.metadata.version("numpy")}
     with contextlib.suppress(importlib.metadata.PackageNotFoundError):
         ours["mindspore"] = importlib.metadata.version("mindspore")
     return ours
@@ -166,12 +167,13 @@ def table(facts: dict[str, Any]) -> Table:
     caption = ", ".join(f"{name} {version}" for name, version in versions.items())
     shown = Table(title=title, caption=caption, title_justify="left", caption_justify="left")
     shown.add_column("engine", no_wrap=True)
-    for heading in ("median s", "min s", "speed"):
+    for heading in ("median s", "min s", "x transformers", "error x noise"):
         shown.add_column(heading, justify="right")
     shown.add_column("scores")
     for engine in facts["engines"]:
-        times = (f"{engine['median']:.3f}", f"{engine['min']:.3f}", f"{engine['speed']:.2f}x")
-        shown.add_row(engine["engine"], *times, engine["verdict"])
+        figures = [f"{engine[key]:.3f}" for key in ("median", "min")]
+        figures += [f"{engine[key]:.2f}" for key in ("speed", "noise_ratio")]
+        shown.add_row(engine["engine"], *figures, "agree" if engine["agrees"] else engine["verdict"])
     return shown
 
 

@@ -1,6 +1,8 @@
 """Small live models, and folders that hold them, for tests of the door."""
 
+import base64
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -52,3 +54,19 @@ def byte_folder(path: Path) -> Path:
     (path / "vocab.json").write_text(vocabulary, encoding="utf-8")
     (path / "merges.txt").write_text("#version: 0.2\n", encoding="utf-8")
     return path
+
+
+def json_state(folder: Path, **changes: Any) -> Path:
+    """A file with a state in JSON, all zeros, as `gpt2 convert` takes it; changes replace its entries."""
+    shapes = {"wte": [3, 2], "wpe": [4, 2], "ln_f": [2], "h.0.ln_1": [2], "h.0.ln_2": [2], "h.0.attn.c_attn": [6, 2],
+              "h.0.attn.c_proj": [2, 2], "h.0.mlp.c_fc": [8, 2], "h.0.mlp.c_proj": [2, 8]}  # fmt: skip
+    state: dict[str, Any] = {f"transformer.{name}.weight": zeros(shape) for name, shape in shapes.items()}
+    path = folder / "model.json"
+    path.write_text(json.dumps(state | {"config": {"n_head": 1}} | changes))
+    return path
+
+
+def zeros(sizes: list[int], **changes: Any) -> dict[str, Any]:
+    """A tensor as the JSON has it."""
+    data = base64.b64encode(bytes(4 * math.prod(sizes))).decode()
+    return {"shape": sizes, "dtype": "torch.float32", "data": data} | changes

@@ -1,8 +1,6 @@
 """What is wrong is said in one line: what was expected, what came, what to do. As a user of the command sees it."""
 
-import base64
 import json
-import math
 import re
 import shutil
 import struct
@@ -20,7 +18,7 @@ from gpt2.backends import Backend
 from gpt2.checkpoint import CONFIG, INDEX, WEIGHTS
 from tests.gpt2.command import run, run_outside
 from tests.gpt2.conftest import examples, usable
-from tests.gpt2.small import SMALL, Parameters, folder_of, model, parameters
+from tests.gpt2.small import SMALL, Parameters, folder_of, json_state, model, parameters, zeros
 
 ONE = ("--ids", "1")
 V, C, L, INNER = SMALL.vocab_size, SMALL.n_embd, SMALL.n_positions, SMALL.inner_size
@@ -410,23 +408,7 @@ def test_a_folder_that_cannot_be_written_is_refused(place: str, tmp_path: Path) 
     source = json_state(tmp_path)
     (tmp_path / "taken").write_text("a file")
     assert str(tmp_path / place) in run("convert", source, tmp_path / place).refusal
-    assert sorted(file.name for file in tmp_path.iterdir()) == ["state.json", "taken"]
-
-
-def json_state(folder: Path, **changes: Any) -> Path:
-    """A state in JSON, with its zeros in place of numbers, that `gpt2 convert` takes; changes replace its entries."""
-    shapes = {"wte": [3, 2], "wpe": [4, 2], "ln_f": [2], "h.0.ln_1": [2], "h.0.ln_2": [2], "h.0.attn.c_attn": [6, 2],
-              "h.0.attn.c_proj": [2, 2], "h.0.mlp.c_fc": [8, 2], "h.0.mlp.c_proj": [2, 8]}  # fmt: skip
-    state: dict[str, Any] = {f"transformer.{name}.weight": zeros(shape) for name, shape in shapes.items()}
-    path = folder / "state.json"
-    path.write_text(json.dumps(state | {"config": {"n_head": 1}} | changes))
-    return path
-
-
-def zeros(sizes: list[int], **changes: Any) -> dict[str, Any]:
-    """A tensor as the JSON has it."""
-    data = base64.b64encode(bytes(4 * math.prod(sizes))).decode()
-    return {"shape": sizes, "dtype": "torch.float32", "data": data} | changes
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["model.json", "taken"]
 
 
 def test_a_state_in_json_converts(tmp_path: Path) -> None:
@@ -461,6 +443,12 @@ def test_a_state_that_does_not_convert_is_told_why(changes: dict[str, Any], said
     refusal = run("convert", json_state(tmp_path, **changes), tmp_path / "folder").refusal
     assert all(words in refusal for words in said), refusal
     assert not (tmp_path / "folder").exists()
+
+
+def test_a_config_beside_a_state_that_is_no_object_says_nothing(tmp_path: Path) -> None:
+    (tmp_path / "state.safetensors").write_bytes(safetensors({}, data=b""))
+    (tmp_path / CONFIG).write_text("[]")
+    assert "--n-head" in run("convert", tmp_path / "state.safetensors", tmp_path / "folder").refusal
 
 
 def test_a_state_of_another_kind_is_not_opened(tmp_path: Path) -> None:

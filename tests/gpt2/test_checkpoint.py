@@ -17,9 +17,10 @@ from safetensors.numpy import save_file
 import gpt2
 from gpt2 import checkpoint
 from gpt2.backends import DTYPES, get_backend, numpy_dtype
+from gpt2.convert import convert
 from gpt2.model import Model
 from reference.config import ACTIVATION_ALIASES, ACTIVATIONS, UNSUPPORTED, ConfigError, GPT2Config
-from tests.gpt2.small import ROOT, SMALL, Parameters, byte_folder, folder_of, parameters
+from tests.gpt2.small import ROOT, SMALL, Parameters, byte_folder, folder_of, json_state, parameters
 
 UNTIED = dataclasses.replace(SMALL, tie_word_embeddings=False)
 THREE_LABELS = dataclasses.replace(SMALL, num_labels=3)
@@ -98,6 +99,12 @@ def test_buffers_of_old_checkpoints_are_dropped(tmp_path: Path) -> None:
     assert bits(read(folder_of(tmp_path / "folder", SMALL, parameters() | buffers))) == bits(parameters())
 
 
+def test_a_config_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path / "folder")
+    (folder / checkpoint.CONFIG).write_text(json.dumps(SMALL.to_dict()), encoding="utf-8-sig")
+    assert checkpoint.read_config(folder) == SMALL
+
+
 def test_a_tied_model_may_carry_a_copy_of_its_embeddings_as_head(tmp_path: Path) -> None:
     copied = parameters() | {"lm_head.weight": parameters()["wte.weight"]}
     assert bits(read(folder_of(tmp_path / "folder", SMALL, copied))) == bits(parameters())
@@ -152,6 +159,31 @@ def test_an_empty_folder_is_filled(tmp_path: Path) -> None:
 def test_a_saved_folder_can_be_read_by_others(tmp_path: Path) -> None:
     checkpoint.write_folder(tmp_path / "folder", SMALL, parameters(), [])
     assert os.stat(tmp_path / "folder").st_mode & 0o755 == 0o755
+
+
+# States of other projects.
+
+
+def test_a_state_of_nanogpt_converts_to_the_same_numbers(tmp_path: Path) -> None:
+    ours = {name: x if name.endswith("weight") else np.zeros_like(x) for name, x in parameters().items()}
+    theirs = {name: x for name, x in ours.items() if name.endswith("weight")}  # nanoGPT can do without biases
+    theirs["lm_head.weight"] = theirs["wte.weight"]
+    state = tmp_path / "state.safetensors"
+    turned = {name: np.ascontiguousarray(x.T if ".c_" in name else x) for name, x in theirs.items()}
+    save_file({f"_orig_mod.transformer.{name}": x for name, x in turned.items()}, state)
+    config, count = convert(state, tmp_path / "folder", SMALL.n_head)
+    assert config == dataclasses.replace(SMALL, n_inner=SMALL.inner_size)
+    assert count == len(ours)
+    assert bits(read(tmp_path / "folder")) == bits(ours)
+
+
+@pytest.mark.parametrize("whole_folder", [True, False])
+def test_a_converted_state_brings_its_tokenizer_along(whole_folder: bool, tmp_path: Path) -> None:
+    source = byte_folder(tmp_path / "source")
+    (source / checkpoint.WEIGHTS).unlink()
+    state = json_state(source)
+    convert(source if whole_folder else state, tmp_path / "folder")
+    assert gpt2.load(tmp_path / "folder", "numpy").tokenizer is not None
 
 
 # The configuration.

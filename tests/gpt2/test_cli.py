@@ -88,6 +88,22 @@ def test_the_same_seed_gives_the_same_text_and_another_seed_another(speaker: Pat
     assert text(1) == text(1) != text(2)
 
 
+@pytest.mark.parametrize(("option", "value"), [("top_k", 2), ("top_p", 0.25), ("seed", 1), ("temperature", 0.25)])
+def test_an_option_does_what_its_argument_does(option: str, value: float, speaker: Path) -> None:
+    usual: dict[str, Any] = {"temperature": 4.0, "top_k": 0, "top_p": 1.0, "seed": 0}
+
+    def options(chosen: dict[str, Any]) -> list[str]:
+        return [f"--{name.replace('_', '-')}={number}" for name, number in chosen.items()]
+
+    said, without = (
+        facts("generate", speaker, PROMPT, *options(chosen)) for chosen in (usual | {option: value}, usual)
+    )
+    model = gpt2.load(speaker, "numpy")
+    ids = model.generate(model.encode(PROMPT), **(usual | {option: value}))[0]
+    assert said["prompt_ids"] + said["new_ids"] == ids.tolist()
+    assert said["new_ids"] != without["new_ids"]
+
+
 @pytest.mark.parametrize("options", [(), SAMPLED])
 @pytest.mark.parametrize("mode", ["pynative", "graph"])
 def test_mindspore_writes_the_same_text(mode: str, options: tuple[str, ...], speaker: Path) -> None:

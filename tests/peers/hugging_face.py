@@ -116,13 +116,23 @@ def time_prefill(arrays: Arrays, folder: str, attention: str = "sdpa", threads: 
     return {"seconds": time.perf_counter() - start}, {"logits": scores} if keep else {}
 
 
+def accuracy(arrays: Arrays) -> Answer:
+    """Largest relative error of PyTorch's elementary functions in float32, on [-20, 20], by those of float64."""
+    x = torch.linspace(-20, 20, 200_000)  # an even number of points: none of them is 0
+    errors = {}
+    for function in (torch.exp, torch.tanh, torch.erf, torch.sigmoid):
+        exact = function(x.double())
+        errors[function.__name__] = float(((function(x).double() - exact) / exact).abs().max())
+    return errors, {}
+
+
 def ping(arrays: Arrays) -> Answer:
     """The versions at work."""
     return {module.__name__: str(module.__version__) for module in (torch, transformers, np)}, {}
 
 
 FUNCTIONS: dict[str, Callable[..., Answer]] = {
-    function.__name__: function for function in (logits, classify, save, generate, time_prefill, ping)
+    function.__name__: function for function in (logits, classify, save, generate, time_prefill, accuracy, ping)
 }
 
 
