@@ -27,8 +27,8 @@ def print_results(
         for result in results:
             if not result.agrees:
                 facts = result.to_dict()
-                console.print(f"[bold]{result.function}[/bold]: {facts['explanation']}", highlight=False)
-                console.print(f"  smallest case: {facts['case']}", highlight=False, markup=False)
+                console.print(f"{result.function}: {facts['explanation']}", markup=False, soft_wrap=True)
+                console.print(f"  smallest case: {facts['case']}", markup=False, soft_wrap=True)
         console.print(_summary(results), soft_wrap=True)
     return results
 

@@ -4,12 +4,20 @@ Field names are those of Hugging Face's `config.json`, parameter names those of 
 """
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
 ACTIVATIONS = ("gelu_new", "gelu", "relu", "silu")
 # Other spellings that Hugging Face accepts for the very same functions.
 ACTIVATION_ALIASES = {"gelu_pytorch_tanh": "gelu_new", "gelu_fast": "gelu_new", "swish": "silu"}
+# Hugging Face's general names for fields of GPT-2.
+FIELD_ALIASES = {
+    "hidden_size": "n_embd",
+    "max_position_embeddings": "n_positions",
+    "num_attention_heads": "n_head",
+    "num_hidden_layers": "n_layer",
+}
 # Fields of config.json that would change the result and that GPT-2 proper does not have: only "off" is accepted.
 UNSUPPORTED = ("add_cross_attention", "is_encoder_decoder", "pruned_heads", "quantization_config")
 
@@ -52,6 +60,7 @@ class GPT2Config:
             self._require(
                 field, _is_int(getattr(self, field)) and getattr(self, field) >= 1, "an integer of at least 1"
             )
+        self._require("num_labels", self.num_labels <= 10**6, "at most 1000000")
         self._require("n_inner", self.n_inner is None or (_is_int(self.n_inner) and self.n_inner >= 1),
                       "null (4 * n_embd) or an integer of at least 1")  # fmt: skip
         self._require("n_head", self.n_embd % self.n_head == 0, f"a divisor of n_embd = {self.n_embd}")
@@ -103,8 +112,11 @@ class GPT2Config:
                 f"config field 'n_ctx' is {fields['n_ctx']!r}, but n_positions is {fields['n_positions']!r}"
             )
         known = {field.name for field in dataclasses.fields(cls)}
-        chosen = {name: value for name, value in fields.items() if name in known}
+        named = {FIELD_ALIASES.get(name, name): value for name, value in fields.items()}
+        chosen = {name: value for name, value in named.items() if name in known}
         if "num_labels" not in chosen and fields.get("id2label"):
+            if not isinstance(fields["id2label"], dict):
+                raise ConfigError(f"config field 'id2label' must be an object, but is {fields['id2label']!r}")
             chosen["num_labels"] = len(fields["id2label"])
         return cls(**chosen)
 
@@ -125,7 +137,7 @@ def _is_int(value: object) -> bool:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 # Axes of every parameter, by role. C: n_embd, H: heads, D: head size, I: MLP units, V: vocabulary, L: n_positions,

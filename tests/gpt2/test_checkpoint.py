@@ -19,7 +19,7 @@ from gpt2 import checkpoint
 from gpt2.backends import DTYPES, get_backend, numpy_dtype
 from gpt2.convert import convert
 from gpt2.model import Model
-from reference.config import ACTIVATION_ALIASES, ACTIVATIONS, UNSUPPORTED, ConfigError, GPT2Config
+from reference.config import ACTIVATION_ALIASES, ACTIVATIONS, FIELD_ALIASES, UNSUPPORTED, ConfigError, GPT2Config
 from tests.gpt2.small import ROOT, SMALL, Parameters, byte_folder, folder_of, json_state, parameters
 
 UNTIED = dataclasses.replace(SMALL, tie_word_embeddings=False)
@@ -237,20 +237,28 @@ BAD: dict[str, list[Any]] = {
     "resid_pdrop": RATE,
     "embd_pdrop": RATE,
     "attn_pdrop": RATE,
-    "initializer_range": [*NOT_A_NUMBER, -0.1, float("nan")],
+    "initializer_range": [*NOT_A_NUMBER, -0.1, float("nan"), float("inf")],
     "bos_token_id": TOKEN,
     "eos_token_id": TOKEN,
     "pad_token_id": TOKEN,
-    "num_labels": SIZE,
+    "num_labels": [*SIZE, 10**9],
 }
 # Fields that GPT-2 proper does not have, with values that would make it something else.
 FOREIGN: dict[str, list[Any]] = {"model_type": ["gpt_neo", "", None, 2], "n_ctx": [SMALL.n_positions + 1, None, "12"]}
+FOREIGN["id2label"] = [5, ["a"], "ab"]
 FOREIGN |= {field: [True, {"0": [1]}] for field in UNSUPPORTED}
 
 
 @given(CONFIGS)
 def test_a_configuration_survives_its_file(config: GPT2Config) -> None:
     assert GPT2Config.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+
+
+def test_general_names_of_fields_are_understood() -> None:
+    fields = SMALL.to_dict()
+    for general, own in FIELD_ALIASES.items():
+        fields[general] = fields.pop(own)
+    assert GPT2Config.from_dict(fields) == SMALL
 
 
 def test_a_configuration_writes_every_field() -> None:
