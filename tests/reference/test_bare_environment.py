@@ -7,9 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from parity.verdict import judge
-from reference.config import nest
-from reference.model import language_model
+from parity.stages import stage_references
 from tests.reference.small import CONFIG, IDS, parameters
 
 ROOT = Path(__file__).parents[2]
@@ -27,10 +25,9 @@ def test_numpy_alone_is_enough_and_numpy_2_keeps_every_dtype(tmp_path: Path) -> 
     version, *foreign = ran.stdout.split()
     assert version.startswith("2.")
     assert not foreign
-    oracle, _ = language_model(nest(parameters()), IDS, CONFIG)
     with np.load(tmp_path / "results.npz") as results:
         for name, logits in results.items():
-            dtype = name.split()[0]
-            own, _ = language_model(nest({key: x.astype(dtype) for key, x in parameters().items()}), IDS, CONFIG)
+            dtype = np.dtype(name.split()[0])
             assert logits.dtype == dtype
-            assert judge(logits, oracle, [own]).agrees, name
+            verdict = stage_references(CONFIG, parameters(), IDS, None, None, dtype, {})["logits"].judge(logits)
+            assert verdict.agrees, f"{name}: {verdict.explain()}"
