@@ -7,6 +7,7 @@ import importlib
 import importlib.util
 import os
 from collections.abc import Mapping
+from importlib.metadata import entry_points
 from typing import Any, Protocol
 
 import numpy as np
@@ -17,7 +18,7 @@ from reference import fast, generate, model, stages
 from reference.config import GPT2Config, flatten, nest
 
 Array = NDArray[Any]
-BACKENDS = ("numpy", "mindspore")
+ENTRY_POINTS = "gpt2.backends"  # the group in which a package registers a backend of its own
 DTYPES = ("float64", "float32", "float16", "bfloat16")
 
 
@@ -47,9 +48,13 @@ class BackendModel(Protocol):
         """Scores of every label, (B, K)."""
 
     def stages(
-        self, ids: Array, attention_mask: Array | None = None, position_ids: Array | None = None
-    ) -> dict[str, Array]:
-        """Every named stage of the plain forward pass, in order of computation."""
+        self, ids: Array, attention_mask: Array | None = None, position_ids: Array | None = None,
+        given: Mapping[str, Array] | None = None,
+    ) -> dict[str, Array]:  # fmt: skip
+        """Every named stage of the plain forward pass, in order of computation.
+
+        After a stage that is named in `given`, the computation goes on with the value given there.
+        """
 
     def decoder(self, batch_size: int, length: int) -> Decoder:
         """Start a batch of sequences of at most `length` tokens each, pads included."""
@@ -86,28 +91,37 @@ def numpy_dtype(name: str) -> np.dtype:
     return np.dtype(name)
 
 
+def backend_names() -> list[str]:
+    """The backends that are registered here, by this package and by others."""
+    return sorted({point.name for point in entry_points(group=ENTRY_POINTS)})
+
+
 def get_backend(
     name: str | None = None, device: str | None = None, dtype: str | None = None, mode: str | None = None
 ) -> Backend:
-    """The backend of that name; defaults: $GPT2_BACKEND or numpy, CPU, float32, and on MindSpore graph mode.
+    """The backend of that name; defaults: $GPT2_BACKEND or numpy, and the backend's own device, dtype and mode.
 
-    Raises GPT2Error for a name, device, dtype or mode that is unknown or absent here.
+    A name may carry an argument after a colon, "twin:no past". Raises GPT2Error for a name, device, dtype or mode that
+    is unknown or absent here.
     """
     source = "" if name else " in the environment variable GPT2_BACKEND"
-    name = name or os.environ.get("GPT2_BACKEND") or "numpy"
-    if name == "numpy":
-        return NumPyBackend(device or "CPU", dtype or "float32", mode or "eager")
-    if name != "mindspore":
-        raise GPT2Error(f"unknown backend {name!r}{source}: choose one of {', '.join(BACKENDS)}")
-    if importlib.util.find_spec("mindspore") is None:
+    name, _, argument = (name or os.environ.get("GPT2_BACKEND") or "numpy").partition(":")
+    found = [point for point in entry_points(group=ENTRY_POINTS) if point.name == name]
+    if not found:
+        raise GPT2Error(f"unknown backend {name!r}{source}: choose one of {', '.join(backend_names())}")
+    if name == "mindspore" and importlib.util.find_spec("mindspore") is None:
         raise GPT2Error("backend 'mindspore' needs MindSpore: pip install 'gpt2-parity[mindspore]', or --backend numpy")
     try:
-        engine = importlib.import_module("ms_backend.backend")
-    except ImportError as error:
-        raise GPT2Error(f"MindSpore is installed, but cannot be imported: {error}") from error
+        factory = found[0].load()
+    except (ImportError, AttributeError) as error:
+        raise GPT2Error(f"backend {name!r} is registered, but {found[0].value} cannot be imported: {error}") from error
+    options = {"device": device, "dtype": dtype, "mode": mode}
+    chosen = {option: value for option, value in options.items() if value is not None}
     try:
-        return engine.MindSporeBackend(device or "CPU", dtype or "float32", mode or "graph")
-    except engine.MindSporeError as error:
+        return factory(argument, **chosen) if argument else factory(**chosen)
+    except GPT2Error:
+        raise
+    except ValueError as error:
         raise GPT2Error(str(error)) from error
 
 
@@ -128,7 +142,7 @@ class NumPyBackend:
     def call(self, function: str, arguments: Mapping[str, Any]) -> Any:
         """Run one function of the mirror."""
         file, name = function.split(".")
-        return getattr(importlib.import_module(f"reference.{file}"), name)(**arguments)
+        return getattr(importlib.import_module(f"{model.__package__}.{file}"), name)(**arguments)
 
     def model(self, config: GPT2Config, parameters: Mapping[str, Array]) -> "NumPyModel":
         """Put the parameters in place."""
@@ -161,11 +175,13 @@ class NumPyModel:
         return model.sequence_classifier(self.params, ids, self.config, attention_mask, position_ids)
 
     def stages(
-        self, ids: Array, attention_mask: Array | None = None, position_ids: Array | None = None
-    ) -> dict[str, Array]:
+        self, ids: Array, attention_mask: Array | None = None, position_ids: Array | None = None,
+        given: Mapping[str, Array] | None = None,
+    ) -> dict[str, Array]:  # fmt: skip
         """Every named stage."""
         seen: dict[str, Array] = {}
-        with stages.observing(stages.keep_in(seen)):
+        keep, given = stages.keep_in(seen), given or {}
+        with stages.observing(lambda name, x: given.get(name, keep(name, x))):
             head = model.sequence_classifier if "score" in self.params else model.language_model
             head(self.params, ids, self.config, attention_mask, position_ids)
         return seen

@@ -82,7 +82,7 @@ class MindSporeBackend:
     @functools.cached_property
     def accuracy(self) -> Mapping[str, float]:
         """Largest relative error of MindSpore's elementary functions on this device, as measured; see accuracy.json."""
-        measured = json.loads(resources.files("ms_backend").joinpath("accuracy.json").read_text(encoding="utf-8"))
+        measured = json.loads(resources.files(__package__).joinpath("accuracy.json").read_text(encoding="utf-8"))
         for entry in measured:
             if entry["device"] == self.device and entry["mindspore"] == ms.__version__:
                 return entry["relative_error"]
@@ -117,7 +117,7 @@ class MindSporeBackend:
     def call(self, function: str, arguments: Mapping[str, Any]) -> Any:
         """Run one function of the mirror on (trees of) NumPy arrays."""
         file, name = function.split(".")
-        target = getattr(importlib.import_module(f"ms_backend.{file}"), name)
+        target = getattr(importlib.import_module(f"{__package__}.{file}"), name)
         tensors, constants = {}, {}
         for key, value in arguments.items():
             if isinstance(value, np.dtype):
@@ -241,12 +241,20 @@ class MindSporeModel:
         return self.backend.fetch(self._classify(**_tensors(ids, attention_mask, position_ids)))
 
     def stages(
-        self, ids: Array, attention_mask: Array | None = None, position_ids: Array | None = None
-    ) -> dict[str, Array]:
+        self, ids: Array, attention_mask: Array | None = None, position_ids: Array | None = None,
+        given: Mapping[str, Array] | None = None,
+    ) -> dict[str, Array]:  # fmt: skip
         """Every named stage, computed op by op in either mode."""
         seen: dict[str, Array] = {}
+        keep = stages.keep_in(seen)
+        replaced = {name: to_tensor(x.astype(np.float32)) for name, x in (given or {}).items()}
         head = model.sequence_classifier if "score" in self.params else model.language_model
-        with _lock, stages.observing(stages.keep_in(seen)):
+
+        def watch(name: str, x: Tensor) -> Tensor:
+            keep(name, x)
+            return replaced[name].astype(x.dtype) if name in replaced else x
+
+        with _lock, stages.observing(watch):
             head(self.params, config=self.config, **_tensors(ids, attention_mask, position_ids))
         return {name: self.backend.round(x) for name, x in seen.items()}
 

@@ -1,6 +1,5 @@
 """Judge a whole model stage by stage: what each named stage of a forward pass has to agree with."""
 
-import dataclasses
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -11,7 +10,7 @@ from numpy.typing import NDArray
 from parity import orbit
 from parity.cases import Case
 from parity.contracts import Axes, contracts, tree_axes
-from parity.verdict import Verdict, judge
+from parity.verdict import Reference
 from reference.config import ACTIVATIONS, GPT2Config, axis_sizes, map_tree, nest
 from reference.stages import keep_in, observing
 
@@ -45,31 +44,10 @@ STAGE_AXES: dict[str, Axes] = {
 }
 
 
-@dataclasses.dataclass(frozen=True)
-class StageReference:
-    """What the reference says of one stage: the float64 oracle, the orbit, and the rows that mean something."""
-
-    oracle: Array
-    orbit: list[Array]
-    rows: Array | None = None
-
-    def judge(self, value: Array) -> Verdict:
-        """The verdict on what somebody computed for this stage."""
-        return judge(value, self.oracle, self.orbit, self.rows)
-
-    def only(self, rows: Array) -> "StageReference":
-        """The same, but nothing is said of what `rows`, a mask that broadcasts to the stage's shape, leaves out."""
-        return dataclasses.replace(self, rows=rows if self.rows is None else rows & self.rows)
-
-    def then(self, function: Callable[[Array], Array]) -> "StageReference":
-        """The reference of a function of this stage."""
-        return dataclasses.replace(self, oracle=function(self.oracle), orbit=[function(x) for x in self.orbit])
-
-
 def stage_references(
     config: GPT2Config, parameters: Mapping[str, Array], ids: Array, attention_mask: Array | None,
     position_ids: Array | None, dtype: np.dtype, accuracy: Mapping[str, float],
-) -> dict[str, StageReference]:  # fmt: skip
+) -> dict[str, Reference]:  # fmt: skip
     """What to judge every stage of a model by, under its name, in the order of computation.
 
     The model is a language model, or, if there is a score.weight among its parameters, a classifier. The oracle is the
@@ -110,7 +88,7 @@ def stage_references(
     oracle = run(map_tree(lambda name, x: x.astype(np.float64), tree), lambda name, x: x)
     members = [member(index) for index in range(orbit.members(min(x.size for x in oracle.values())))]
     return {
-        name: StageReference(x, [seen[name] for seen in members], _kept(name, x, attention_mask))
+        name: Reference(x, [seen[name] for seen in members], _kept(name, x, attention_mask))
         for name, x in oracle.items()
     }
 

@@ -6,6 +6,7 @@ far a correct implementation strays here.
 """
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import ml_dtypes
@@ -142,3 +143,85 @@ def judge(value: Any, oracle: Array, orbit: list[Array], rows: Array | None = No
 
 def _refuse(reason: str) -> Verdict:
     return Verdict(False, float("inf"), 0.0, 0.0, (), float("nan"), float("nan"), reason)
+
+
+@dataclasses.dataclass(frozen=True)
+class Reference:
+    """What the reference says of one array: the float64 oracle, the orbit, and the rows that mean something."""
+
+    oracle: Array
+    orbit: list[Array]
+    rows: Array | None = None
+
+    @property
+    def noise(self) -> float:
+        """The noise floor, over the rows that mean something."""
+        own = self.orbit[0]
+        usual = np.isfinite(own.astype(np.float64))
+        if self.rows is not None:
+            usual = usual & self.rows
+        members = [np.where(usual, member.astype(np.float64), 0.0) for member in self.orbit]
+        return noise_floor(members, np.where(usual, self.oracle, 0.0), own.dtype)
+
+    def judge(self, value: Any) -> Verdict:
+        """The verdict on what somebody computed for this array."""
+        return judge(value, self.oracle, self.orbit, self.rows)
+
+    def only(self, rows: Array) -> "Reference":
+        """The same, but nothing is said of what `rows`, a mask that broadcasts to the array's shape, leaves out."""
+        return dataclasses.replace(self, rows=rows if self.rows is None else rows & self.rows)
+
+    def then(self, function: Callable[[Array], Array]) -> "Reference":
+        """The reference of a function of this array."""
+        return dataclasses.replace(self, oracle=function(self.oracle), orbit=[function(x) for x in self.orbit])
+
+
+def identical(value: Any, expected: Any, rows: Array | None = None) -> Verdict:
+    """The verdict on two results that a law says are the same bit for bit (NaN equals NaN), where rows is true."""
+    value, expected = np.asarray(value), np.asarray(expected)
+    if value.shape != expected.shape or value.dtype != expected.dtype:
+        return _refuse(f"{value.dtype} {value.shape}, expected {expected.dtype} {expected.shape}")
+    wide, expected_wide = value.astype(np.float64), expected.astype(np.float64)
+    alike = same_places(wide, expected_wide)
+    alike |= False if rows is None else ~np.broadcast_to(rows, value.shape)
+    if alike.all():
+        return Verdict(True, 0.0, 0.0, 0.0, (), 0.0, 0.0)
+    where = tuple(int(i) for i in np.argwhere(~alike)[0])
+    one, other = float(wide[where]), float(expected_wide[where])
+    return _refuse(f"{one!r} ({_hex(one)}) at {where}, expected the same bits as {other!r} ({_hex(other)})")
+
+
+def close(value: Any, expected: Any, noise: float, dtype: np.dtype, rows: Array | None = None,
+          size: float = 0.0) -> Verdict:  # fmt: skip
+    """The verdict on two results that a law says are equal in exact arithmetic, both computed in dtype.
+
+    noise: the sum of the noise floors of the results that the two were made from, for each may err by so much.
+    size: the largest number that was added up to make them, where that is larger than they are. NaN and infinity must
+    stand in the same places.
+    """
+    value, expected = np.asarray(value).astype(np.float64), np.asarray(expected).astype(np.float64)
+    if value.shape != expected.shape:
+        return _refuse(f"shape {value.shape}, expected {expected.shape}")
+    if not value.size:
+        return Verdict(True, 0.0, noise, 0.0, (), 0.0, 0.0)
+    kept = np.ones(value.shape, bool) if rows is None else np.broadcast_to(rows, value.shape)
+    special = kept & ~(np.isfinite(value) & np.isfinite(expected))
+    wrong = special & ~same_places(value, expected)
+    if wrong.any():
+        where = tuple(int(i) for i in np.argwhere(wrong)[0])
+        return _refuse(f"{value[where]} at {where}, expected {expected[where]}")
+    usual = kept & ~special
+    value, expected = np.where(usual, value, 0.0), np.where(usual, expected, 0.0)
+    unit = ulp(np.maximum(np.abs(value), size), dtype) + ulp(np.maximum(np.abs(expected), size), dtype)
+    error = np.abs(value - expected)
+    allowed = NOISE_FACTOR * noise + ULP_TERM * unit
+    where = tuple(int(i) for i in np.unravel_index(np.argmax(error / allowed), error.shape))
+    return Verdict(
+        bool((error <= allowed).all()), float(error[where]), noise, float(unit[where]), where,
+        float(value[where]), float(expected[where]),
+    )  # fmt: skip
+
+
+def same_places(value: Array, expected: Array) -> Array:
+    """Where two float64 arrays are equal, or both NaN."""
+    return (value == expected) | np.isnan(value) & np.isnan(expected)

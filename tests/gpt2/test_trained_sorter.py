@@ -13,7 +13,8 @@ import gpt2
 from gpt2.backends import Backend
 from gpt2.convert import convert, decode_tensor
 from gpt2.model import Model
-from parity.stages import StageReference, stage_references
+from parity.stages import stage_references
+from parity.verdict import Reference
 from reference.attention import causal_bias, mask_value
 from reference.ops import softmax
 from tests.gpt2.command import run
@@ -79,12 +80,12 @@ def ids(stored: dict[str, Array]) -> Array:
 
 
 @pytest.fixture(scope="module")
-def references(sorter: Path, ids: Array) -> dict[str, StageReference]:
+def references(sorter: Path, ids: Array) -> dict[str, Reference]:
     """What the stored tensors are judged by."""
     return references_of(gpt2.load(sorter, "numpy"), ids)
 
 
-def references_of(model: Model, ids: Array) -> dict[str, StageReference]:
+def references_of(model: Model, ids: Array) -> dict[str, Reference]:
     return stage_references(model.config, model.parameters, ids, None, None, FLOAT32, model.backend.accuracy)
 
 
@@ -99,14 +100,14 @@ def test_every_stored_tensor_has_a_stage(stored: dict[str, Array]) -> None:
 
 @pytest.mark.parametrize("name", STAGES)
 def test_pytorch_meets_the_reference(
-    name: str, stored: dict[str, Array], references: dict[str, StageReference]
+    name: str, stored: dict[str, Array], references: dict[str, Reference]
 ) -> None:
     verdict = references[STAGES[name]].judge(stored[name])
     assert verdict.agrees, verdict.explain()
 
 
 def test_pytorch_meets_the_reference_in_every_visible_score(
-    stored: dict[str, Array], references: dict[str, StageReference]
+    stored: dict[str, Array], references: dict[str, Reference]
 ) -> None:
     visible = causal_bias(*stored["att"].shape[-2:])
     verdict = references["h.0.attn.masked_scores"].only(visible).judge(stored["att"])
@@ -123,7 +124,7 @@ def test_hidden_scores_are_minus_infinity_there_and_the_mask_value_here(
 
 
 def test_pytorch_meets_the_reference_in_its_probabilities(
-    stored: dict[str, Array], references: dict[str, StageReference]
+    stored: dict[str, Array], references: dict[str, Reference]
 ) -> None:
     verdict = references["logits"].then(softmax).judge(stored["probs"])
     assert verdict.agrees, verdict.explain()
@@ -138,7 +139,7 @@ def test_every_stage_of_every_engine_meets_the_reference(sorter: Path, engine: B
 
 
 def test_the_first_stage_that_a_wrong_weight_touches_is_found(
-    sorter: Path, ids: Array, references: dict[str, StageReference]
+    sorter: Path, ids: Array, references: dict[str, Reference]
 ) -> None:
     model = gpt2.load(sorter, "numpy")
     model.parameters["h.1.mlp.c_fc.bias"] = model.parameters["h.1.mlp.c_fc.bias"] * np.float32(1.001)

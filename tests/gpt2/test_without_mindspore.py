@@ -60,7 +60,7 @@ def test_a_mindspore_that_cannot_be_imported_is_told_in_one_line(small: Path) ->
     usable("mindspore pynative")
     options = ("generate", small, "--ids", "1", "--backend", "mindspore")
     refusal = run_without(*options, absent=["ms_backend.backend"], watched=[]).refusal
-    assert "MindSpore is installed, but cannot be imported: " in refusal
+    assert "is registered, but ms_backend.backend:MindSporeBackend cannot be imported: " in refusal
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,8 @@ from hypothesis import find, settings
 
 from gpt2.backends import Backend, NumPyBackend, get_backend, numpy_dtype
 from parity.cases import REGIMES, build, cases
-from parity.check import check_function, judge_case, select
+from parity.check import check_rule, rules, select
+from parity.trial import Trial
 from parity.contracts import Contract, contracts, engine_contracts, read_contract
 from parity.verdict import judge, ulp
 from tests.parity.planted import BUGS, Planted
@@ -35,7 +36,7 @@ BACKENDS = [
 def test_no_false_alarm(contract: Contract, name: str, dtype: str, mode: str, examples: int) -> None:
     if name == "mindspore":
         pytest.importorskip("mindspore", reason="MindSpore is not installed")
-    result = check_function(contract, get_backend(name, dtype=dtype, mode=mode), examples)
+    result = check_rule(rules()[contract.function], get_backend(name, dtype=dtype, mode=mode), examples)
     assert result.agrees, result.to_dict()
     assert result.cases >= min(examples, 5)
 
@@ -43,14 +44,14 @@ def test_no_false_alarm(contract: Contract, name: str, dtype: str, mode: str, ex
 @pytest.mark.parametrize("name", BUGS)
 def test_a_planted_bug_is_found(name: str) -> None:
     backend = Planted(name)
-    result = check_function(contracts()[backend.judged], backend, examples=300)
+    result = check_rule(rules()[backend.judged], backend, examples=300)
     assert result.failure is not None, result.to_dict()
     assert not result.failure.agrees
 
 
 def test_a_failure_comes_with_its_smallest_case() -> None:
     backend = Planted("the bias dropped")
-    result = check_function(contracts()["model.mlp"], backend, examples=100)
+    result = check_rule(rules()["model.mlp"], backend, examples=100)
     assert result.failing_case is not None
     assert {letter: result.failing_case.sizes[letter] for letter in "BTCI"} == {"B": 1, "T": 1, "C": 1, "I": 1}
     assert "differs at (0, 0, 0)" in result.to_dict()["explanation"]
@@ -61,7 +62,7 @@ def test_a_function_that_a_backend_lacks_is_said_to_be_absent() -> None:
         def call(self, function: str, arguments: Any) -> Any:
             raise AttributeError(function)
 
-    result = check_function(contracts()["ops.relu"], Lacking(), examples=2)
+    result = check_rule(rules()["ops.relu"], Lacking(), examples=2)
     assert not result.agrees
     assert "the backend has no ops.relu" in result.error
 
@@ -69,10 +70,8 @@ def test_a_function_that_a_backend_lacks_is_said_to_be_absent() -> None:
 def test_the_same_seed_draws_the_same_cases() -> None:
     def drawn(start: int) -> list[str]:
         described: list[str] = []
-        contract = contracts()["model.gpt2"]
-        check_function(
-            contract, NumPyBackend(), 15, start, watch=lambda verdict, case: described.append(case.describe())
-        )
+        rule = rules()["model.gpt2"]
+        check_rule(rule, NumPyBackend(), 15, start, watch=lambda verdict, case: described.append(case.describe()))
         return described
 
     assert drawn(1) == drawn(1) != drawn(2)
@@ -96,7 +95,7 @@ def test_every_regime_is_drawn(regime: str) -> None:
 def test_names_select_functions_and_files() -> None:
     assert list(select(["layer_norm"])) == ["ops.layer_norm"]
     assert set(select(["generate", "engine.cached"])) == {"generate.greedy", "generate.sample", "engine.cached"}
-    assert len(select([])) == len(EVERY)
+    assert len(select([])) == len(rules())
     with pytest.raises(KeyError, match="nonsense"):
         select(["nonsense"])
 
@@ -184,10 +183,10 @@ def test_a_judge_that_is_told_the_wrong_accuracy_would_see_through_it() -> None:
             return getattr(self._backend, name)
 
     backend: Any = Undeclared(get_backend("mindspore", mode="pynative"))
-    assert not check_function(contracts()["ops.softmax"], backend, examples=100).agrees
+    assert not check_rule(rules()["ops.softmax"], backend, examples=100).agrees
 
 
 def test_every_verdict_of_a_case_is_returned() -> None:
     contract = contracts()["attention.attention"]
     case = find(cases(contract, FLOAT32), lambda case: True, settings=settings(database=None))
-    assert len(judge_case(case, NumPyBackend())) == 3  # the output, the keys and the values
+    assert len(list(Trial(case, NumPyBackend()).compare())) == 3  # the output, the keys and the values

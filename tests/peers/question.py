@@ -12,7 +12,8 @@ from gpt2.backends import Backend
 from gpt2.model import Model
 from parity.cases import Case, build, cases
 from parity.contracts import contracts
-from parity.stages import StageReference, stage_references
+from parity.stages import stage_references
+from parity.verdict import Reference
 from reference.config import GPT2Config, flatten
 
 Array = NDArray[Any]
@@ -61,13 +62,13 @@ class Question:
         """The model on a backend."""
         return Model(self.config, self.parameters, backend)
 
-    def references(self, accuracy: Mapping[str, float] | None = None) -> dict[str, StageReference]:
+    def references(self, accuracy: Mapping[str, float] | None = None) -> dict[str, Reference]:
         """What to judge every stage by. accuracy is what an engine declares of its elementary functions."""
         inputs = (self.ids, self.attention_mask, self.position_ids)
         return stage_references(self.config, self.parameters, *inputs, DTYPE, accuracy or {})
 
 
-def expect_agreement(who: str, values: Mapping[str, Array], references: Mapping[str, StageReference]) -> None:
+def expect_agreement(who: str, values: Mapping[str, Array], references: Mapping[str, Reference]) -> None:
     """Let the verdict rule decide on values by stage. Raises AssertionError that says who is wrong, where, how much."""
     for stage, value in values.items():
         verdict = references[stage].judge(value)

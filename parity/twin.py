@@ -1,0 +1,126 @@
+"""Other implementations to try the judge on: the NumPy engine, or the MindSpore one, with a few lines changed.
+
+The lines are changed in a copy of the sources, which is imported under another name; the original stays as it is.
+"""
+
+import atexit
+import dataclasses
+import functools
+import importlib
+import itertools
+import re
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+from types import ModuleType
+
+from gpt2.backends import Backend
+
+ROOMS = ("reference", "ms_backend", "gpt2")
+# What a copy takes along of each room. The configuration is shared: it computes nothing.
+COPIED = {"reference": "*.py", "ms_backend": "*.*", "gpt2": "backends.py"}
+_numbers = itertools.count()
+
+
+@dataclasses.dataclass(frozen=True)
+class Edit:
+    """Replace `old`, which stands once in `file` ("reference/ops.py"), by `new`."""
+
+    file: str
+    old: str
+    new: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Twin:
+    """The sources of an engine ("numpy" or "mindspore") with some edits made to them."""
+
+    name: str
+    edits: tuple[Edit, ...]
+    engine: str = "numpy"
+
+    def backend(self, device: str = "CPU", dtype: str = "float32", mode: str | None = None) -> Backend:
+        """The engine that those sources make. Its `sources` is the folder they lie in.
+
+        Raises ValueError if an edit does not fit the sources.
+        """
+        package = _load(self.edits)
+        if self.engine == "numpy":
+            made = importlib.import_module(f"{package.__name__}.gpt2.backends").NumPyBackend(device, dtype, "eager")
+        else:
+            engine = importlib.import_module(f"{package.__name__}.ms_backend.backend")
+            made = engine.MindSporeBackend(device, dtype, mode or "pynative")
+        made.name = self.name
+        return made
+
+
+@functools.cache
+def _load(edits: tuple[Edit, ...]) -> ModuleType:
+    name = f"gpt2_twin_{next(_numbers)}"
+    folder = Path(tempfile.mkdtemp(prefix=f"{name}_"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    for room, pattern in COPIED.items():
+        source = Path(__file__).parents[1] / room
+        (folder / name / room).mkdir(parents=True)
+        (folder / name / room / "__init__.py").touch()
+        for path in source.glob(pattern):
+            changed = [edit for edit in edits if edit.file == f"{room}/{path.name}"]
+            text = _rename(_edit(path.read_text(encoding="utf-8"), changed), name)
+            (folder / name / room / path.name).write_text(text, encoding="utf-8")
+    (folder / name / "__init__.py").touch()
+    unknown = [edit.file for edit in edits if not (folder / name / edit.file).is_file()]
+    if unknown:
+        raise ValueError(f"no source {unknown[0]} to edit")
+    sys.path.insert(0, str(folder))
+    try:
+        return importlib.import_module(name)
+    finally:
+        sys.path.remove(str(folder))
+
+
+def _edit(text: str, edits: list[Edit]) -> str:
+    for edit in edits:
+        if text.count(edit.old) != 1:
+            raise ValueError(
+                f"{edit.file}: expected {edit.old!r} once, but it stands there {text.count(edit.old)} times"
+            )
+        text = text.replace(edit.old, edit.new)
+    return text
+
+
+def _rename(text: str, package: str) -> str:
+    """Let imports of the rooms find the copy; the shared configuration and the door's errors stay where they are."""
+    return re.sub(r"^(\s*from )(reference|ms_backend)(?!\.config\b)", rf"\1{package}.\2", text, flags=re.MULTILINE)
+
+
+# A correct implementation that rounds in other places: sums run backwards, biases are fused into products, scales and
+# divisions stand elsewhere. The judge must not object to it.
+REORDERED = Twin(
+    "reordered",
+    (
+        Edit("reference/ops.py", "return np.matmul(a, b)", "return np.matmul(a[..., ::-1], b[..., ::-1, :])"),
+        Edit(
+            "reference/ops.py",
+            "(matmul(rows, weight) + bias)",
+            "matmul(np.c_[rows, np.ones(len(rows), x.dtype)], np.r_[weight, bias[None]])",
+        ),
+        Edit("reference/ops.py", "x - x.mean(axis=-1, keepdims=True)", "x - x[..., ::-1].mean(axis=-1, keepdims=True)"),
+        Edit("reference/ops.py", "/ np.sqrt(variance + eps) * weight", "* (weight / np.sqrt(variance + eps))"),
+        Edit("reference/ops.py", '0.5 * x * (1 + observe("tanh", np.tanh(inner)))', "(x + x * np.tanh(inner)) / 2"),
+        Edit(
+            "reference/ops.py",
+            "weights / weights.sum(axis=-1, keepdims=True)",
+            "weights * (1 / weights[..., ::-1].sum(axis=-1, keepdims=True))",
+        ),
+        Edit(
+            "reference/attention.py",
+            "matmul(q, k.swapaxes(-1, -2))",
+            "matmul(q / np.array(scale, q.dtype), k.swapaxes(-1, -2))",
+        ),
+        Edit("reference/attention.py", "scores / np.array(scale, scores.dtype)", "scores"),
+        Edit("reference/fast.py", "rows += bias", "rows = bias + rows"),
+        Edit("reference/model.py", "tokens + positions", "positions + tokens"),
+        Edit("reference/model.py", "x + mlp(normed", "0 + x + mlp(normed"),
+    ),
+)
