@@ -8,6 +8,7 @@ import importlib.util
 import os
 from collections.abc import Mapping
 from importlib.metadata import entry_points
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -72,6 +73,8 @@ class Backend(Protocol):
     mode: str
     accuracy: Mapping[str, float]
     """Largest relative error of its elementary functions ("exp", "sigmoid"), where they are coarser than NumPy's."""
+    sources: Path
+    """The folder of its files of the mirror, for the judge to name lines in. A backend may lack it."""
 
     def call(self, function: str, arguments: Mapping[str, Any]) -> Any:
         """Run one function of the mirror, e.g. "ops.layer_norm", on (trees of) NumPy arrays; NumPy comes back."""
@@ -130,6 +133,7 @@ class NumPyBackend:
 
     name = "numpy"
     accuracy: Mapping[str, float] = {}
+    sources = Path(model.__file__).parent
 
     def __init__(self, device: str = "CPU", dtype: str = "float32", mode: str = "eager") -> None:
         if device != "CPU":

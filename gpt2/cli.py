@@ -258,7 +258,7 @@ def info(model: str, as_json: bool) -> None:
 
 @cli.command()
 @click.argument("functions", nargs=-1)
-@click.option("--examples", type=click.IntRange(1), default=25, show_default=True, help="Random cases per function.")
+@click.option("--examples", type=click.IntRange(1), default=25, show_default=True, help="Random cases per rule.")
 @click.option(
     "--seed", type=click.IntRange(0), default=0, show_default=True, help="The same seed draws the same cases."
 )
@@ -267,20 +267,27 @@ def info(model: str, as_json: bool) -> None:
 @click.option("--dtype", type=click.Choice(DTYPES[1:]), default="float32", show_default=True)
 @click.option("--mode", type=click.Choice(["graph", "pynative"]), help="How MindSpore runs  [pynative]")
 @click.option("--measure-accuracy", is_flag=True, help="Instead: measure the backend's exp and sigmoid.")
+@click.option("--mutants", is_flag=True, help="Instead: try the judge on planted bugs, and say which rule sees which.")
+@click.option("--other-rules", is_flag=True, help="Instead: what other projects' rules see of those bugs.")
+@click.option("--markdown", type=click.Path(path_type=Path), help="Of --mutants or --other-rules: write the page too.")
 @json_option
 def check(
     functions: tuple[str, ...], examples: int, seed: int, backend: str, device: str | None, dtype: str,
-    mode: str | None, measure_accuracy: bool, as_json: bool,
+    mode: str | None, measure_accuracy: bool, mutants: bool, other_rules: bool, markdown: Path | None, as_json: bool,
 ) -> None:  # fmt: skip
-    """Judge a backend against the reference on random cases: FUNCTIONS ("layer_norm"), files ("ops"), or all.
+    """Judge a backend against the reference, and by its own laws, on random cases.
 
-    Exit code 1 if anything differs.
+    FUNCTIONS are rules by name: functions ("layer_norm"), files ("ops"), "laws", or none for all. Exit code 1 if
+    anything differs.
     """
     from gpt2.backends import get_backend
     from parity import check as judge
     from parity.accuracy import measure
     from parity.report import print_results
 
+    if mutants or other_rules:
+        right = (_try_on_mutants if mutants else _try_other_rules)(examples, seed, markdown, as_json)
+        sys.exit(0 if right else 1)
     if mode is None and backend == "mindspore":
         mode = "pynative"  # a graph is compiled for every new shape
     engine = get_backend(backend, device, dtype, mode)
@@ -288,17 +295,141 @@ def check(
         click.echo(json.dumps({"device": engine.device, "relative_error": measure(engine)}))
         return
     try:
-        contracts = judge.select(list(functions))
+        rules = judge.select(functions)
     except KeyError as error:
         raise GPT2Error(
-            f"no function or file {error} in the mirror: try 'layer_norm', 'ops' or no name at all"
+            f"no function, file or law {error} in the mirror: try 'layer_norm', 'ops', 'laws' or no name at all"
         ) from error
-    results = print_results(contracts, engine, examples, seed, None if as_json else console)
+    results = print_results(rules, engine, examples, seed, None if as_json else console)
     if as_json:
         facts = {"backend": engine.name, "device": engine.device, "dtype": engine.dtype, "mode": engine.mode}
         click.echo(json.dumps(facts | {"seed": seed, "results": [result.to_dict() for result in results]}))
     if not all(result.agrees for result in results):
         sys.exit(1)
+
+
+def _progress() -> Any:
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn, TimeRemainingColumn
+
+    columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    return Progress(*columns, console=Console(stderr=True), transient=True)
+
+
+def _try_on_mutants(examples: int, seed: int, markdown: Path | None, as_json: bool) -> bool:
+    from parity import kill_table
+    from parity.hunt import hunt
+    from parity.mutants import MUTANTS
+
+    with _progress() as progress:
+        task = progress.add_task("")
+        kills = hunt(MUTANTS, examples, seed, lambda done, of: progress.update(task, completed=done, total=of))
+    if as_json:
+        facts = {"schema": "gpt2-check/1", "seed": seed, "examples": examples}
+        click.echo(json.dumps(facts | {"mutants": [kill.to_dict() for kill in kills]}))
+    else:
+        console.print(kill_table.kill_table(kills))
+        console.print(kill_table.summary(kills), soft_wrap=True)
+    if markdown is not None:
+        _write_text(markdown, kill_table.markdown(kills, examples, seed))
+    return all(kill.right for kill in kills)
+
+
+def _try_other_rules(examples: int, seed: int, markdown: Path | None, as_json: bool) -> bool:
+    from parity import kill_table
+    from parity.mutants import MUTANTS
+    from parity.rivals import compare_rules, tried_on
+
+    correct = ["twin:reordered", "mindspore"]
+    planted = tried_on(MUTANTS)
+    with _progress() as progress:
+        task = progress.add_task("")
+        scores = compare_rules(
+            planted, correct, examples, seed, lambda done, of: progress.update(task, completed=done, total=of)
+        )
+    if as_json:
+        facts = {"schema": "gpt2-check/1", "seed": seed, "examples": examples, "bugs": len(planted)}
+        click.echo(json.dumps(facts | {"rules": [score.to_dict() for score in scores]}))
+    else:
+        console.print(kill_table.scores_table(scores, len(planted)))
+    if markdown is not None:
+        _write_text(markdown, kill_table.scores_markdown(scores, len(planted), correct, examples, seed))
+    return True
+
+
+def _write_text(path: Path, text: str) -> None:
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise GPT2Error(f"cannot write {path}: {error.strerror}") from error
+
+
+@cli.command()
+@click.argument("model")
+@click.argument("prompt", required=False)
+@click.option("--ids", help="Prompt as token ids, like '15496 995', for a model without a tokenizer.")
+@engine_options
+@json_option
+def blame(model: str, prompt: str | None, ids: str | None, as_json: bool, **engine: Any) -> None:
+    """Say at which stage of MODEL a backend parts from the reference on PROMPT, and by how much at each.
+
+    Every stage is computed twice: in the run as it is, and from the reference's values, so that no error is inherited.
+    Exit code 1 if a stage is wrong by itself.
+    """
+    from parity.blame import blame as find
+    from parity.blame import first_wrong
+
+    loaded = _load(model, **engine)
+    stages = find(loaded.backend, loaded.config, loaded.parameters, _prompt(loaded, prompt, ids))
+    first = first_wrong(stages)
+    if as_json:
+        rows = [
+            {"stage": stage.name, "agrees": stage.alone.agrees, "alone": stage.alone.explain(),
+             "in_the_run": stage.in_the_run.explain(), "lines": list(stage.lines)}
+            for stage in stages
+        ]  # fmt: skip
+        click.echo(json.dumps({"first_wrong": first and first.name, "stages": rows} | _engine_facts(loaded)))
+    else:
+        table = Table("stage", "by itself", "in the run", title=f"{loaded.backend.name} against the reference")
+        for stage in stages:
+            table.add_row(stage.name, *(_in_short(verdict) for verdict in (stage.alone, stage.in_the_run)))
+        console.print(table)
+        console.print(first.explain() if first else "Every stage agrees.", markup=False, soft_wrap=True)
+    if first is not None:
+        sys.exit(1)
+
+
+def _in_short(verdict: Any) -> str:
+    if verdict.reason or not verdict.agrees:
+        return f"[bold red]{'wrong' if verdict.reason else f'{verdict.noise_ratio:.2g} x noise'}[/bold red]"
+    return "identical" if verdict.error == 0 else f"{verdict.noise_ratio:.2g} x noise"
+
+
+@cli.command()
+@click.argument("number", required=False)
+@click.option("--sources", type=click.Path(path_type=Path), help="Copy the sources with the bug into this new folder.")
+@click.option("--answer", is_flag=True, help="Say what the bug is.")
+def exercise(number: str | None, sources: Path | None, answer: bool) -> None:
+    """Find the bug: each NUMBER is a NumPy GPT-2 with one planted bug, for the judge's tools to find."""
+    from parity import exercise as exercises
+
+    count = len(exercises.exercises())
+    if number is None:
+        click.echo(f"There are {count} exercises: gpt2 exercise 1 to gpt2 exercise {count}")
+        return
+    bug = exercises.exercise(number)
+    if sources is not None:
+        exercises.write_sources(number, sources)
+        click.echo(f"{sources}: the reference with the bug in it")
+    if answer:
+        click.echo(f"{bug.name}: {bug.story}\n\n{exercises.difference(bug)}")
+    elif sources is None:
+        click.echo(
+            f"Exercise {number} of {count}: somewhere in this NumPy GPT-2 a few lines are wrong. Which?\n\n"
+            f"  gpt2 check --backend exercise:{number}               which functions differ, which laws are broken\n"
+            f"  gpt2 blame MODEL PROMPT --backend exercise:{number}  where a model parts from the reference\n"
+            f"  gpt2 exercise {number} --sources FOLDER              the sources, to read\n"
+            f"  gpt2 exercise {number} --answer                      the solution"
+        )
 
 
 @cli.command()

@@ -10,6 +10,7 @@ import warnings
 import weakref
 from collections.abc import Callable, Mapping
 from importlib import resources
+from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("GLOG_v", "4")  # quiets MindSpore's own log; what matters comes back as an exception
@@ -64,6 +65,7 @@ class MindSporeBackend:
     """
 
     name = "mindspore"
+    sources = Path(__file__).parent
 
     def __init__(self, device: str = "CPU", dtype: str = "float32", mode: str = "graph") -> None:
         for what, value, known in (("device", device, DEVICES), ("dtype", dtype, DTYPES), ("mode", mode, MODES)):

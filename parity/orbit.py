@@ -18,7 +18,7 @@ Permutations = dict[str, NDArray[np.int64]]
 # Members of an orbit: enough that the largest distance is not small by luck, also where a result has few elements.
 MEMBERS, SAMPLES = 8, 64
 # Stages that are sums without being an op: a bias or the residual stream is added, and the result rounded.
-SUMS = ("embeddings", "qkv", "c_fc", "c_proj", "attn_residual", "mlp_residual")
+SUMS = ("embeddings", "qkv", "c_fc", "c_proj", "linear", "attn_residual", "mlp_residual")
 
 
 def permutations(case: Case, member: int) -> Permutations:

@@ -47,13 +47,15 @@ STAGE_AXES: dict[str, Axes] = {
 def stage_references(
     config: GPT2Config, parameters: Mapping[str, Array], ids: Array, attention_mask: Array | None,
     position_ids: Array | None, dtype: np.dtype, accuracy: Mapping[str, float],
+    given: Mapping[str, Array] | None = None,
 ) -> dict[str, Reference]:  # fmt: skip
     """What to judge every stage of a model by, under its name, in the order of computation.
 
     The model is a language model, or, if there is a score.weight among its parameters, a classifier. The oracle is the
     reference in float64 with the parameters rounded to dtype; the orbit is the reference in dtype with channels, heads
     and MLP units in another order, its elementary functions erring by what `accuracy` declares. What belongs to a pad
-    means nothing. ids and attention_mask are (B, T), position_ids (B, T) or absent.
+    means nothing. ids and attention_mask are (B, T), position_ids (B, T) or absent. After a stage that is named in
+    `given`, the computation goes on with the value given there: its error is not inherited by what follows.
 
     references = stage_references(model.config, model.parameters, ids, None, None, dtype, model.backend.accuracy)
     {name: references[name].judge(stage).explain() for name, stage in model.stages(ids).items()}
@@ -73,19 +75,31 @@ def stage_references(
     tree = nest({name: np.asarray(x).astype(dtype) for name, x in parameters.items()})
     axes = tree_axes(next(item for item in contract.inputs if item.name == "params"), config)
 
-    def run(params: dict, move: Callable[[str, Any], Any]) -> dict[str, Array]:
+    def run(
+        params: dict, move: Callable[[str, Any], Any], replace: Callable[[str, Any], Any]
+    ) -> dict[str, Array]:
         seen: dict[str, Array] = {}
         keep = keep_in(seen)
-        with observing(lambda name, x: keep(name, move(name, x))), np.errstate(all="ignore"):
+
+        def watch(name: str, x: Any) -> Any:
+            kept = keep(name, move(name, x))
+            return replace(name, kept).astype(kept.dtype) if given and name in given else kept
+
+        with observing(watch), np.errstate(all="ignore"):
             contract.target(params, ids, config, attention_mask, position_ids)
         return seen
 
     def member(index: int) -> dict[str, Array]:
         chosen = orbit.permutations(case, index)
-        seen = run(orbit.permute(tree, axes, case, chosen), orbit.inexact(accuracy, case, index, dtype))
+        seen = run(
+            orbit.permute(tree, axes, case, chosen), orbit.inexact(accuracy, case, index, dtype),
+            lambda name, x: orbit.permute((given or {})[name], _axes_of(name, x), case, chosen),
+        )  # fmt: skip
         return {name: orbit.undo(x, _axes_of(name, x), case, chosen) for name, x in seen.items()}
 
-    oracle = run(map_tree(lambda name, x: x.astype(np.float64), tree), lambda name, x: x)
+    oracle = run(
+        map_tree(lambda name, x: x.astype(np.float64), tree), lambda name, x: x, lambda name, x: (given or {})[name]
+    )
     members = [member(index) for index in range(orbit.members(min(x.size for x in oracle.values())))]
     return {
         name: Reference(x, [seen[name] for seen in members], _kept(name, x, attention_mask))

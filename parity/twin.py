@@ -51,7 +51,7 @@ class Twin:
         else:
             engine = importlib.import_module(f"{package.__name__}.ms_backend.backend")
             made = engine.MindSporeBackend(device, dtype, mode or "pynative")
-        made.name = self.name
+        made.name = f"twin:{self.name}"
         return made
 
 

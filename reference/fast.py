@@ -41,7 +41,7 @@ def linear(x: Array, weight: Array, bias: Array) -> Array:
     """
     rows = matmul(x.reshape(-1, weight.shape[1]), weight.T)
     rows += bias
-    return rows.reshape(*x.shape[:-1], weight.shape[0])
+    return observe("linear", rows).reshape(*x.shape[:-1], weight.shape[0])
 
 
 @rounded_once
@@ -143,12 +143,14 @@ def language_model_fast(
     if position_ids is None:
         position_ids = np.arange(slot, slot + tokens)[None]  # (1, T)
     keys = tokens if cache is None else cache[0][0].shape[2]
-    x = embedding(ids, **params["wte"]) + embedding(position_ids, **params["wpe"])
+    x = observe("embeddings", embedding(ids, **params["wte"]) + embedding(position_ids, **params["wpe"]))
     hidden = hidden_keys(tokens, keys, config.n_head, x.dtype, slot, attention_mask)
     for i, layer in enumerate(params["h"]):
         room = None if cache is None else cache[i]
-        x = x + attention_fast(layer_norm(x, **layer["ln_1"], eps=eps), layer["attn"], config, hidden, i, room, slot)
-        x = x + mlp_fast(layer_norm(x, **layer["ln_2"], eps=eps), layer["mlp"], config)
+        normed = layer_norm(x, **layer["ln_1"], eps=eps)
+        x = observe("attn_residual", x + attention_fast(normed, layer["attn"], config, hidden, i, room, slot))
+        normed = layer_norm(x, **layer["ln_2"], eps=eps)
+        x = observe("mlp_residual", x + mlp_fast(normed, layer["mlp"], config))
     if last_only:
         x = x[:, -1:]
     head = params["wte"] if config.tie_word_embeddings else params["lm_head"]
