@@ -112,6 +112,8 @@ def get_backend(
     found = [point for point in entry_points(group=ENTRY_POINTS) if point.name == name]
     if not found:
         raise GPT2Error(f"unknown backend {name!r}{source}: choose one of {', '.join(backend_names())}")
+    if argument and name in ("numpy", "mindspore"):
+        raise GPT2Error(f"backend {name!r} takes no argument, but was given {argument!r}: use --backend {name}")
     if name == "mindspore" and importlib.util.find_spec("mindspore") is None:
         raise GPT2Error("backend 'mindspore' needs MindSpore: pip install 'gpt2-parity[mindspore]', or --backend numpy")
     try:

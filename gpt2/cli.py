@@ -322,7 +322,7 @@ def _try_on_mutants(examples: int, seed: int, markdown: Path | None, as_json: bo
 
     with _progress() as progress:
         task = progress.add_task("")
-        kills = hunt(MUTANTS, examples, seed, lambda done, of: progress.update(task, completed=done, total=of))
+        kills = hunt(MUTANTS, examples, seed, watch=lambda done, of: progress.update(task, completed=done, total=of))
     if as_json:
         facts = {"schema": "gpt2-check/1", "seed": seed, "examples": examples}
         click.echo(json.dumps(facts | {"mutants": [kill.to_dict() for kill in kills]}))

@@ -3,8 +3,12 @@
 A rule is either a comparison with the reference, "ops.layer_norm", or a law, "laws.causality".
 """
 
+import contextlib
 import dataclasses
+import functools
+import traceback
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 from hypothesis import HealthCheck, Phase, given, seed, settings
@@ -66,6 +70,7 @@ class DisagreementError(AssertionError):
     """Raised inside a search, for Hypothesis to shrink."""
 
 
+@functools.cache
 def rules() -> dict[str, Rule]:
     """Every rule by name: the comparisons in the order of the lesson, then the laws."""
     every = contracts() | engine_contracts()
@@ -101,11 +106,26 @@ def check_rule(
     @seed(start)
     @settings(
         max_examples=examples, database=None, deadline=None, phases=[Phase.generate, Phase.shrink],
-        suppress_health_check=list(HealthCheck), print_blob=False,
+        suppress_health_check=list(HealthCheck), print_blob=False, report_multiple_bugs=False,
     )  # fmt: skip
     @given(cases(rule.contract, numpy_dtype(backend.dtype)))
     def search(case: Case) -> None:
-        result.cases += result.failure is None
+        if not result.offered:
+            return
+        result.cases += result.agrees
+        try:
+            judge_one(case)
+        except NotImplementedError:
+            result.offered = False
+        except DisagreementError:
+            raise
+        except Exception as error:  # whatever the backend raises
+            result.failing_case = case
+            missing = isinstance(error, AttributeError) and rule.contract.function.endswith(str(error))
+            result.error = f"the backend has no {rule.contract.function}" if missing else describe(error)
+            raise DisagreementError(result.error) from error
+
+    def judge_one(case: Case) -> None:
         for verdict in rule.judge(Trial(case, backend)):
             if watch is not None:
                 watch(verdict, case)
@@ -116,17 +136,16 @@ def check_rule(
             if result.worst is None or verdict.severity > result.worst.severity:
                 result.worst, result.worst_case = verdict, case
 
-    try:
+    with contextlib.suppress(DisagreementError):  # it stands in the result
         search()
-    except DisagreementError:
-        return result
-    except NotImplementedError:
-        result.offered = False
-    except AttributeError as error:
-        result.error = f"the backend has no {rule.contract.function}: {error}"
-    except Exception as error:
-        result.error = f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"
     return result
+
+
+def describe(error: Exception) -> str:
+    """The first line of what a backend raised, and where in its own files it did."""
+    said = str(error).strip().splitlines()
+    where = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__}: {said[0] if said else ''} ({Path(where.filename).name}:{where.lineno})"
 
 
 def draw(rule: Rule, dtype: Any, examples: int, start: int = 0) -> list[Case]:

@@ -6,6 +6,7 @@ is permuted with it, or, where it is summed over, does not change at all.
 """
 
 import dataclasses
+import functools
 import importlib
 import inspect
 import pkgutil
@@ -113,6 +114,7 @@ def files() -> list[str]:
     return lesson + sorted(found - set(lesson))
 
 
+@functools.cache
 def contracts() -> dict[str, Contract]:
     """The contract of every public function of the mirror that has one, by name ("ops.layer_norm")."""
     read = {
@@ -123,6 +125,7 @@ def contracts() -> dict[str, Contract]:
     return {name: contract for name, contract in read.items() if contract is not None}
 
 
+@functools.cache
 def engine_contracts() -> dict[str, Contract]:
     """What a whole loaded model promises: its fast, compiled, cached paths must agree with the plain reference.
 

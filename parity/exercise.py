@@ -8,7 +8,7 @@ from pathlib import Path
 from gpt2.backends import Backend
 from gpt2.errors import GPT2Error
 from parity.mutants import MUTANTS, Mutant, mutant
-from parity.twin import REORDERED
+from parity.twin import REORDERED, Twin
 
 ROOT = Path(__file__).parents[1]
 
@@ -18,15 +18,18 @@ def get_twin(name: str = "", device: str = "CPU", dtype: str = "float32", mode: 
 
     Raises GPT2Error for an unknown name.
     """
-    twin = REORDERED if name == REORDERED.name else mutant(name).twin
-    return twin.backend(device, dtype, mode)
+    return (REORDERED if name == REORDERED.name else _twin(mutant(name))).backend(device, dtype, mode)
 
 
 def get_exercise(number: str = "", device: str = "CPU", dtype: str = "float32", mode: str | None = None) -> Backend:
     """The backend with the bug of that number. Raises GPT2Error for a number that is none."""
-    backend = exercise(number).twin.backend(device, dtype, mode)
+    backend = _twin(exercise(number)).backend(device, dtype, mode)
     backend.name = f"exercise:{number}"
     return backend
+
+
+def _twin(each: Mutant) -> Twin:
+    return Twin(each.name, each.edits, each.engine)
 
 
 def exercises() -> list[Mutant]:

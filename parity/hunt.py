@@ -1,10 +1,18 @@
 """The judge on trial: put planted bugs to every rule, and note which rule sees which bug after how many cases."""
 
+import ast
 import concurrent.futures
 import dataclasses
+import itertools
 import multiprocessing
+import sys
+import warnings
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from types import FrameType
 from typing import Any
+
+import numpy as np
 
 from gpt2.backends import Backend, get_backend, numpy_dtype
 from parity.check import Rule, draw, rules
@@ -12,8 +20,11 @@ from parity.mutants import Mutant, mutant
 from parity.trial import Memory, Trial
 from parity.verdict import Verdict
 
-# A rule that finds a bug without any trace in so many cases is not asked again: it does not reach the changed lines.
-PATIENCE = {"eager": 60, "pynative": 3, "graph": 2}
+ROOT = Path(__file__).parents[1]
+# Cases of a rule on which it is watched which functions it reaches. A bug in any other function is out of its sight.
+WATCHED = 6
+# Until they are seen, bugs are put to the first so many cases of every rule, then to so many more.
+ROUNDS = (4, 20)
 
 
 @dataclasses.dataclass
@@ -56,34 +67,32 @@ Group = tuple[str, str, str]  # engine, dtype, mode: what is judged with the sam
 
 
 def hunt(
-    mutants: Iterable[Mutant], examples: int, seed: int, watch: Callable[[int, int], Any] | None = None,
-    processes: int | None = None,
+    mutants: Iterable[Mutant], examples: int, seed: int, thorough: bool = True,
+    watch: Callable[[int, int], Any] | None = None, processes: int | None = None,
 ) -> list[Kill]:  # fmt: skip
-    """Put every mutant to every rule, on at most that many cases of each; the same seed draws the same cases.
+    """Put mutants to the rules, on at most that many cases of each; the same seed draws the same cases.
 
-    watch is called with the number of tasks done and of all. processes: how many work at once (default: one per core).
+    thorough: every mutant to every rule. Otherwise a mutant that a comparison has seen is put to no other comparison,
+    and one that a law has seen, or that is said to be beyond the laws, to no other law. watch is called with the number
+    of tasks done and of all. processes: how many work at once (default: one per core).
     """
     kills = {each.name: Kill(each) for each in mutants}
-    groups: dict[Group, list[str]] = {}
-    for kill in kills.values():
-        each = kill.mutant
-        mode = "eager" if each.engine == "numpy" else each.mode or "pynative"
-        groups.setdefault((each.engine, each.dtype, mode), []).append(each.name)
-    tasks = [
-        (rule.name, group, names, examples, seed)
-        for group, names in groups.items()
-        for rule in rules().values()
-        if group[2] != "graph" or rule.contract.function.startswith("engine.")  # elsewhere every call is compiled
-    ]
+    bounds = [0, *(end for end in ROUNDS if not thorough and end < examples), examples]
     context = multiprocessing.get_context("spawn")  # MindSpore does not survive a fork
     with concurrent.futures.ProcessPoolExecutor(processes, mp_context=context) as pool:
-        found = {pool.submit(kills_of_rule, *task): task[0] for task in tasks}
         try:
-            for done, future in enumerate(concurrent.futures.as_completed(found), start=1):
-                for name, cases in future.result().items():
-                    kills[name].rules[found[future]] = cases
-                if watch is not None:
-                    watch(done, len(tasks))
+            for start, end in itertools.pairwise(bounds):
+                tasks = [
+                    (rule.name, group, names, slice(start, end), examples, seed)
+                    for rule in rules().values()
+                    for group, names in _groups(rule, kills.values(), thorough).items()
+                ]
+                found = {pool.submit(kills_of_rule, *task): task[0] for task in tasks}
+                for done, future in enumerate(concurrent.futures.as_completed(found), start=1):
+                    for name, cases in future.result().items():
+                        kills[name].rules[found[future]] = cases
+                    if watch is not None:
+                        watch(done, len(tasks))
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
@@ -93,34 +102,87 @@ def hunt(
     return list(kills.values())
 
 
-def kills_of_rule(rule_name: str, group: Group, names: list[str], examples: int, seed: int) -> dict[str, int]:
-    """The mutants that one rule sees, each with the number of the case that did it."""
+def _groups(rule: Rule, kills: Iterable[Kill], thorough: bool) -> dict[Group, list[str]]:
+    """The mutants that a rule has still to look at, those together that see the same cases."""
+    groups: dict[Group, list[str]] = {}
+    for kill in kills:
+        each, law = kill.mutant, rule.name.startswith("laws.")
+        mode = "eager" if each.engine == "numpy" else each.mode or "pynative"
+        compiled_anew = mode == "graph" and not rule.contract.function.startswith("engine.")
+        enough = (kill.laws or each.beyond_laws) if law else len(kill.rules) > len(kill.laws)
+        if not compiled_anew and rule.name not in kill.rules and (thorough or not enough):
+            groups.setdefault((each.engine, each.dtype, mode), []).append(each.name)
+    return groups
+
+
+def kills_of_rule(
+    rule_name: str, group: Group, names: list[str], part: slice, examples: int, seed: int
+) -> dict[str, int]:
+    """The mutants that one rule sees on a part of its cases, each with the number of the case that did it."""
     rule, (engine, dtype, mode) = rules()[rule_name], group
+    drawn = draw(rule, numpy_dtype(dtype), examples, seed)
     correct = get_backend(engine, dtype=dtype, mode=mode)
-    alive: dict[str, Backend] = {name: mutant(name).backend() for name in names}
-    traces: set[str] = set()
+    reached = set() if mode == "graph" else reach(rule, [Trial(case, correct) for case in drawn[:WATCHED]])
+    in_sight = [name for name in names if mode == "graph" or not places(mutant(name)).isdisjoint(reached)]
+    alive: dict[str, Backend] = {name: mutant(name).backend() for name in in_sight}
     kills: dict[str, int] = {}
-    for number, case in enumerate(draw(rule, numpy_dtype(dtype), examples, seed), start=1):
+    for number, case in enumerate(drawn[part], start=(part.start or 0) + 1):
         memory: Memory = {}
-        own = _verdicts(rule, Trial(case, correct, memory))
         for name, backend in list(alive.items()):
-            verdicts = _verdicts(rule, Trial(case, backend, memory))
-            if not all(verdict.agrees for verdict in verdicts):
+            if not all(verdict.agrees for verdict in _verdicts(rule, Trial(case, backend, memory))):
                 kills[name] = number
                 del alive[name]
-            elif verdicts != own:
-                traces.add(name)
-        if number == PATIENCE[mode]:
-            alive = {name: backend for name, backend in alive.items() if name in traces}
         if not alive:
             break
     return kills
 
 
+Place = tuple[str, str]  # a file, "reference/ops.py", and the name of a function in it; "" outside of all
+
+
+def reach(rule: Rule, trials: list[Trial]) -> set[Place]:
+    """The functions that run when a rule looks at a backend, and what stands outside of functions."""
+    reached: set[Place] = set()
+
+    def note(frame: FrameType, event: str, _: Any) -> None:
+        path = Path(frame.f_code.co_filename)
+        reached.add((f"{path.parent.name}/{path.name}", frame.f_code.co_name))
+
+    for trial in trials:
+        _verdicts(rule, trial)  # what the reference says is in the trial's memory now
+        sys.setprofile(note)
+        try:
+            _verdicts(rule, trial)
+        finally:
+            sys.setprofile(None)
+    return reached | {(file, "") for file, _ in reached}
+
+
+def places(each: Mutant) -> set[Place]:
+    """The functions in which a mutant's lines stand."""
+    return {(edit.file, name) for edit in each.edits for name in _functions_at(edit.file, edit.old)}
+
+
+def _functions_at(file: str, old: str) -> set[str]:
+    text = (ROOT / file).read_text(encoding="utf-8")
+    start = text[: text.index(old)].count("\n") + 1
+    lines = range(start, start + old.rstrip("\n").count("\n") + 1)
+    functions = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.FunctionDef)]
+    found = {
+        node.name
+        for node in functions
+        for line in lines
+        if min([node.lineno, *(each.lineno for each in node.decorator_list)]) <= line <= (node.end_lineno or 0)
+    }
+    return found or {""}
+
+
 def _verdicts(rule: Rule, trial: Trial) -> list[Verdict]:
     """A rule's verdicts; a backend that breaks down on an input has not kept the rule."""
     try:
-        return list(_until_broken(rule.judge(trial)))
+        with warnings.catch_warnings(), np.errstate(all="ignore"):  # bugs overflow, and divide by zero
+            warnings.simplefilter("ignore")
+            return list(_until_broken(rule.judge(trial)))
     except Exception as error:  # whatever a planted bug raises
         return [Verdict(False, 0.0, 0.0, 0.0, (), 0.0, 0.0, f"{type(error).__name__}: {error}")]
 

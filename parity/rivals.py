@@ -90,8 +90,8 @@ def opinions(value: Any, known: Reference) -> dict[str, bool]:
     rows = np.isfinite(own.astype(np.float64))
     rows &= True if known.rows is None else known.rows
     oracle = oracle_in_range(known.oracle, own.dtype)
-    arrays = [np.where(rows, x.astype(np.float64), 0) for x in (value, own, oracle)]
-    return {OURS: ours.agrees} | {name: rival(*arrays, own.dtype) for name, rival in RIVALS.items()}
+    a, b, c = (np.where(rows, x.astype(np.float64), 0) for x in (value, own, oracle))
+    return {OURS: ours.agrees} | {name: rival(a, b, c, own.dtype) for name, rival in RIVALS.items()}
 
 
 def compare_rules(

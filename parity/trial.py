@@ -18,20 +18,25 @@ from reference.stages import observing
 
 Array = NDArray[Any]
 Arguments = dict[str, Any]
-Memory = dict[Any, list[Reference]]
+Memory = dict[Any, Any]
 
 
 class Trial:
-    """A case on trial. `arguments` are its arrays and options; floats have the backend's dtype.
+    """A case on trial. `arguments` are its arrays and options; floats have the backend's dtype. They are read-only.
 
-    memory keeps what the reference said of an input, for the next backend that the same case is put to.
+    memory keeps the arguments and what the reference said of them, for the next backend that the case is put to.
     """
 
     def __init__(self, case: Case, backend: Backend, memory: Memory | None = None) -> None:
         self.case, self.backend = case, backend
         self.dtype = numpy_dtype(backend.dtype)
-        self.arguments = build(case, self.dtype)[0]
         self._memory = {} if memory is None else memory
+        if "arguments" not in self._memory:
+            self._memory["arguments"] = build(case, self.dtype)[0]
+            for x in leaves(self._memory["arguments"], self.dtype):
+                if isinstance(x, np.ndarray):
+                    x.setflags(write=False)
+        self.arguments = dict(self._memory["arguments"])
 
     def with_arguments(self, case: Case | None = None, **changed: Any) -> "Trial":
         """The same trial with other arguments; None takes one away. Where sizes change, it needs another case."""
@@ -85,9 +90,7 @@ class Trial:
         """A law's verdict: the same bits, where rows is true."""
         return identical(value, expected, rows)
 
-    def close(
-        self, value: Any, expected: Any, noise: float, rows: Array | None = None, size: float = 0.0
-    ) -> Verdict:
+    def close(self, value: Any, expected: Any, noise: float, rows: Array | None = None, size: float = 0.0) -> Verdict:
         """A law's verdict: equal in exact arithmetic; see verdict.close."""
         return close(value, expected, noise, self.dtype, rows, size)
 
@@ -184,8 +187,8 @@ def _as_float64(tree: Any) -> Any:
 
 def leaves(tree: Any, dtype: np.dtype) -> Iterator[Array]:
     """The arrays of a nested result, in order; a plain number becomes an array of dtype."""
-    if isinstance(tree, list | tuple):
-        for branch in tree:
+    if isinstance(tree, list | tuple | dict):
+        for branch in tree.values() if isinstance(tree, dict) else tree:
             yield from leaves(branch, dtype)
     else:
         yield np.asarray(tree, dtype) if isinstance(tree, float) else tree

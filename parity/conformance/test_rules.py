@@ -1,0 +1,37 @@
+"""One test per rule: a comparison with the reference, or a law."""
+
+import pytest
+
+from gpt2.backends import Backend
+from parity.check import Result, Rule, check_rule, rules
+from parity.diagnose import diagnose
+from parity.plugin import SESSION
+
+RULES = rules()
+
+
+@pytest.mark.parametrize("rule", RULES.values(), ids=RULES.keys())
+def test_rule(rule: Rule, pytestconfig: pytest.Config) -> None:
+    session = pytestconfig.stash[SESSION]
+    result = check_rule(rule, session.backend, session.examples, session.seed)
+    if not result.offered:
+        pytest.skip(f"backend {session.backend.name!r} does not offer what {rule.name} needs")
+    if not result.agrees:
+        # whose fault it is stands in the text: our own call stack would only hide it
+        pytest.fail(explain(rule, result, session.backend), pytrace=False)
+
+
+def explain(rule: Rule, result: Result, backend: Backend) -> str:
+    """The failure in words: what differs, the smallest case, and, if they can be found, its origin and a script."""
+    try:
+        diagnose(rule, result, backend)
+    except Exception as error:  # somebody else's code; perhaps it shows no stages to look at
+        result.blame = f"where it starts is not known: {type(error).__name__}: {error}"
+    text = result.to_dict()["explanation"]
+    if result.failing_case is not None:
+        text += f"\nsmallest case: {result.failing_case.describe()}"
+    if result.blame:
+        text += f"\n\n{result.blame}"
+    if result.script:
+        text += f"\n\nThis script shows it alone:\n\n{result.script}"
+    return text
