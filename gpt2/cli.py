@@ -265,17 +265,22 @@ def info(model: str, as_json: bool) -> None:
 @click.option("--backend", envvar="GPT2_BACKEND", default="mindspore", show_default=True, help="The engine to judge.")
 @click.option("--device", help="CPU, Ascend or GPU  [CPU]")
 @click.option("--dtype", type=click.Choice(DTYPES[1:]), default="float32", show_default=True)
-@click.option("--mode", type=click.Choice(["graph", "pynative"]), help="How MindSpore runs  [pynative]")
+@click.option("--mode", help="graph or pynative, for MindSpore  [pynative]")
 @click.option("--measure-accuracy", is_flag=True, help="Instead: measure the backend's exp and sigmoid.")
 @click.option("--mutants", is_flag=True, help="Instead: try the judge on planted bugs, and say which rule sees which.")
 @click.option("--other-rules", is_flag=True, help="Instead: what other projects' rules see of those bugs.")
 @click.option("--markdown", type=click.Path(path_type=Path), help="Of --mutants or --other-rules: write the page too.")
+@click.option("--html", type=click.Path(path_type=Path), help="Write the report as one HTML file too.")
+@click.option("--junit", type=click.Path(path_type=Path), help="Write the report as JUnit XML too.")
+@click.option("--expected", type=click.Path(path_type=Path), help="Expected failures, a JSON file (docs/report.md).")
+@click.option("--resume", type=click.Path(path_type=Path), help="Keep what is found in this file, and go on from it.")
 @json_option
 def check(
     functions: tuple[str, ...], examples: int, seed: int, backend: str, device: str | None, dtype: str,
-    mode: str | None, measure_accuracy: bool, mutants: bool, other_rules: bool, markdown: Path | None, as_json: bool,
+    mode: str | None, measure_accuracy: bool, mutants: bool, other_rules: bool, markdown: Path | None,
+    html: Path | None, junit: Path | None, expected: Path | None, resume: Path | None, as_json: bool,
 ) -> None:  # fmt: skip
-    """Judge a backend against the reference, and by its own laws, on random cases.
+    """Judge a backend against the reference, and by laws that it must keep by itself, on random cases.
 
     FUNCTIONS are rules by name: functions ("layer_norm"), files ("ops"), "laws", or none for all. Exit code 1 if
     anything differs.
@@ -300,12 +305,13 @@ def check(
         raise GPT2Error(
             f"no function, file or law {error} in the mirror: try 'layer_norm', 'ops', 'laws' or no name at all"
         ) from error
-    results = print_results(rules, engine, examples, seed, None if as_json else console)
+    shown = None if as_json else console
+    report = print_results(
+        rules, engine, examples, seed, shown, html=html, junit=junit, expected=expected, resume=resume
+    )
     if as_json:
-        facts = {"backend": engine.name, "device": engine.device, "dtype": engine.dtype, "mode": engine.mode}
-        click.echo(json.dumps(facts | {"seed": seed, "results": [result.to_dict() for result in results]}))
-    if not all(result.agrees for result in results):
-        sys.exit(1)
+        click.echo(report.to_json())
+    sys.exit(report.exit_code)
 
 
 def _progress() -> Any:

@@ -1,10 +1,13 @@
 """What a failure means: where it starts, and a script that shows it by itself."""
 
-from gpt2.backends import Backend, NumPyBackend
+import contextlib
+import re
+
+from gpt2.backends import Backend, NumPyBackend, numpy_dtype
 from parity.blame import Stage, blame, first_wrong, source_lines
-from parity.check import Result, Rule
+from parity.check import Result, Rule, draw, rules
 from parity.script import write_script
-from parity.shrink import breaks, shrink
+from parity.shrink import BREAKDOWNS, breaks, shrink
 from parity.trial import Trial
 from reference.config import flatten
 
@@ -17,6 +20,26 @@ def diagnose(rule: Rule, result: Result, backend: Backend) -> None:
     result.blame = explain(rule, trial)
     if breaks(rule, trial):
         result.script = write_script(rule, shrink(rule, trial, NumPyBackend(dtype=backend.dtype)))
+
+
+def locate(backend: Backend, examples: int = 25, start: int = 0) -> str | None:
+    """Where a backend goes wrong first: a stage of the plain forward pass ("attn.scores"), else a function.
+
+    A stage counts as wrong if it is so by itself. The functions come in the order of the lesson, those that are called
+    before those that call them. None if nothing differs on that many cases of each.
+    """
+    heads = [rules()[name] for name in ("model.language_model", "model.sequence_classifier")]
+    for rule in heads:
+        for case in draw(rule, numpy_dtype(backend.dtype), examples, start):
+            with contextlib.suppress(*BREAKDOWNS):  # then a function breaks down as well, and is named below
+                first = first_wrong(blame_stages(Trial(case, backend)) or [])
+                if first is not None:
+                    return re.sub(r"^h\.\d+\.", "", first.name)
+    for rule in rules().values():
+        for case in draw(rule, numpy_dtype(backend.dtype), examples, start):
+            if breaks(rule, Trial(case, backend), breakdown=True):
+                return rule.name
+    return None
 
 
 def explain(rule: Rule, trial: Trial) -> str:

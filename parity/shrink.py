@@ -15,6 +15,8 @@ from parity.check import Rule
 from parity.trial import Arguments, Trial
 
 Array = NDArray[Any]
+# What a wrong implementation raises on an input that a right one computes.
+BREAKDOWNS = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 ATTEMPTS = 600  # inputs tried, at most: each costs an orbit of the reference
 
 
@@ -45,12 +47,12 @@ def with_only(trial: Trial, arguments: Arguments) -> Trial:
     return trial.with_arguments(**absent, **arguments)
 
 
-def breaks(rule: Rule, trial: Trial) -> bool:
-    """Whether a rule is broken; an input that the backend refuses says nothing."""
+def breaks(rule: Rule, trial: Trial, breakdown: bool = False) -> bool:
+    """Whether a rule is broken. That the backend breaks down on an input counts as `breakdown` says."""
     try:
         return any(not verdict.agrees for verdict in rule.judge(trial))
-    except (ArithmeticError, IndexError, RuntimeError, TypeError, ValueError):
-        return False
+    except BREAKDOWNS:
+        return breakdown
 
 
 def nonzero(arguments: Arguments) -> int:

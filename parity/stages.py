@@ -75,9 +75,7 @@ def stage_references(
     tree = nest({name: np.asarray(x).astype(dtype) for name, x in parameters.items()})
     axes = tree_axes(next(item for item in contract.inputs if item.name == "params"), config)
 
-    def run(
-        params: dict, move: Callable[[str, Any], Any], replace: Callable[[str, Any], Any]
-    ) -> dict[str, Array]:
+    def run(params: dict, move: Callable[[str, Any], Any], replace: Callable[[str, Any], Any]) -> dict[str, Array]:
         seen: dict[str, Array] = {}
         keep = keep_in(seen)
 

@@ -1,6 +1,7 @@
 """One case put to one backend, and what the reference says of it."""
 
 import dataclasses
+import math
 import pickle
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -10,10 +11,10 @@ from numpy.typing import NDArray
 
 from gpt2.backends import Backend, BackendModel, numpy_dtype
 from parity import orbit
-from parity.cases import Case, build
-from parity.contracts import contracts, engine_contracts
+from parity.cases import Case, axis_factors, build
+from parity.contracts import UNORDERED, contracts, engine_contracts, split_axes
 from parity.verdict import Reference, Verdict, close, identical
-from reference.config import flatten
+from reference.config import flatten, parameter_axes
 from reference.stages import observing
 
 Array = NDArray[Any]
@@ -146,7 +147,16 @@ def references(
             for run, x, letters in zip(runs, returned, result_axes(case, len(returned)), strict=True):
                 run.append(orbit.undo(x, letters, case, chosen))
     rows = [_meaning(case, i, arguments) for i in range(len(oracle))]
-    return [Reference(*found) for found in zip(oracle, runs, rows, strict=True)]
+    return [Reference(*found, terms(case)) for found in zip(oracle, runs, rows, strict=True)]
+
+
+def terms(case: Case) -> int:
+    """How many numbers the function sums up for one element, at most: its longest axis that is not one of tokens."""
+    trees = [parameter_axes(case.scalars["config"]).values() for item in case.contract.inputs if item.tree is not None]
+    axes = {axis for tree in trees for text in tree for axis in split_axes(text)}
+    axes |= {axis for item in case.contract.inputs for axis in item.axes or ()}
+    summed = [axis for axis in axes if axis[-1] in UNORDERED and axis != "3*H*D"]
+    return max((math.prod(axis_factors(axis, case.sizes)) for axis in summed), default=0)
 
 
 def _first(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -20,7 +20,11 @@ ULP_TERM = 4
 
 @dataclasses.dataclass(frozen=True)
 class Verdict:
-    """What was found for one array. `error`, `noise` and `ulp` are absolute, at the element that is worst off."""
+    """What was found for one array. `error`, `noise` and `ulp` are absolute, at the element that is worst off.
+
+    value is what was found there, expected what the oracle has, own what the reference has in the same precision (None:
+    there is no such thing). terms: how many numbers are summed up for an element, at most (0: not known).
+    """
 
     agrees: bool
     error: float
@@ -30,6 +34,8 @@ class Verdict:
     value: float
     expected: float
     reason: str = ""
+    own: float | None = None
+    terms: int = 0
 
     @property
     def noise_ratio(self) -> float:
@@ -60,9 +66,11 @@ class Verdict:
         size = f"{self.ulps:.3g} ulp; {self.noise_ratio:.2g} x this input's rounding noise"
         if self.agrees:
             return f"{size}: agrees"
+        own = "" if self.own is None else f", in the same precision {self.own!r} ({_hex(self.own)})"
+        terms = f"; sums of up to {self.terms} terms" if self.terms > 1 else ""
         return (
             f"{size}: differs at {self.index}: {self.value!r} ({_hex(self.value)}), "
-            f"expected {self.expected!r} ({_hex(self.expected)})"
+            f"expected {self.expected!r} ({_hex(self.expected)}){own}{terms}"
         )
 
 
@@ -93,12 +101,15 @@ def noise_floor(orbit: list[Array], oracle: Array, dtype: np.dtype) -> float:
     return max((float(distance.max()) for distance in finite if distance.size), default=0.0)
 
 
-def judge(value: Any, oracle: Array, orbit: list[Array], rows: Array | None = None) -> Verdict:
+def judge(
+    value: Any, oracle: Array, orbit: list[Array], rows: Array | None = None, terms: int = 0
+) -> Verdict:  # fmt: skip
     """The verdict on one array that a backend returned.
 
     oracle: the reference in float64. orbit: the reference in the precision asked for, on equivalent inputs; the first
     is the input itself, whose dtype, shape, NaN and infinities the value must have. rows: True where the value means
-    something (default: everywhere). Integers and booleans must be equal.
+    something (default: everywhere). terms: how many numbers are summed up, for the explanation. Integers and booleans
+    must be equal.
     """
     own = orbit[0]
     value = np.asarray(value)
@@ -137,7 +148,7 @@ def judge(value: Any, oracle: Array, orbit: list[Array], rows: Array | None = No
     where = tuple(int(i) for i in worst)
     return Verdict(
         bool((error <= allowed).all()), float(error[where]), noise, float(unit[where]), where,
-        float(wide[where]), float(expected[where]),
+        float(wide[where]), float(expected[where]), own=float(own_wide[where]), terms=terms,
     )  # fmt: skip
 
 
@@ -147,11 +158,15 @@ def _refuse(reason: str) -> Verdict:
 
 @dataclasses.dataclass(frozen=True)
 class Reference:
-    """What the reference says of one array: the float64 oracle, the orbit, and the rows that mean something."""
+    """What the reference says of one array: the float64 oracle, the orbit, and the rows that mean something.
+
+    terms: how many numbers are summed up for an element, at most (0: not known).
+    """
 
     oracle: Array
     orbit: list[Array]
     rows: Array | None = None
+    terms: int = 0
 
     @property
     def noise(self) -> float:
@@ -165,7 +180,7 @@ class Reference:
 
     def judge(self, value: Any) -> Verdict:
         """The verdict on what somebody computed for this array."""
-        return judge(value, self.oracle, self.orbit, self.rows)
+        return judge(value, self.oracle, self.orbit, self.rows, self.terms)
 
     def only(self, rows: Array) -> "Reference":
         """The same, but nothing is said of what `rows`, a mask that broadcasts to the array's shape, leaves out."""
