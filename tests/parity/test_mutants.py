@@ -1,0 +1,107 @@
+"""The planted bugs themselves: each fits the sources, tells its story, and is a bug."""
+
+import functools
+import importlib
+import itertools
+
+import pytest
+
+from gpt2.backends import numpy_dtype
+from gpt2.errors import GPT2Error
+from parity.cases import Case
+from parity.check import Rule, draw, rules
+from parity.contracts import engine_contracts
+from parity.mutants import MUTANTS, Mutant, mutant
+from parity.stages import STAGE_AXES
+from parity.trial import Memory, Trial
+from reference.config import ACTIVATIONS
+
+of_every_mutant = pytest.mark.parametrize("planted", MUTANTS, ids=lambda planted: planted.name)
+OF_NUMPY = [planted for planted in MUTANTS if planted.engine == "numpy"]
+
+
+def is_place(name: str) -> bool:
+    """Whether a name is that of a stage, an engine's path or a function of the reference."""
+    if name in {*STAGE_AXES, *engine_contracts(), *(f"mlp.{activation}" for activation in ACTIVATIONS)}:
+        return True
+    file, function = name.split(".")
+    return hasattr(importlib.import_module(f"reference.{file}"), function)
+
+
+def test_there_are_enough_and_their_names_differ() -> None:
+    assert len({planted.name for planted in MUTANTS}) == len(MUTANTS)
+    assert sum(not planted.equivalent for planted in MUTANTS) >= 60
+    assert {planted.engine for planted in MUTANTS} == {"numpy", "mindspore"}
+
+
+@of_every_mutant
+def test_a_mutant_says_what_it_is(planted: Mutant) -> None:
+    assert planted.story.endswith(".")
+    assert planted.edits
+    assert planted.where
+    assert all(map(is_place, planted.where)), planted.where
+
+
+@of_every_mutant
+def test_its_edits_fit_the_sources(planted: Mutant) -> None:
+    if planted.engine == "mindspore":
+        pytest.importorskip("mindspore", reason="MindSpore is not installed")
+    backend = planted.backend()
+    assert (backend.device, backend.dtype) == ("CPU", planted.dtype)
+    assert planted.mode in ("", backend.mode)
+    assert backend.call("attention.causal_bias", {"query_length": 2, "key_length": 3}).shape == (2, 3)
+
+
+def test_a_mutant_is_found_by_its_name() -> None:
+    assert mutant("erf for tanh") is MUTANTS[0]
+    with pytest.raises(GPT2Error, match="no mutant is called 'erf for than': did you mean 'erf for tanh'"):
+        mutant("erf for than")
+
+
+@functools.cache
+def drawn(function: str, dtype: str, examples: int) -> list[tuple[Case, Memory]]:
+    """Cases, each with a memory of what the reference says of it: it says the same to all mutants."""
+    return [(case, {}) for case in draw(rules()[function], numpy_dtype(dtype), examples)]
+
+
+def rules_about(planted: Mutant) -> list[Rule]:
+    """The rules whose cases are drawn for a function that the mutant names; comparisons stand before laws."""
+    return [rule for rule in rules().values() if rule.contract.function in planted.where]
+
+
+def seen(planted: Mutant, chosen: list[Rule], examples: int) -> bool:
+    """Whether one of the rules objects within so many cases; they are asked in turn, case by case."""
+    backend = planted.backend()
+    columns = [drawn(rule.contract.function, planted.dtype, examples) for rule in chosen]
+    return any(
+        objects(rule, Trial(put[0], backend, put[1]))
+        for row in itertools.zip_longest(*columns)
+        for rule, put in zip(chosen, row, strict=True)
+        if put is not None
+    )
+
+
+def objects(rule: Rule, trial: Trial) -> bool:
+    try:
+        return not all(verdict.agrees for verdict in rule.judge(trial))
+    except Exception:  # a backend that breaks down on an input is seen to be wrong
+        return True
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize(
+    "planted", [planted for planted in OF_NUMPY if not planted.equivalent], ids=lambda planted: planted.name
+)
+def test_a_rule_about_the_place_sees_it(planted: Mutant) -> None:
+    chosen = rules_about(planted)
+    assert any(seen(planted, chosen, examples) for examples in (12, 100))
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize(
+    "planted", [planted for planted in OF_NUMPY if planted.equivalent], ids=lambda planted: planted.name
+)
+def test_no_comparison_sees_what_is_equivalent(planted: Mutant) -> None:
+    chosen = [rule for rule in rules_about(planted) if not rule.name.startswith("laws.")]
+    assert chosen
+    assert not seen(planted, chosen, 12)
