@@ -9,12 +9,13 @@ import math
 import zlib
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from parity.contracts import Contract, Item, tree_axes
-from reference.config import ACTIVATIONS, GPT2Config, axis_sizes
+from reference.config import ACTIVATIONS, GPT2Config
 
 Array = NDArray[Any]
 
@@ -23,10 +24,26 @@ REGIMES = {
     "live": "dense values of order one: every parameter matters",
     "usual init": "N(0, 0.02), zero biases, unit gains: what a fresh model looks like",
     "large scores": "activations 8 times larger: a softmax that is nearly one-hot",
-    "tiny variance": "rows that vary by a thousandth: LayerNorm's epsilon shows",
+    "tiny variance": "rows that vary by a thousandth, all through a model: LayerNorm's epsilon shows",
     "large offset": "rows far from zero: a one-pass variance cancels",
+    "denormals": "half of the values so small that their products underflow: what is held in too few bits becomes 0",
 }
-PADDINGS = ("none", "left", "right", "both")
+# Where attention_mask has its pads, and what that catches.
+PADDINGS = {
+    "none": "no pads",
+    "left": "positions and caches that count pads; queries that see pads alone",
+    "right": "the last token is not in the last column",
+    "both": "each sequence has its own first and last column",
+    "whole": "a sequence of nothing but pads, rows of scores with every key hidden: a softmax over nothing, NaN",
+}
+NO_MASK = "no mask"
+# How the sizes are drawn, and what that catches.
+SIZES = {
+    "any": "every size by itself",
+    "ones": "every size 1 that may be: axes that broadcast or get lost, softmax over one key, LayerNorm of one channel",
+    "full": "P + T = L, the last position in use: the last row of wpe, the last slot of a cache",
+}
+LARGEST = {"B": 3, "T": 8, "P": 4, "H": 4, "D": 8, "N": 24, "I": 24, "V": 24, "K": 4}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,31 +97,48 @@ def configs(draw: st.DrawFn, sizes: dict[str, int]) -> GPT2Config:
 @st.composite
 def cases(draw: st.DrawFn, contract: Contract, dtype: np.dtype) -> Case:
     """A case for the function of that contract. dtype is that of the arrays."""
-    heads, head_size, past = draw(st.integers(1, 4)), draw(st.integers(1, 8)), draw(st.integers(0, 4))
-    tokens = draw(st.integers(1, 8))
-    sizes = {"B": draw(st.integers(1, 3)), "T": tokens, "P": past, "S": past + tokens, "H": heads, "D": head_size}
-    sizes["C"] = heads * head_size
-    sizes |= {letter: draw(st.integers(1, 24)) for letter in "NIV"}
-    sizes["K"], sizes["L"] = draw(st.integers(1, 4)), past + tokens + draw(st.integers(0, 3))
-    optional = [item.name for item in contract.inputs if "optional" in item.kinds]
-    absent = {name for name in optional if draw(st.booleans())}
-    if past == 0:
+    optional = [item.name for item in contract.inputs if "optional" in item.kinds and "mask" not in item.kinds]
+    absent = {name for name in optional if not draw(st.booleans())}
+    padding = draw(st.sampled_from(_paddings(contract)))
+    if padding == NO_MASK:
+        absent.add("attention_mask")
+    has_past = "key_length" in contract.scalars or ("past" in optional and "past" not in absent)
+    sizes = draw(_sizes(has_past))
+    if sizes["P"] == 0:
         absent.add("past")
-    if "key_length" not in contract.scalars and ("past" not in optional or "past" in absent):
-        sizes["P"], sizes["S"] = 0, tokens
     scalars = {name: draw(value) for name, value in _scalars(contract, sizes, dtype).items()}
-    config = scalars.get("config")
-    if config is not None and "I" in sizes:
-        sizes |= axis_sizes(config)
     return Case(
         contract=contract,
         sizes=sizes,
         scalars=scalars,
         absent=frozenset(absent),
-        padding=draw(st.sampled_from(PADDINGS)),
+        padding="none" if padding == NO_MASK else padding,
         regime=draw(st.sampled_from(list(REGIMES))),
         seed=draw(st.integers(0, 2**32 - 1)),
     )
+
+
+@st.composite
+def _sizes(draw: st.DrawFn, has_past: bool) -> dict[str, int]:
+    kind = draw(st.sampled_from(["any"] * 5 + ["full"] * 2 + ["ones"]))
+    largest = dict.fromkeys(LARGEST, 1) if kind == "ones" else LARGEST
+    sizes = {letter: draw(st.integers(0 if letter == "P" else 1, largest[letter])) for letter in LARGEST}
+    if not has_past:
+        sizes["P"] = 0
+    sizes["S"] = sizes["P"] + sizes["T"]
+    sizes["C"] = sizes["H"] * sizes["D"]
+    sizes["L"] = sizes["S"] + (draw(st.integers(0, 3)) if kind == "any" else 0)
+    return sizes
+
+
+def _paddings(contract: Contract) -> list[str]:
+    """The paddings that make a difference to a function."""
+    for item in contract.inputs:
+        if "mask" in item.kinds:
+            return [NO_MASK] * (2 if "optional" in item.kinds else 0) + list(PADDINGS)
+        if "bool" in item.kinds or "hidden" in item.kinds:
+            return ["none", "whole"]
+    return ["none"]
 
 
 def _scalars(contract: Contract, sizes: dict[str, int], dtype: np.dtype) -> dict[str, st.SearchStrategy[Any]]:
@@ -131,22 +165,25 @@ def _scalars(contract: Contract, sizes: dict[str, int], dtype: np.dtype) -> dict
 
 
 def build(case: Case, dtype: np.dtype) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The arguments of a case, floats of that dtype, and a tree of the same form with the axes of every array."""
-    arguments: dict[str, Any] = dict(case.scalars)
+    """The arguments of a case, floats of that dtype, and `case_axes`."""
+    axes, items = case_axes(case), {item.name: item for item in case.contract.inputs}
+    arrays = {name: _fill(case, item, name, axes[name], dtype) for name, item in items.items() if name in axes}
+    return {**case.scalars, **arrays}, axes
+
+
+def case_axes(case: Case) -> dict[str, Any]:
+    """A tree of the form of a case's arguments, with the axes in place of every array and None for what is none."""
     axes: dict[str, Any] = dict.fromkeys(case.scalars)
     for item in case.contract.inputs:
         if item.name in case.absent:
             continue
         if item.tree is not None:
             axes[item.name] = tree_axes(item, case.scalars["config"])
+        elif "pairs" in item.kinds:
+            axes[item.name] = [(item.axes, item.axes)] * case.scalars["config"].n_layer
         else:
-            axes[item.name] = item.axes
-            if "pair" in item.kinds:
-                axes[item.name] = (item.axes, item.axes)
-            elif "pairs" in item.kinds:
-                axes[item.name] = [(item.axes, item.axes)] * case.scalars["config"].n_layer
-        arguments[item.name] = _fill(case, item, item.name, axes[item.name], dtype)
-    return arguments, axes
+            axes[item.name] = (item.axes, item.axes) if "pair" in item.kinds else item.axes
+    return axes
 
 
 def is_axes(tree: Any) -> bool:
@@ -162,7 +199,7 @@ def axis_factors(axis: str, sizes: dict[str, int]) -> list[int]:
 def _fill(case: Case, item: Item, name: str, axes: Any, dtype: np.dtype) -> Any:
     if is_axes(axes):
         shape = tuple(math.prod(axis_factors(axis, case.sizes)) for axis in axes)
-        values = _values(case, item, name, shape)
+        values = _values(case, item, name, shape, dtype)
         return values.astype(dtype) if values.dtype.kind == "f" and "uniform" not in item.kinds else values
     if isinstance(axes, dict):
         return {key: _fill(case, item, f"{name}.{key}", value, dtype) for key, value in axes.items()}
@@ -170,57 +207,108 @@ def _fill(case: Case, item: Item, name: str, axes: Any, dtype: np.dtype) -> Any:
     return filled if isinstance(axes, list) else tuple(filled)
 
 
-def _values(case: Case, item: Item, name: str, shape: tuple[int, ...]) -> Array:
+def _values(case: Case, item: Item, name: str, shape: tuple[int, ...], dtype: np.dtype) -> Array:
     random = np.random.default_rng([case.seed, zlib.crc32(name.encode())])
-    kinds = set(item.kinds)
+    kinds, whole = set(item.kinds), case.padding == "whole"
     if "int" in kinds:
-        return random.integers(0, case.sizes[item.kinds[item.kinds.index("int") + 1]], shape)
+        return _integers(random, shape, item.kinds[item.kinds.index("int") + 1], case.sizes)
     if "mask" in kinds:
         return padding_mask(random, shape, case.padding)
     if "bool" in kinds:
-        return random.random(shape) < random.random()
+        visible = random.random(shape) < random.random()
+        return visible & ~_hidden_rows(random, shape) if whole else visible
     if "hidden" in kinds:
         visible = random.random(shape) < 0.7
         visible[..., 0] |= ~visible.any(axis=-1)  # every query sees a key
-        return np.where(visible, 0.0, -3e4)  # exp of it is zero in every dtype
+        hidden = np.where(visible, 0.0, -3e4)  # exp of it is zero in every dtype
+        return np.where(whole & _hidden_rows(random, shape), float(_info(dtype).min) / 2, hidden)
     if "uniform" in kinds:
         return random.integers(0, 128, shape) / 128  # exact in every dtype
     x = random.standard_normal(shape)
     if name.endswith(("weight", "bias")):
-        return _parameter(x, name, shape, case.regime)
-    if case.regime == "usual init":
-        return x * 0.02
-    if case.regime == "large scores":
-        return x * 8
-    offset = random.standard_normal((*shape[:-1], 1)) if shape else 0.0
-    if case.regime == "tiny variance":
-        return x * 1e-3 + offset
-    if case.regime == "large offset":
-        return x + 30 * offset
+        return _parameter(x, name, case.regime, dtype, random)
+    if case.regime in ("usual init", "large scores"):
+        return x * (0.02 if case.regime == "usual init" else 8)
+    return _rows(x, case.regime, dtype, random)
+
+
+def _integers(random: np.random.Generator, shape: tuple[int, ...], letter: str, sizes: dict[str, int]) -> Array:
+    x = random.integers(0, sizes[letter], shape)
+    if letter == "L" and sizes["S"] == sizes["L"]:
+        x[..., -1] = sizes["L"] - 1  # a full context ends at the last position
     return x
 
 
-def _parameter(x: Array, name: str, shape: tuple[int, ...], regime: str) -> Array:
-    is_bias, is_norm = name.endswith("bias"), ".ln_" in name or len(shape) == 1
+def _hidden_rows(random: np.random.Generator, shape: tuple[int, ...]) -> Array:
+    """True for about half of the rows, and for the first."""
+    hidden = random.random((*shape[:-1], 1)) < 0.5
+    hidden.flat[0] = True
+    return hidden
+
+
+def _info(dtype: np.dtype) -> Any:
+    return ml_dtypes.finfo(dtype)  # type: ignore[no-untyped-call]
+
+
+def _rows(x: Array, regime: str, dtype: np.dtype, random: np.random.Generator) -> Array:
+    if regime == "denormals":
+        x[..., 1:] *= _tiny_scale(x[..., 1:].shape, dtype, random)
+        return x
+    offset = random.standard_normal((*x.shape[:-1], 1))
+    far = 2.0 ** (int(_info(dtype).nmant) - 6)  # the values of a row that far from zero still differ by many ulp
+    if regime == "tiny variance":
+        return 1e-3 * (x + min(1000, far) * offset)
+    if regime == "large offset":
+        return x + min(30, far) * offset
+    return x
+
+
+def _tiny_scale(shape: tuple[int, ...], dtype: np.dtype, random: np.random.Generator) -> Array:
+    """1 for about half of the elements; for the others the root of dtype's least number, or up to 32 times less.
+
+    The product of two such values is below what the dtype can tell from 0. In float16 they are denormal themselves. In
+    float32 they are not: there libraries flush denormals to 0, one function or shape and not another (MindSpore does on
+    CPU), which is no disagreement. Beside values of order one, as every sum has some, what they flush is rounded away.
+    """
+    info = _info(dtype)
+    root = (int(info.minexp) - int(info.nmant)) // 2
+    return np.where(random.random(shape) < 0.5, 2.0 ** (root - random.integers(0, 6, shape)), 1.0)
+
+
+def _parameter(x: Array, name: str, regime: str, dtype: np.dtype, random: np.random.Generator) -> Array:
+    is_bias, is_norm = name.endswith("bias"), ".ln_" in name or x.ndim == 1
     if regime == "usual init":
-        return np.zeros(shape) if is_bias else np.ones(shape) if is_norm else x * 0.02
+        return np.zeros(x.shape) if is_bias else np.ones(x.shape) if is_norm else x * 0.02
+    added_to_the_stream = "wpe" in name or "c_proj" in name
+    spread = 1e-3 if regime == "tiny variance" and added_to_the_stream else 1.0
     if is_bias:
-        return 0.5 * x
+        return 0.5 * x * spread
     if is_norm:
         return 1 + 0.5 * x
-    fan_in = shape[-1] if "wte" in name or "wpe" in name or "lm_head" in name or "score" in name else shape[0]
-    spread = 1.0 if "wte" in name or "wpe" in name else 1.5 / math.sqrt(fan_in)
-    return x * spread * (2 if regime == "large scores" else 1)
+    if "wte" in name:
+        return _rows(x, regime, dtype, random)
+    if "wpe" in name:
+        return x * spread
+    fan_in = x.shape[-1] if "lm_head" in name or "score" in name else x.shape[0]
+    gain = 1.5 / math.sqrt(fan_in) * (2 if regime == "large scores" else 1) * spread
+    if regime == "denormals":
+        x[1:] *= _tiny_scale(x[1:].shape, dtype, random)
+    return x * gain
 
 
 def padding_mask(random: np.random.Generator, shape: tuple[int, ...], padding: str) -> Array:
-    """attention_mask (B, S) of 1 and 0: rows of random lengths, at least one token each, padded on that side."""
+    """attention_mask (B, S) of 1 and 0: sequences of random lengths of at least one token, padded on that side.
+
+    "whole" pads both sides, and leaves one of the sequences no token.
+    """
     mask = np.ones(shape, np.int64)
     length = shape[1]
     for row in mask:
         left, right = random.integers(0, length, 2)
-        if padding in ("left", "both"):
+        if padding in ("left", "both", "whole"):
             row[: left if padding == "left" else left // 2] = 0
-        if padding in ("right", "both"):
+        if padding in ("right", "both", "whole"):
             row[length - (right if padding == "right" else right // 2) :] = 0
+    if padding == "whole":
+        mask[random.integers(len(mask))] = 0
     return mask

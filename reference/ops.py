@@ -61,8 +61,15 @@ def gelu(x: Array) -> Array:
     Shapes: x (B, T, C) -> (B, T, C)
     Source: Hendrycks and Gimpel 2016, equation 1.
     """
-    erf = np.vectorize(math.erf, otypes=[np.float64])(x / math.sqrt(2)).astype(x.dtype)  # NumPy has no erf
-    return 0.5 * x * (1 + observe("erf", erf))
+    return 0.5 * x * (1 + observe("erf", _erf(x / math.sqrt(2))))
+
+
+def _erf(x: Array) -> Array:
+    """NumPy has no erf. Of x + ih, with h tiny as in a complex step, erf(x) + ih erf'(x): Taylor's first two terms."""
+    erf = np.vectorize(math.erf, otypes=[np.float64])(x.real)
+    if np.iscomplexobj(x):
+        erf = erf + 1j * x.imag * (2 / math.sqrt(math.pi) * np.exp(-x.real * x.real))
+    return erf.astype(x.dtype)
 
 
 def relu(x: Array) -> Array:
@@ -80,7 +87,7 @@ def silu(x: Array) -> Array:
     Shapes: x (B, T, C) -> (B, T, C)
     Source: Hendrycks and Gimpel 2016, section 2.
     """
-    decay = np.exp(-np.abs(x))  # of -|x|, which cannot overflow
+    decay = np.exp(np.where(x >= 0, -x, x))  # of -|x|, which cannot overflow
     return x * observe("sigmoid", np.where(x >= 0, 1, decay) / (1 + decay))
 
 
