@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from gpt2.backends import DTYPES, numpy_dtype
 from parity import orbit
 from parity.cases import axis_factors, build, cases
-from parity.check import leaves, result_axes
 from parity.contracts import Contract, contracts
+from parity.trial import leaves, result_axes
 from parity.verdict import judge
 
 FUNCTIONS = list(contracts().values())

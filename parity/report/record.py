@@ -1,0 +1,188 @@
+"""A run of the judge as plain facts. Every form of the report is made from a Report, and only from it."""
+
+import dataclasses
+import datetime
+import json
+import platform
+from collections import Counter
+from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from gpt2.backends import Backend
+from parity.expected import EXPECTED, MOVED, PASSES, Outcome
+from parity.finding import Finding
+from parity.verdict import NOISE_FACTOR, ULP_TERM
+
+SCHEMA = "gpt2-check/1"
+RULE = f"error <= {NOISE_FACTOR} x rounding noise + {ULP_TERM} ulp"
+# The verdicts on a function besides those of parity.expected.
+IDENTICAL, AGREES, DIFFERS, NOT_OFFERED, UNTRIED = "identical", "agrees", "differs", "not offered", "untried"
+ABSENT = {NOT_OFFERED: "not offered by the backend", UNTRIED: "untried: no case had anything to judge"}
+FAILING = (DIFFERS, PASSES, MOVED)
+VERBS = {
+    AGREES: ("agrees", "agree"),
+    DIFFERS: ("differs", "differ"),
+    PASSES: ("passes unexpectedly", "pass unexpectedly"),
+    MOVED: ("fails by another figure than expected", "fail by another figure than expected"),
+    EXPECTED: ("fails as expected", "fail as expected"),
+}
+
+
+@dataclasses.dataclass
+class Report:
+    """What was asked, where it ran, what was found. Going through a report gives its findings in order.
+
+    functions: everything that was to be judged; after an interruption, more than there are findings. outcomes: what
+    became of the entries of the file of expected failures. mutants: planted bugs, as check.schema.json describes them.
+    """
+
+    backend: str
+    device: str
+    dtype: str
+    mode: str
+    seed: int
+    examples: int
+    environment: dict[str, str | None]
+    functions: list[str]
+    findings: list[Finding] = dataclasses.field(default_factory=list)
+    outcomes: list[Outcome] = dataclasses.field(default_factory=list)
+    interrupted: bool = False
+    mutants: list[dict[str, Any]] | None = None
+
+    @classmethod
+    def about(cls, backend: Backend, examples: int, seed: int, functions: list[str]) -> "Report":
+        """The report of a run that starts now."""
+        where = environment(backend)
+        return cls(backend.name, backend.device, backend.dtype, backend.mode, seed, examples, where, functions)
+
+    def __iter__(self) -> Iterator[Finding]:
+        return iter(self.findings)
+
+    @property
+    def run(self) -> dict[str, str]:
+        """What an expected failure must share with this run."""
+        return {
+            "backend": self.backend,
+            "device": self.device,
+            "dtype": self.dtype,
+            "mode": self.mode,
+            "version": self.environment["backend_version"] or "unknown",
+        }
+
+    @property
+    def title(self) -> str:
+        """Who was judged, and where it ran."""
+        return f"{self.backend} against the reference: {self.device}, {self.dtype}, {self.mode}"
+
+    def outcome(self, finding: Finding) -> Outcome | None:
+        """What became of the entry for this function that applies to this run, if there is one."""
+        entries = [outcome for outcome in self.outcomes if outcome.applies]
+        return next((outcome for outcome in entries if outcome.entry.function == finding.function), None)
+
+    def verdict(self, finding: Finding) -> str:
+        """The verdict in a word or two; those in FAILING count against the backend."""
+        outcome = self.outcome(finding)
+        if outcome is not None:
+            return outcome.status
+        if not finding.offered:
+            return NOT_OFFERED
+        if not finding.judged:
+            return UNTRIED
+        return IDENTICAL if finding.identical else AGREES if finding.agrees else DIFFERS
+
+    def fails(self, finding: Finding) -> bool:
+        """Whether this function counts against the backend."""
+        return self.verdict(finding) in FAILING
+
+    @property
+    def failing(self) -> list[Finding]:
+        """The functions that count against the backend."""
+        return [finding for finding in self.findings if self.fails(finding)]
+
+    @property
+    def not_run(self) -> list[str]:
+        """What an interruption left out."""
+        judged = {finding.function for finding in self.findings}
+        return [function for function in self.functions if function not in judged]
+
+    @property
+    def exit_code(self) -> int:
+        """130 after an interruption, 1 if anything fails, else 0."""
+        return 130 if self.interrupted else int(bool(self.failing))
+
+    @property
+    def headline(self) -> str:
+        """The result in a few words: "All 36 functions and 14 laws agree", "1 of 36 functions differs"."""
+        judged = [finding for finding in self.findings if finding.judged]
+        verdicts = Counter(self.verdict(finding) for finding in judged)
+        laws = sum(finding.is_law for finding in judged)
+        nouns = {"function": len(judged) - laws, "law": laws}
+        if not judged:
+            return "Nothing was judged"
+        if not self.failing and not verdicts[EXPECTED]:
+            counts = " and ".join(f"{count} {noun}{'s' * (count > 1)}" for noun, count in nouns.items() if count)
+            return f"All {counts} agree" if len(judged) > 1 else f"{judged[0].function} agrees"
+        agreeing = verdicts[AGREES] + verdicts[IDENTICAL]
+        counted = {DIFFERS: verdicts[DIFFERS]} if self.failing else {AGREES: agreeing}
+        counted |= {verdict: verdicts[verdict] for verdict in (PASSES, MOVED, EXPECTED)}
+        first, *others = [f"{count} {VERBS[verdict][count > 1]}" for verdict, count in counted.items() if count]
+        among = f"of {len(judged)} {' and '.join(f'{noun}s' for noun, count in nouns.items() if count)}"
+        return ", ".join([first.replace(" ", f" {among} ", 1), *others])
+
+    @property
+    def basis(self) -> str:
+        """What the headline stands on, the rest of its sentence, and what else there is to say."""
+        cases = sum(finding.cases for finding in self.findings)
+        verdicts = Counter(self.verdict(finding) for finding in self.findings)
+        agree = verdicts.keys() <= {IDENTICAL, AGREES, *ABSENT}
+        allowed = f": no error above {NOISE_FACTOR} x its input's rounding noise + {ULP_TERM} ulp" if agree else ""
+        sentences = [f"on {cases} cases{allowed}."]
+        sentences += [f"{verdicts[word]} {words}." for word, words in ABSENT.items() if verdicts[word]]
+        if self.interrupted:
+            sentences.append(f"Interrupted: {len(self.findings)} of {len(self.functions)} were judged.")
+        return " ".join(sentences)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The whole report, as check.schema.json describes it."""
+        facts: dict[str, Any] = {
+            "schema": SCHEMA,
+            "backend": self.backend,
+            "device": self.device,
+            "dtype": self.dtype,
+            "mode": self.mode,
+            "seed": self.seed,
+            "examples": self.examples,
+            "environment": self.environment,
+            "interrupted": self.interrupted,
+            "not_run": self.not_run,
+            "agrees": not self.failing,
+            "results": [finding.to_dict() | {"verdict": self.verdict(finding)} for finding in self.findings],
+            "expected_failures": [outcome.to_dict() for outcome in self.outcomes],
+        }
+        return facts if self.mutants is None else facts | {"mutants": self.mutants}
+
+    def to_json(self) -> str:
+        """to_dict as strict JSON, in one line."""
+        return json.dumps(self.to_dict(), ensure_ascii=False, allow_nan=False)
+
+
+def environment(backend: Backend) -> dict[str, str | None]:
+    """The versions, machine and time of a run that starts now, as check.schema.json describes them."""
+    return {
+        "project": _version("gpt2-parity"),
+        "python": platform.python_version(),
+        "numpy": _version("numpy"),
+        "mindspore": _version("mindspore"),
+        "backend_version": getattr(backend, "version", None) or _version(backend.name),
+        "machine": platform.machine(),
+        "platform": platform.platform(),
+        "time": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
