@@ -18,7 +18,8 @@ class Mutant:
     """A backend with one bug in it. `edits` are the lines that were changed, `story` says who makes this mistake.
 
     where: what may be named as the place of the bug: the stages ("attn.scores") that are wrong first, and the functions
-    that hold it ("attention.attention_scores"). dtype, engine ("numpy" or "mindspore") and mode: what it shows in.
+    that hold it ("attention.attention_scores"), or the law that sees it if no comparison does. dtype, engine ("numpy",
+    "mindspore") and mode: what it shows in.
     equivalent: the proof, if it is the same function in exact arithmetic and rounds as well: no rule may object.
     beyond_laws: why no law sees it, but only the comparison with a reference.
     """
@@ -199,8 +200,7 @@ LAYER_NORMS = (
     ),
     Mutant(
         "the variance in one pass",
-        "E[x^2] - E[x]^2, which Flax (use_fast_variance) and Keras use by default: it cancels for rows far from zero. "
-        "In MLX it gave NaN for a row near 1449 (issue 2238).",
+        "E[x^2] - E[x]^2, the default of Flax (use_fast_variance): it cancels for rows far from zero.",
         (
             OPS(
                 "variance = np.mean(centred * centred, axis=-1, keepdims=True)",
@@ -247,14 +247,17 @@ LAYER_NORMS = (
     Mutant(
         "RMSNorm for LayerNorm",
         "The mean is not taken off: the norm of LLaMA, with GPT-2's bias.",
-        (OPS("centred = x - x.mean(axis=-1, keepdims=True)", "centred = x"),),
+        (OPS('centred = x - observe("mean", x.mean(axis=-1, keepdims=True))', "centred = x"),),
         (*NORMS, "ops.layer_norm"),
     ),
     Mutant(
         "LayerNorm over all tokens",
         "Mean and variance of a whole sequence: MindSpore's ops.LayerNorm with its default begin_norm_axis, 1.",
         (
-            OPS("centred = x - x.mean(axis=-1, keepdims=True)", "centred = x - x.mean(axis=(1, 2), keepdims=True)"),
+            OPS(
+                'centred = x - observe("mean", x.mean(axis=-1, keepdims=True))',
+                "centred = x - x.mean(axis=(1, 2), keepdims=True)",
+            ),
             OPS(
                 "variance = np.mean(centred * centred, axis=-1, keepdims=True)",
                 "variance = np.mean(centred * centred, axis=(1, 2), keepdims=True)",
@@ -366,7 +369,7 @@ AFFINE_MAPS = (
                 "    return product.reshape(*x.shape[:-1], weight.shape[1])",
             ),
         ),
-        (*AFFINE, "attn.q", "attn.k", "attn.v", "ops.conv1d"),
+        (*AFFINE, "attn.q", "attn.k", "attn.v", "ops.conv1d", "model.gpt2"),
     ),
 )
 
@@ -754,7 +757,7 @@ MASKS = (
 WEIGHTS = (
     Mutant(
         "softmax over the queries",
-        "The wrong axis: labml's annotated implementations, issues 146 and 282, and PyTorch-NLP, issue 2.",
+        "The wrong axis: labml's annotated implementations, issue 146; PyTorch-NLP, issue 2.",
         (
             ATTENTION(
                 "softmax(masked_scores).astype(",
@@ -958,7 +961,7 @@ HEADS_OF_THE_MODEL = (
                 "np.ones_like(ids) if config.pad_token_id is None else ids != config.pad_token_id", "np.ones_like(ids)"
             ),
         ),
-        ("label_logits", "model.sequence_classifier", "engine.classify"),
+        ("label_logits", "model.sequence_classifier", "engine.classify", "laws.the_classifier_reads_the_last_token"),
     ),
     Mutant(
         "labels in reverse",
@@ -1129,7 +1132,7 @@ LOADING = (
                 "        self.params = nest({name: x.astype(self.dtype) for name, x in parameters.items()})",
             ),
         ),
-        ("engine.logits", "engine.cached"),
+        ("engine.logits", "engine.cached", "laws.assigned_weights_are_used"),
     ),
     Mutant(
         "the tied head copied once",
@@ -1147,13 +1150,13 @@ LOADING = (
                 'params.get("lm_head", params["wte"])',
             ),
         ),
-        ("engine.logits", "engine.cached"),
+        ("engine.logits", "engine.cached", "laws.assigned_weights_are_used"),
     ),
     Mutant(
         "weights through float16",
         "A checkpoint saved in half precision to save room.",
         (ENGINE("x.astype(self.dtype, copy=False)", "x.astype(np.float16).astype(self.dtype)"),),
-        ("engine.logits", "engine.classify"),
+        ("wte", "engine.logits", "engine.classify"),
     ),
 )
 
@@ -1358,7 +1361,7 @@ OF_MINDSPORE = (
         "MindSpore: the weights of a compiled graph",
         "set_data in place of assign: a graph that is compiled already goes on with the old weights.",
         (MS_WEIGHTS("P.assign(parameter, value)", "parameter.set_data(value)"),),
-        ("engine.logits", "engine.cached"),
+        ("engine.logits", "engine.cached", "laws.assigned_weights_are_used"),
         engine="mindspore",
         mode="graph",
     ),
@@ -1366,7 +1369,7 @@ OF_MINDSPORE = (
         "MindSpore: a room not cleared",
         "A cache used again as it was left: a NaN in it reaches through any mask, for 0 * NaN is NaN.",
         (MS_ENGINE("self._free_rooms.remove(room)\n                room.clear()", "self._free_rooms.remove(room)"),),
-        ("engine.logits", "engine.cached"),
+        ("engine.logits", "engine.cached", "laws.assigned_weights_are_used", "laws.decoders_do_not_meet"),
         engine="mindspore",
         mode="pynative",
     ),
@@ -1375,7 +1378,7 @@ OF_MINDSPORE = (
 EQUIVALENT = (
     Mutant(
         "queries scaled before the product",
-        "As Hugging Face's BART and Megatron's fused kernels have it.",
+        "As Hugging Face's BART has it.",
         (
             ATTENTION(
                 "    scores = matmul(q, k.swapaxes(-1, -2))\n    return scores / np.array(scale, scores.dtype)",

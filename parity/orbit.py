@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from parity.cases import Case, axis_factors, is_axes
 from parity.contracts import UNORDERED, Axes
 from parity.verdict import ulp
+from reference.stages import ELEMENTARY
 
 Array = NDArray[Any]
 Permutations = dict[str, NDArray[np.int64]]
@@ -72,9 +73,10 @@ def _permute_axes(x: Array, axes: Axes, case: Case, chosen: Permutations) -> Arr
 def inexact(accuracy: Mapping[str, float], case: Case, member: int, dtype: np.dtype) -> Callable[[str, Any], Any]:
     """An observer that lets the reference err as a correct implementation may; not for member 0.
 
-    Elementary functions move by the relative error that the backend declares, up or down at random. The result of an op
-    or a sum is rounded up or down at random: in small cases there are few orders to sum in, and in 16 bits the sums,
-    computed in float32, come out alike in any order; permutations alone would give the same numbers again and again.
+    Elementary functions and means move by up to one unit in the last place, as those of any library do, and by the
+    relative error that the backend declares, up or down at random. The result of an op or a sum is rounded up or down at
+    random: in small cases there are few orders to sum in, and in 16 bits the sums, computed in float32, come out alike
+    in any order; permutations alone would give the same numbers again and again.
     Source: Parker 1997, Monte Carlo Arithmetic.
     """
     random = np.random.default_rng([case.seed, member, 1])
@@ -86,8 +88,9 @@ def inexact(accuracy: Mapping[str, float], case: Case, member: int, dtype: np.dt
             # what a 16-bit op shows is not rounded yet; all else is, to the nearest, and may have gone either way
             spread = 0.5 if name == "rounding" and dtype.itemsize == 2 else 1.0
             return (x + ulp(x, dtype) * random.uniform(-spread, spread, x.shape)).astype(x.dtype)
-        if name in accuracy:
-            return (x * (1 + accuracy[name] * random.choice((-1.0, 1.0), x.shape))).astype(x.dtype)
+        if name in ELEMENTARY:
+            moved = x + ulp(x, x.dtype) * random.uniform(-1.0, 1.0, x.shape)
+            return (moved * (1 + accuracy.get(name, 0.0) * random.choice((-1.0, 1.0), x.shape))).astype(x.dtype)
         return x
 
     return move

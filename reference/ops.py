@@ -38,7 +38,7 @@ def layer_norm(x: Array, weight: Array, bias: Array, eps: float = 1e-5) -> Array
     Shapes: x (B, T, C), weight (C), bias (C) -> (B, T, C)
     Source: Ba et al. 2016, equation 4; `norm` in GPT-2's model.py.
     """
-    centred = x - x.mean(axis=-1, keepdims=True)
+    centred = x - observe("mean", x.mean(axis=-1, keepdims=True))
     variance = np.mean(centred * centred, axis=-1, keepdims=True)
     return centred / np.sqrt(variance + eps) * weight + bias
 

@@ -94,7 +94,7 @@ def test_a_measured_failure_can_be_expected_and_then_the_run_passes(tmp_path: Pa
     rules = select(["ops.layer_norm", "ops.gelu", "ops.relu"])
     unexpected = print_results(rules, Wrong(), 3, 0, None)
     assert unexpected.exit_code == 1
-    ratio = {found.function: found.noise_ratio for found in unexpected}
+    ratio = {found.function: found.noise_ratio for found in unexpected.findings}
     known = [entry(name, noise_ratio=ratio[name]) for name in ("ops.layer_norm", "ops.gelu")]
     console = Console(file=io.StringIO(), width=200)
     made = print_results(rules, Wrong(), 3, 0, console, expected=written(tmp_path / "expected.json", *known))

@@ -42,7 +42,7 @@ FAULTS = {
     "softmax_gives_shares": OPS("weights.sum(axis=-1", "weights.sum(axis=-2"),
     "softmax_undoes_the_logarithm": OPS("np.exp(x - x.max", "np.exp2(x - x.max"),
     "layer_norm_normalises": OPS("np.sqrt(variance + eps)", "(np.sqrt(variance) + eps)"),
-    "layer_norm_forgets_shift_and_scale": OPS("centred = x - x.mean(axis=-1, keepdims=True)", "centred = x"),
+    "layer_norm_forgets_shift_and_scale": OPS('centred = x - observe("mean", x.mean(axis=-1, keepdims=True))', "centred = x"),
     "layer_norm_applies_gain_and_bias_last": OPS(
         "* weight + bias\n\n\n@rounded", "* (1 + weight) + bias\n\n\n@rounded"
     ),
@@ -163,6 +163,10 @@ def test_a_law_holds_of_mindspore(law: Law) -> None:
         assert verdict.agrees, f"{verdict.explain()} ({case})"
 
 
+def test_there_is_a_fault_for_each_law_and_no_other() -> None:
+    assert list(FAULTS) == [law.name for law in LAWS]
+
+
 @by_law
 def test_a_planted_fault_breaks_the_law(law: Law) -> None:
     backend = Twin(law.name, (FAULTS[law.name],)).backend()
@@ -183,7 +187,12 @@ def test_laws_judge_a_backend_by_the_functions_that_it_offers() -> None:
             raise NotImplementedError(function)
 
     by_name = {law.name: law for law in LAWS}
-    for name in ("causality", "an_engine_is_the_plain_model"):
+    for name in (
+        "causality",
+        "pads_are_unseen",
+        "positions_count_from_the_end_of_the_past",
+        "an_engine_is_the_plain_model",
+    ):
         assert list(verdicts(by_name[name], EngineAlone(), 10))
     with pytest.raises(NotImplementedError, match=r"ops\.relu|ops\.gelu_new"):
         list(verdicts(by_name["activations_have_known_values"], EngineAlone(), 1))

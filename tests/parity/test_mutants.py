@@ -10,7 +10,6 @@ from gpt2.backends import numpy_dtype
 from gpt2.errors import GPT2Error
 from parity.cases import Case
 from parity.check import Rule, draw, rules
-from parity.contracts import engine_contracts
 from parity.mutants import MUTANTS, Mutant, mutant
 from parity.stages import STAGE_AXES
 from parity.trial import Memory, Trial
@@ -21,8 +20,8 @@ OF_NUMPY = [planted for planted in MUTANTS if planted.engine == "numpy"]
 
 
 def is_place(name: str) -> bool:
-    """Whether a name is that of a stage, an engine's path or a function of the reference."""
-    if name in {*STAGE_AXES, *engine_contracts(), *(f"mlp.{activation}" for activation in ACTIVATIONS)}:
+    """Whether a name is that of a stage, of a rule, or of a function of the reference."""
+    if name in {*STAGE_AXES, *rules(), *(f"mlp.{activation}" for activation in ACTIVATIONS)}:
         return True
     file, function = name.split(".")
     return hasattr(importlib.import_module(f"reference.{file}"), function)

@@ -30,6 +30,7 @@ from parity.report.html import page
 from parity.report.junit import document
 from parity.report.record import AGREES, DIFFERS, IDENTICAL, NOT_OFFERED, UNTRIED, Report
 from parity.report.table import print_report
+from parity.rivals import Score
 from tests.parity.reports import HOSTILE, Scripted, Wrong, failure, finding, full_report, report
 from tests.peers.conftest import absent
 
@@ -55,7 +56,7 @@ def wrong() -> Report:
 
 
 def test_every_way_to_fail_has_its_verdict(wrong: Report) -> None:
-    verdicts = {found.function: wrong.verdict(found) for found in wrong}
+    verdicts = {found.function: wrong.verdict(found) for found in wrong.findings}
     assert verdicts == {
         "ops.relu": IDENTICAL,
         "ops.softmax": DIFFERS,
@@ -69,7 +70,7 @@ def test_every_way_to_fail_has_its_verdict(wrong: Report) -> None:
 
 
 def test_a_failure_keeps_its_figure_case_blame_and_script(wrong: Report) -> None:
-    found = {found.function: found for found in wrong}
+    found = {found.function: found for found in wrong.findings}
     worst = found["ops.layer_norm"]
     assert worst.noise_ratio is not None
     assert worst.noise_ratio > 1
@@ -82,13 +83,13 @@ def test_a_failure_keeps_its_figure_case_blame_and_script(wrong: Report) -> None
 
 @pytest.mark.parametrize("function", ["ops.softmax", "ops.gelu"])
 def test_nan_and_exceptions_have_no_figure(wrong: Report, function: str) -> None:
-    found = next(found for found in wrong if found.function == function)
+    found = next(found for found in wrong.findings if found.function == function)
     assert (found.noise_ratio, found.ulps, found.severities[-1]) == (None, None, None)
 
 
 def test_a_rule_that_had_nothing_to_judge_does_not_agree() -> None:
     made = report(finding("ops.relu"), finding("laws.the_past_has_no_order", severities=()))
-    assert [made.verdict(found) for found in made] == [AGREES, UNTRIED]
+    assert [made.verdict(found) for found in made.findings] == [AGREES, UNTRIED]
     assert made.headline == "ops.relu agrees"
     assert "1 untried" in made.basis
 
@@ -101,7 +102,7 @@ def test_a_search_that_judged_nothing_does_not_say_that_all_agree() -> None:
     ("findings", "headline"),
     [
         ([finding("ops.a"), finding("ops.b")], "All 2 functions agree"),
-        ([finding("ops.a"), finding("ops.b"), finding("laws.c")], "All 2 functions and 1 law agree"),
+        ([finding("ops.a"), finding("ops.b"), finding("laws.c")], "2 functions and 1 law agree"),
         ([finding("ops.a"), failure("ops.b")], "1 of 2 functions differs"),
         ([failure("laws.a"), failure("laws.b")], "2 of 2 laws differ"),
     ],
@@ -179,13 +180,13 @@ def test_json_is_what_the_schema_describes(wrong: Report) -> None:
 
 
 def test_json_of_planted_bugs_is_what_the_schema_describes() -> None:
-    bug = {"name": "erf for tanh", "killed_by": ["ops.gelu_new"], "cases": 1, "equivalent": False}
-    validate(
-        {"schema": "gpt2-check/1", "seed": 0, "examples": 25, "mutants": [bug | {"cases_by_rule": {"ops.gelu_new": 1}}]}
-    )
-    made = full_report()
-    made.mutants = [bug | {"cases": None, "killed_by": []}]
-    validate(json.loads(made.to_json()))
+    command = {"schema": "gpt2-check/1", "seed": 0, "examples": 25}
+    seen = {"name": "erf for tanh", "killed_by": ["ops.gelu_new"], "cases": 1, "equivalent": False}
+    unseen = {"name": "b + a for a + b", "killed_by": [], "cases": None, "equivalent": True}
+    validate(command | {"mutants": [seen, unseen]})
+    validate(command | {"bugs": 60, "rules": [Score("msprobe", {"erf for tanh"}, 2, 300).to_dict()]})
+    with pytest.raises(jsonschema.ValidationError):
+        validate(command | {"mutants": [seen | {"cases": "1"}]})
 
 
 @pytest.mark.parametrize("missing", ["backend", "environment", "results", "seed", "interrupted"])
@@ -238,7 +239,7 @@ def test_the_page_holds_everything() -> None:
     made = full_report()
     shown = Page(page(made))
     assert made.headline in shown.text
-    for found in made:
+    for found in made.findings:
         assert found.function in shown.text
         if not found.agrees:
             for part in (found.explanation, found.case or "", found.blame, found.script):
@@ -279,11 +280,9 @@ def test_what_is_identical_is_counted_and_not_drawn() -> None:
 
 def test_failures_are_linked_from_the_table() -> None:
     tags = Page(page(full_report())).tags
-    targets = [attributes["href"] for tag, attributes in tags if tag == "a"]
-    assert len(targets) == 5
-    assert {f"#{attributes['id']}" for tag, attributes in tags if tag == "article" and "id" in attributes} == set(
-        targets
-    )
+    ids = [attributes["id"] for tag, attributes in tags if tag == "article" and "id" in attributes]
+    assert len(ids) == 5
+    assert [attributes["href"] for tag, attributes in tags if tag == "a"] == [f"#{name}" for name in ids]
 
 
 def test_a_report_without_any_result_is_a_page_too() -> None:
@@ -346,7 +345,9 @@ def test_the_page_in_a_browser(browser: Any, tmp_path: Path, width: int) -> None
     assert browser.get_log("browser") == []
     assert browser.find_element("tag name", "h1").text == made.headline
     rows = [row.text for row in browser.find_elements("css selector", "tbody th .name")]
-    assert sorted(rows) == sorted(found.function for found in made)
+    assert sorted(rows) == sorted(found.function for found in made.findings)
+    row = browser.find_element("css selector", "tr.fails")
+    assert row.text.split() == ["ops.layer_norm", "4", "30.00", "99", "differs"]
     assert made.headline in browser.title  # no script has changed it
     assert browser.execute_script("return innerWidth") == width
     for whole in browser.find_elements("css selector", "html, .scroll"):
@@ -371,7 +372,7 @@ def test_junit_has_one_case_per_function() -> None:
     suite = root[0]
     assert (suite.get("tests"), suite.get("failures"), suite.get("skipped")) == ("11", "5", "2")
     cases = {f"{case.get('classname')}.{case.get('name')}": case for case in suite.iter("testcase")}
-    assert set(cases) == {found.function for found in made}
+    assert set(cases) == {found.function for found in made.findings}
     properties = {each.get("name"): each.get("value") for each in suite.iter("property")}
     assert properties["numpy"] == made.environment["numpy"]
     assert (properties["dtype"], properties["interrupted"]) == ("float32", "false")
@@ -458,9 +459,7 @@ def test_what_cannot_be_written_is_said_before_the_search(option: str, tmp_path:
 
 def without_times(made: Report) -> Any:
     facts = json.loads(made.to_json())
-    for result in facts["results"]:
-        del result["seconds"]
-    del facts["environment"]["time"]
+    del facts["seconds"], facts["environment"]["time"]
     return facts
 
 
@@ -471,7 +470,7 @@ def test_ctrl_c_ends_the_search_and_not_the_report(tmp_path: Path) -> None:
         html=tmp_path / "report.html", junit=tmp_path / "report.xml",
     )  # fmt: skip
     assert stopped.exit_code == 130
-    assert [found.function for found in stopped] == ["ops.relu", "ops.softmax"]
+    assert [found.function for found in stopped.findings] == ["ops.relu", "ops.softmax"]
     facts = json.loads(stopped.to_json())
     validate(facts)
     assert facts["interrupted"]
@@ -486,7 +485,7 @@ def test_ctrl_c_ends_the_search_and_not_the_report(tmp_path: Path) -> None:
 @pytest.mark.parametrize("asked", [signal.SIGINT, signal.SIGTERM], ids=lambda asked: asked.name)
 def test_a_real_search_stops_when_it_is_asked_to(asked: signal.Signals) -> None:
     program = """
-import signal, sys
+import sys, time
 from gpt2.backends import NumPyBackend
 from parity.check import select
 from parity.report import print_results
@@ -495,9 +494,10 @@ class Backend(NumPyBackend):
     def call(self, function, arguments):
         if function == "ops.softmax":
             print("in the middle of it", file=sys.stderr, flush=True)
+            time.sleep(60)
         return super().call(function, arguments)
 
-report = print_results(select(["ops.relu", "ops.softmax"]), Backend(), 1000, 0, None)
+report = print_results(select(["ops.relu", "ops.softmax"]), Backend(), 3, 0, None)
 print(report.to_json())
 sys.exit(report.exit_code)
 """
@@ -507,7 +507,7 @@ sys.exit(report.exit_code)
     assert process.stderr is not None
     assert process.stderr.readline() == "in the middle of it\n"
     process.send_signal(asked)
-    out, _ = process.communicate(timeout=60)
+    out, _ = process.communicate(timeout=30)
     assert process.returncode == 130
     facts = json.loads(out)
     assert [result["function"] for result in facts["results"]] == ["ops.relu"]
@@ -538,7 +538,7 @@ def test_findings_of_other_functions_stay_in_the_file(tmp_path: Path) -> None:
     kept = tmp_path / "kept.json"
     print_results(select(["ops.relu"]), NumPyBackend(), 3, 0, None, check=Scripted(), resume=kept)
     second = print_results(select(["ops.silu"]), NumPyBackend(), 3, 0, None, check=Scripted(), resume=kept)
-    assert [found.function for found in second] == ["ops.silu"]
+    assert [found.function for found in second.findings] == ["ops.silu"]
     third = Scripted()
     print_results(select(["ops.relu", "ops.silu"]), NumPyBackend(), 3, 0, None, check=third, resume=kept)
     assert third.judged == []
