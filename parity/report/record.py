@@ -5,7 +5,6 @@ import datetime
 import json
 import platform
 from collections import Counter
-from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -31,10 +30,10 @@ VERBS = {
 
 @dataclasses.dataclass
 class Report:
-    """What was asked, where it ran, what was found. Going through a report gives its findings in order.
+    """What was asked, where it ran, and what was found, in order.
 
     functions: everything that was to be judged; after an interruption, more than there are findings. outcomes: what
-    became of the entries of the file of expected failures. mutants: planted bugs, as check.schema.json describes them.
+    became of the entries of the file of expected failures.
     """
 
     backend: str
@@ -48,16 +47,12 @@ class Report:
     findings: list[Finding] = dataclasses.field(default_factory=list)
     outcomes: list[Outcome] = dataclasses.field(default_factory=list)
     interrupted: bool = False
-    mutants: list[dict[str, Any]] | None = None
 
     @classmethod
     def about(cls, backend: Backend, examples: int, seed: int, functions: list[str]) -> "Report":
         """The report of a run that starts now."""
         where = environment(backend)
         return cls(backend.name, backend.device, backend.dtype, backend.mode, seed, examples, where, functions)
-
-    def __iter__(self) -> Iterator[Finding]:
-        return iter(self.findings)
 
     @property
     def run(self) -> dict[str, str]:
@@ -113,16 +108,15 @@ class Report:
 
     @property
     def headline(self) -> str:
-        """The result in a few words: "All 36 functions and 14 laws agree", "1 of 36 functions differs"."""
+        """The result in a few words: "All 36 functions agree", "1 of 36 functions differs"."""
         judged = [finding for finding in self.findings if finding.judged]
-        verdicts = Counter(self.verdict(finding) for finding in judged)
         laws = sum(finding.is_law for finding in judged)
         nouns = {"function": len(judged) - laws, "law": laws}
+        verdicts = Counter(self.verdict(finding) for finding in judged)
         if not judged:
             return "Nothing was judged"
-        if not self.failing and not verdicts[EXPECTED]:
-            counts = " and ".join(f"{count} {noun}{'s' * (count > 1)}" for noun, count in nouns.items() if count)
-            return f"All {counts} agree" if len(judged) > 1 else f"{judged[0].function} agrees"
+        if verdicts.keys() <= {IDENTICAL, AGREES}:
+            return _all_agree(nouns) if len(judged) > 1 else f"{judged[0].function} agrees"
         agreeing = verdicts[AGREES] + verdicts[IDENTICAL]
         counted = {DIFFERS: verdicts[DIFFERS]} if self.failing else {AGREES: agreeing}
         counted |= {verdict: verdicts[verdict] for verdict in (PASSES, MOVED, EXPECTED)}
@@ -145,7 +139,7 @@ class Report:
 
     def to_dict(self) -> dict[str, Any]:
         """The whole report, as check.schema.json describes it."""
-        facts: dict[str, Any] = {
+        return {
             "schema": SCHEMA,
             "backend": self.backend,
             "device": self.device,
@@ -157,14 +151,24 @@ class Report:
             "interrupted": self.interrupted,
             "not_run": self.not_run,
             "agrees": not self.failing,
-            "results": [finding.to_dict() | {"verdict": self.verdict(finding)} for finding in self.findings],
+            "results": [self._result(finding) for finding in self.findings],
+            "seconds": {finding.function: finding.seconds for finding in self.findings},
             "expected_failures": [outcome.to_dict() for outcome in self.outcomes],
         }
-        return facts if self.mutants is None else facts | {"mutants": self.mutants}
+
+    def _result(self, finding: Finding) -> dict[str, Any]:
+        facts = finding.to_dict() | {"verdict": self.verdict(finding)}
+        del facts["seconds"]  # the same seed gives the same results, but not in the same time
+        return facts
 
     def to_json(self) -> str:
         """to_dict as strict JSON, in one line."""
         return json.dumps(self.to_dict(), ensure_ascii=False, allow_nan=False)
+
+
+def _all_agree(nouns: dict[str, int]) -> str:
+    counts = " and ".join(f"{count} {noun}{'s' * (count > 1)}" for noun, count in nouns.items() if count)
+    return f"{counts} agree" if 1 in nouns.values() else f"All {counts} agree"
 
 
 def environment(backend: Backend) -> dict[str, str | None]:

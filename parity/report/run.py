@@ -44,7 +44,7 @@ def print_results(
     Progress shows on standard error, if that is a terminal. html, junit: files to write the report to as well.
     expected: the file of expected failures. resume: a file that keeps what has been found; a run with the same settings
     goes on from there. check: what judges by one rule.
-    Ctrl-C (or SIGTERM) ends the search, not the report: it then says what was judged until there, and that it was interrupted.
+    Ctrl-C (or SIGTERM) ends the search, not the report, which then says what was judged until there.
     Raises GPT2Error, before the search, for a file that cannot be read or written.
     """
     report = Report.about(backend, examples, seed, list(rules))

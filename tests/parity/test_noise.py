@@ -78,7 +78,9 @@ FLAT_ROW = (  # a mean one unit off is much of what LayerNorm sees of numbers th
 
 
 @pytest.mark.parametrize(
-    ("function", "numbers"), [("ops.gelu_new", [FAR_LEFT]), ("ops.layer_norm", FLAT_ROW)], ids=lambda value: str(value)
+    ("function", "numbers"),
+    [("ops.gelu_new", [FAR_LEFT]), ("ops.layer_norm", FLAT_ROW)],
+    ids=["gelu_new", "layer_norm"],
 )
 def test_other_forms_may_round_elsewhere(function: str, numbers: list[str]) -> None:
     x = np.array([float.fromhex(number) for number in numbers], np.float32)
