@@ -74,9 +74,9 @@ def inexact(accuracy: Mapping[str, float], case: Case, member: int, dtype: np.dt
     """An observer that lets the reference err as a correct implementation may; not for member 0.
 
     Elementary functions and means move by up to one unit in the last place, as those of any library do, and by the
-    relative error that the backend declares, up or down at random. The result of an op or a sum is rounded up or down at
-    random: in small cases there are few orders to sum in, and in 16 bits the sums, computed in float32, come out alike
-    in any order; permutations alone would give the same numbers again and again.
+    relative error that the backend declares, up or down at random. The result of an op or a sum is rounded up or down
+    at random: in small cases there are few orders to sum in, and in 16 bits the sums, computed in float32, come out
+    alike in any order; permutations alone would give the same numbers again and again.
     Source: Parker 1997, Monte Carlo Arithmetic.
     """
     random = np.random.default_rng([case.seed, member, 1])

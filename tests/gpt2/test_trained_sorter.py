@@ -99,9 +99,7 @@ def test_every_stored_tensor_has_a_stage(stored: dict[str, Array]) -> None:
 
 
 @pytest.mark.parametrize("name", STAGES)
-def test_pytorch_meets_the_reference(
-    name: str, stored: dict[str, Array], references: dict[str, Reference]
-) -> None:
+def test_pytorch_meets_the_reference(name: str, stored: dict[str, Array], references: dict[str, Reference]) -> None:
     verdict = references[STAGES[name]].judge(stored[name])
     assert verdict.agrees, verdict.explain()
 

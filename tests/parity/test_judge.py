@@ -8,12 +8,12 @@ import pytest
 from hypothesis import find, settings
 
 from gpt2.backends import Backend, NumPyBackend, get_backend, numpy_dtype
-from parity.cases import REGIMES, build, cases
+from parity.cases import cases
 from parity.check import check_rule, rules, select
-from parity.trial import Trial
 from parity.contracts import Contract, contracts, engine_contracts, read_contract
+from parity.mutants import mutant
+from parity.trial import Trial
 from parity.verdict import judge, ulp
-from tests.parity.planted import BUGS, Planted
 
 FLOAT32 = np.dtype(np.float32)
 EVERY = list((contracts() | engine_contracts()).values())
@@ -41,16 +41,8 @@ def test_no_false_alarm(contract: Contract, name: str, dtype: str, mode: str, ex
     assert result.cases >= min(examples, 5)
 
 
-@pytest.mark.parametrize("name", BUGS)
-def test_a_planted_bug_is_found(name: str) -> None:
-    backend = Planted(name)
-    result = check_rule(rules()[backend.judged], backend, examples=300)
-    assert result.failure is not None, result.to_dict()
-    assert not result.failure.agrees
-
-
 def test_a_failure_comes_with_its_smallest_case() -> None:
-    backend = Planted("the bias dropped")
+    backend = mutant("the bias dropped").backend()
     result = check_rule(rules()["model.mlp"], backend, examples=100)
     assert result.failing_case is not None
     assert {letter: result.failing_case.sizes[letter] for letter in "BTCI"} == {"B": 1, "T": 1, "C": 1, "I": 1}
@@ -75,21 +67,6 @@ def test_the_same_seed_draws_the_same_cases() -> None:
         return described
 
     assert drawn(1) == drawn(1) != drawn(2)
-
-
-@of_every_function
-def test_values_are_live_and_not_constant(contract: Contract) -> None:
-    case = find(cases(contract, FLOAT32), lambda case: case.regime == "live", settings=settings(database=None))
-    arguments, _ = build(case, FLOAT32)
-    for x in arguments.values():
-        if isinstance(x, np.ndarray) and x.dtype == FLOAT32:
-            assert np.unique(x).size == x.size
-
-
-@pytest.mark.parametrize("regime", REGIMES)
-def test_every_regime_is_drawn(regime: str) -> None:
-    contract = contracts()["model.mlp"]
-    assert find(cases(contract, FLOAT32), lambda case: case.regime == regime, settings=settings(database=None))
 
 
 def test_names_select_functions_and_files() -> None:

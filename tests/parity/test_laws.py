@@ -42,7 +42,9 @@ FAULTS = {
     "softmax_gives_shares": OPS("weights.sum(axis=-1", "weights.sum(axis=-2"),
     "softmax_undoes_the_logarithm": OPS("np.exp(x - x.max", "np.exp2(x - x.max"),
     "layer_norm_normalises": OPS("np.sqrt(variance + eps)", "(np.sqrt(variance) + eps)"),
-    "layer_norm_forgets_shift_and_scale": OPS('centred = x - observe("mean", x.mean(axis=-1, keepdims=True))', "centred = x"),
+    "layer_norm_forgets_shift_and_scale": OPS(
+        'centred = x - observe("mean", x.mean(axis=-1, keepdims=True))', "centred = x"
+    ),
     "layer_norm_applies_gain_and_bias_last": OPS(
         "* weight + bias\n\n\n@rounded", "* (1 + weight) + bias\n\n\n@rounded"
     ),
