@@ -124,8 +124,8 @@ def _rounded_otherwise(case: Case, member: int) -> Callable[[str, Any], Any]:
 def silent(case: Case, dtype: np.dtype = FLOAT32) -> dict[str, Array]:
     """Why derivatives of `gradients` are zero: by name, an array of the argument's shape; "" where they are not.
 
-    For whole models: cases of model.language_model and model.sequence_classifier. In exact arithmetic, what has a
-    reason is zero. The reasons follow from what is drawn, not from the derivatives.
+    For whole models: cases of model.language_model and model.sequence_classifier. In exact arithmetic what has a reason
+    is zero; or else, where softmax is one-hot, too small for float64. The reasons do not look at the derivatives.
     """
     model = _look_at(case, dtype)
     why = {name: np.full(x.shape, "", object) for name, x in float_arguments(model.arguments).items()}
@@ -151,7 +151,7 @@ class _Model:
     tokens: Array
     sees: Array
     counts: list[Array]
-    before_activation: list[Array]
+    stages: dict[str, Array]
 
     @property
     def head(self) -> str:
@@ -160,10 +160,10 @@ class _Model:
             return "params.score.weight"
         return "params.wte.weight" if self.config.tie_word_embeddings else "params.lm_head.weight"
 
-    def layers(self) -> Iterator[tuple[str, Array, Array]]:
-        """Of each layer, its name, the queries (B, T) that count, and for every one of them the keys it sees (n, S)."""
+    def layers(self) -> Iterator[tuple[str, Array]]:
+        """The name of each layer, and the queries (B, T) that count in it."""
         for i, queries in enumerate(self.counts[1:]):
-            yield f"params.h.{i}", queries, self.sees[queries]
+            yield f"h.{i}", queries
 
 
 def _look_at(case: Case, dtype: np.dtype) -> _Model:
@@ -179,8 +179,7 @@ def _look_at(case: Case, dtype: np.dtype) -> _Model:
     seen: dict[str, Array] = {}
     with observing(keep_in(seen)), np.errstate(all="ignore"):
         case.contract.target(**map_floats(lambda name, x: x.astype(np.float64), arguments))
-    before_activation = [seen[f"h.{i}.mlp.c_fc"] for i in range(config.n_layer)]
-    return _Model(arguments, config, past, np.stack((ids, positions), axis=-1), sees, counts, before_activation)
+    return _Model(arguments, config, past, np.stack((ids, positions), axis=-1), sees, counts, seen)
 
 
 def _scored(case: Case, ids: Array, mask: Array | None) -> Array:
@@ -219,35 +218,40 @@ def _not_looked_up(model: _Model) -> Silence:
 
 def _nothing_to_choose(model: _Model) -> Silence:
     """Queries and keys say how to weigh the values. Tokens with the same id, position and past offer the same value."""
-    for name, queries, sees in model.layers():
-        tokens = np.broadcast_to(model.tokens[:, None], (*model.sees.shape[:2], *model.tokens.shape[1:]))[queries]
-        choices = [
-            seen[: model.past].any() or len(np.unique(new[seen[model.past :]], axis=0)) > 1
-            for seen, new in zip(sees, tokens, strict=True)
-        ]
-        if not any(choices):
+
+    def chooses(sequence: int, query: int) -> bool:
+        sees = model.sees[sequence, query]
+        alike = len(np.unique(model.tokens[sequence][sees[model.past :]], axis=0)) == 1
+        return bool(sees[: model.past].any()) or not alike
+
+    queries_and_keys = np.s_[..., : 2 * model.config.n_embd]
+    for name, queries in model.layers():
+        if not any(chooses(*where) for where in np.argwhere(queries)):
             for leaf in ("weight", "bias"):
-                queries_and_keys = np.s_[..., : 2 * model.config.n_embd]
-                yield f"{name}.attn.c_attn.{leaf}", queries_and_keys, "each query sees one key, or keys that are alike"
+                yield f"params.{name}.attn.c_attn.{leaf}", queries_and_keys, "queries see one key, or keys all alike"
 
 
 def _softmax_forgets_a_shift(model: _Model) -> Silence:
-    keys = np.s_[model.config.n_embd : 2 * model.config.n_embd]
-    for name, _, sees in model.layers():
-        if not sees[:, : model.past].any():  # keys of the past were made without this bias
-            yield f"{name}.attn.c_attn.bias", keys, "it shifts all scores of a query alike, and softmax forgets a shift"
+    """The bias of the keys shifts all scores alike but those of the past, whose keys were made without it."""
+    channels, reason = model.config.n_embd, "it shifts all scores of a query alike, and softmax forgets a shift"
+    for name, queries in model.layers():
+        weights = model.stages[f"{name}.attn.attn_weights"].swapaxes(1, 2)[queries]  # (n, H, S)
+        past, new = weights[..., : model.past].sum(axis=-1), weights[..., model.past :].sum(axis=-1)
+        forgets = (past * new <= np.finfo(np.float64).eps).all(axis=0)  # (H,): no query minds both
+        where = channels + np.flatnonzero(np.repeat(forgets, model.config.head_size))
+        yield f"params.{name}.attn.c_attn.bias", where, reason
 
 
 def _units_off(model: _Model) -> Silence:
     if model.config.activation_function != "relu":
         return
-    for (name, queries, _), h in zip(model.layers(), model.before_activation, strict=True):
-        off = (h[queries] <= 0).all(axis=0)
+    for name, queries in model.layers():
+        off = (model.stages[f"{name}.mlp.c_fc"][queries] <= 0).all(axis=0)
         for leaf, where in (("c_fc.weight", np.s_[:, off]), ("c_fc.bias", off), ("c_proj.weight", off)):
-            yield f"{name}.mlp.{leaf}", where, "relu: the unit is off at every token that counts"
+            yield f"params.{name}.mlp.{leaf}", where, "relu: the unit is off at every token that counts"
         if off.all():
             for leaf in ("weight", "bias"):
-                yield f"{name}.ln_2.{leaf}", ..., "relu: all units are off at every token that counts"
+                yield f"params.{name}.ln_2.{leaf}", ..., "relu: all units are off at every token that counts"
 
 
 def _hidden_past(model: _Model) -> Silence:

@@ -1241,6 +1241,7 @@ SAMPLING = (
         ),
         ("generate.sample",),
         dtype="float16",
+        beyond_laws="Which of two equal ids comes first is a convention: in either order each has its chance.",
     ),
 )
 

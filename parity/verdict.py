@@ -82,7 +82,7 @@ def ulp(x: Array, dtype: np.dtype) -> Array:
     """The distance from |x| to the next larger number of that dtype, as float64; the smallest denormal near zero."""
     info = ml_dtypes.finfo(dtype)  # type: ignore[no-untyped-call]
     _, exponent = np.frexp(np.abs(x).astype(np.float64))  # |x| in [2**(exponent - 1), 2**exponent)
-    exponent = np.maximum(exponent - 1, int(info.minexp))
+    exponent = np.where(x == 0, int(info.minexp), np.maximum(exponent - 1, int(info.minexp)))  # frexp(0) is (0, 0)
     return np.ldexp(1.0, exponent - int(info.nmant))
 
 

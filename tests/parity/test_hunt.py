@@ -33,7 +33,7 @@ def test_a_planted_bug_is_seen(each: Any, kills: dict[str, Kill]) -> None:
     assert kills[each.name].rules
 
 
-@pytest.mark.parametrize("each", PLANTED, ids=lambda each: each.name)
+@pytest.mark.parametrize("each", [each for each in PLANTED if each.engine == "numpy"], ids=lambda each: each.name)
 def test_a_bug_is_seen_by_a_law_or_it_is_said_why_not(each: Any, kills: dict[str, Kill]) -> None:
     assert bool(kills[each.name].laws) != bool(each.beyond_laws)
 
@@ -64,7 +64,7 @@ def test_a_rule_that_always_agrees_sees_nothing() -> None:
 def test_a_generator_of_constants_sees_less() -> None:
     """So that inputs made dull turn this suite red: LayerNorm of equal numbers is its bias, whatever epsilon does."""
     assert seen("epsilon outside the root", "ops.layer_norm")
-    with patch.object(generator, "_values", lambda case, item, name, shape: np.ones(shape)):
+    with patch.object(generator, "_values", lambda case, item, name, shape, dtype: np.ones(shape)):
         assert not seen("epsilon outside the root", "ops.layer_norm")
 
 
