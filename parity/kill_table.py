@@ -11,6 +11,10 @@ from parity.laws import LAWS
 from parity.rivals import Score
 
 
+# Why a law is not known to see a bug, where it is not that no law can.
+UNTRIED = "it is put to the rules of its place alone, for MindSpore takes its time, and none of them is a law."
+
+
 def kill_table(kills: list[Kill]) -> Table:
     """One row per mutant: the laws and the comparisons that see it, quickest first, each with the cases it took."""
     shown = Table(title="Planted bugs: who sees them, after how many cases", title_justify="left")
@@ -39,7 +43,8 @@ def summary(kills: list[Kill]) -> str:
 def _quickest(kill: Kill, laws: bool, count: int | None = None) -> str:
     found = {name: cases for name, cases in kill.rules.items() if name.startswith("laws.") == laws}
     names = sorted(found, key=found.__getitem__)
-    shown = [f"{name.removeprefix('laws.').replace('_', ' ')} ({found[name]})" for name in names[:count]]
+    words = {name: name.removeprefix("laws.").replace("_", " ") if laws else name for name in names}
+    shown = [f"{words[name]} ({found[name]})" for name in names[:count]]
     more = len(names) - len(shown)
     return ", ".join(shown) + (f" and {more} more" if more else "")
 
@@ -77,8 +82,8 @@ def markdown(kills: list[Kill], examples: int, seed: int) -> str:
         if not kill.mutant.equivalent:
             columns = kill.mutant.name, kill.mutant.story, _quickest(kill, True, 4), _quickest(kill, False, 4)
             lines.append("| " + " | ".join(text.replace("|", "\\|").replace("\n", " ") for text in columns) + " |")
-    lines += ["", "## Seen by the comparison alone", "", "Why no law can see them:", ""]
-    lines += [f"* **{kill.mutant.name}**: {kill.mutant.beyond_laws}" for kill in beyond]
+    lines += ["", "## Seen by the comparison alone", ""]
+    lines += [f"* **{kill.mutant.name}**: {kill.mutant.beyond_laws or UNTRIED}" for kill in beyond]
     lines += ["", "## Equivalent forms, on which the judge must be silent", ""]
     lines += [f"* **{kill.mutant.name}**: {kill.mutant.story} {kill.mutant.equivalent}" for kill in equivalent]
     lines += ["", "## The laws", ""]
