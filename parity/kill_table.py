@@ -10,7 +10,6 @@ from parity.hunt import Kill
 from parity.laws import LAWS
 from parity.rivals import Score
 
-
 # Why a law is not known to see a bug, where it is not that no law can.
 UNTRIED = "it is put to the rules of its place alone, for MindSpore takes its time, and none of them is a law."
 
