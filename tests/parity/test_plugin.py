@@ -120,7 +120,7 @@ def test_a_bug_in_a_third_backend_is_explained(shell: Shell) -> None:
 def test_a_backend_that_raises_is_a_failure_without_our_call_stack(shell: Shell) -> None:
     ran = shell.pytest("--pyargs", "parity", "--backend", "einsum", "--dtype", "bfloat16", "-k", "ops.conv1d")
     assert ran.returncode == 1
-    assert "\nTypeError: invalid data type for einsum\n" in ran.stdout
+    assert "\nTypeError: invalid data type for einsum (" in ran.stdout
     assert "check_rule(" not in ran.stdout
 
 
