@@ -316,7 +316,7 @@ def test_a_folder_that_is_no_model_does_not_hide_the_hub(tmp_path: Path, monkeyp
         ([*ONE, "--temperature", "warm"], ["--temperature", "'warm'"]),
         ([*ONE, "--seed", "-1"], ["seed", "-1"]),
         ([*ONE, "--seed", str(2**64)], ["seed", str(2**64)]),
-        ([*ONE, "--backend", "jax"], ["--backend", "'jax'", "numpy", "mindspore"]),
+        ([*ONE, "--backend", "jax"], ["backend", "'jax'", "numpy", "mindspore"]),
         ([*ONE, "--dtype", "int8"], ["--dtype", "'int8'", "float16"]),
         ([*ONE, "--mode", "lazy"], ["--mode", "'lazy'", "graph"]),
         ([*ONE, "--mode", "graph"], ["'numpy'", "'graph'", "--backend mindspore"]),
