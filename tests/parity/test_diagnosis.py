@@ -15,7 +15,7 @@ from parity.shrink import nonzero, shrink
 from parity.trial import Trial
 from parity.twin import REORDERED
 
-# A sample: every bug takes seconds. `python -m benchmarks.diagnosis` looks at all of them.
+# A sample: every bug takes seconds.
 SAMPLE = [each for each in MUTANTS if each.engine == "numpy" and not each.equivalent][::10]
 
 
