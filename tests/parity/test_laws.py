@@ -1,6 +1,5 @@
 """The laws: each holds on both engines, and a fault planted for it breaks it, so that none is one that cannot fail."""
 
-import functools
 from collections.abc import Iterator
 
 import numpy as np
@@ -9,16 +8,10 @@ import pytest
 from gpt2.backends import Backend, NumPyBackend, get_backend, numpy_dtype
 from parity.check import draw, rules
 from parity.laws import LAWS, Law
+from parity.mutants import ATTENTION, ENGINE, FAST, GENERATE, MODEL, OPS
 from parity.trial import Trial
-from parity.twin import Edit, Twin
+from parity.twin import Twin
 from parity.verdict import Verdict
-
-OPS = functools.partial(Edit, "reference/ops.py")
-ATTENTION = functools.partial(Edit, "reference/attention.py")
-MODEL = functools.partial(Edit, "reference/model.py")
-FAST = functools.partial(Edit, "reference/fast.py")
-GENERATE = functools.partial(Edit, "reference/generate.py")
-ENGINE = functools.partial(Edit, "gpt2/backends.py")
 
 NEXT_TOKEN_SEEN = ATTENTION("key_length - query_length, dtype", "key_length - query_length + 1, dtype")
 CUT_BUT_NOT_MOVED = ATTENTION(
