@@ -31,7 +31,7 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9.-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
 
 demo: .venv ## show the twins at work on a small model, offline
-	@.venv/bin/gpt2 demo
+	@.venv/bin/gpt2 demo --picture build/attention.png
 
 test: .venv .venv-numpy2 ## run the tests; after `make peers`, those against PyTorch too
 	@.venv/bin/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)

@@ -396,11 +396,12 @@ def levels(backend: str, device: str | None, as_json: bool) -> None:
 
 @cli.command()
 @click.option("--examples", type=click.IntRange(1), default=25, show_default=True, help="Random cases per function.")
-def demo(examples: int) -> None:
-    """Show the project at work: the judge on every function, then one text from both engines. Needs no download."""
+@click.option("--picture", type=click.Path(path_type=Path), help="Draw what every head looks at into this PNG file.")
+def demo(examples: int, picture: Path | None) -> None:
+    """Show the project at work: both engines write with the small model, and are judged. Needs no download."""
     from gpt2.demo import run
 
-    if not run(console, examples):
+    if not run(console, examples, picture):
         sys.exit(1)
 
 

@@ -1,6 +1,16 @@
-"""How hard Hypothesis looks: "ci", always the same examples, or --hypothesis-profile=deep, thousands of new ones."""
+"""How hard Hypothesis looks: "ci", always the same examples, or --hypothesis-profile=deep, thousands of new ones.
 
+And the browser that pages are looked at in.
+"""
+
+import shutil
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
 from hypothesis import HealthCheck, settings
+
+from tests.peers.conftest import absent
 
 settings.register_profile(
     "ci", derandomize=True, deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow]
@@ -9,3 +19,18 @@ settings.register_profile(
     "deep", max_examples=3000, deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("ci")  # Hypothesis's own plugin loads what --hypothesis-profile names after this
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    """Headless Chromium, Playwright's `Browser`. Without it the test is skipped, or fails if GPT2_REQUIRE_PEERS=1."""
+    program = shutil.which("chromium") or shutil.which("google-chrome")
+    if program is None:
+        absent("no chromium: install it to see the pages in a browser")
+    from playwright.sync_api import sync_playwright
+
+    flags = "no-sandbox disable-gpu disable-quic disable-background-networking disable-component-update disable-sync"
+    with sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=program, args=[f"--{flag}" for flag in flags.split()])
+        yield opened
+        opened.close()

@@ -5,7 +5,6 @@ import io
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -34,7 +33,6 @@ from parity.report.record import AGREES, DIFFERS, IDENTICAL, NOT_OFFERED, UNTRIE
 from parity.report.table import print_report
 from parity.rivals import Score
 from tests.parity.reports import HOSTILE, Scripted, Wrong, failure, finding, full_report, report
-from tests.peers.conftest import absent
 
 ROOT = Path(__file__).parents[2]
 SCHEMA = json.loads((ROOT / "parity" / "check.schema.json").read_text(encoding="utf-8"))
@@ -316,56 +314,33 @@ def test_text_stands_out_from_what_is_behind_it(scheme: str) -> None:
             assert (high + 0.05) / (low + 0.05) >= 4.5, (text, behind)
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    """Headless Chromium. Without it the test is skipped, or fails if GPT2_REQUIRE_PEERS=1."""
-    program, driver = shutil.which("chromium") or shutil.which("google-chrome"), shutil.which("chromedriver")
-    if program is None or driver is None:
-        absent("no chromium and chromedriver: install both to see the report in a browser")
-    from selenium import webdriver
-
-    options = webdriver.ChromeOptions()
-    options.binary_location = program
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    flags = "headless no-sandbox disable-gpu disable-quic no-first-run disable-background-networking"
-    with tempfile.TemporaryDirectory() as profile:
-        for flag in (*flags.split(), "disable-component-update", "disable-sync", f"user-data-dir={profile}"):
-            options.add_argument(f"--{flag}")
-        opened = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
-        yield opened
-        opened.quit()
-
-
-def resize(browser: Any, width: int) -> None:
-    size = {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": False}
-    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
-
-
 @pytest.mark.parametrize("width", [360, 1440])
 def test_the_page_in_a_browser(browser: Any, tmp_path: Path, width: int) -> None:
     made = full_report()
     (tmp_path / "report.html").write_text(page(made), encoding="utf-8")
-    resize(browser, width)
-    browser.get((tmp_path / "report.html").as_uri())
-    assert browser.get_log("browser") == []
-    assert browser.find_element("tag name", "h1").text == made.headline
-    rows = [row.text for row in browser.find_elements("css selector", "tbody th .name")]
-    assert sorted(rows) == sorted(found.function for found in made.findings)
-    row = browser.find_element("css selector", "tr.fails")
-    assert row.text.split() == ["ops.layer_norm", "4", "30.00", "99", "differs"]
-    assert made.headline in browser.title  # no script has changed it
-    assert browser.execute_script("return innerWidth") == width
-    for whole in browser.find_elements("css selector", "html, .scroll"):
-        assert whole.get_property("scrollWidth") == whole.get_property("clientWidth")  # nothing sticks out
-    plots = [plot for plot in browser.find_elements("css selector", "figure svg") if plot.is_displayed()]
-    assert len(plots) == 1
-    drawn = plots[0].find_elements("css selector", "text")
-    assert {"ops.softmax", "ops.layer_norm", "allowed", "none"} <= {text.text for text in drawn}
-    frame = plots[0].rect
-    for text in drawn:
-        assert text.rect["height"] >= 10, text.text
-        assert frame["x"] <= text.rect["x"], text.text
-        assert text.rect["x"] + text.rect["width"] <= frame["x"] + frame["width"], text.text
+    with browser.new_context(viewport={"width": width, "height": 800}, offline=True) as context:
+        opened, said = context.new_page(), []
+        opened.on("console", lambda message: said.append(message.text))
+        opened.goto((tmp_path / "report.html").as_uri())
+        assert opened.locator("h1").inner_text() == made.headline
+        rows = opened.locator("tbody th .name").all_inner_texts()
+        assert sorted(rows) == sorted(found.function for found in made.findings)
+        row = opened.locator("tr.fails").first
+        assert row.inner_text().split() == ["ops.layer_norm", "4", "30.00", "99", "differs"]
+        assert made.headline in opened.title()  # no script has changed it
+        for whole in opened.locator("html, .scroll").all():
+            assert whole.evaluate("whole => whole.scrollWidth == whole.clientWidth")  # nothing sticks out
+        plots = [plot for plot in opened.locator("figure svg").all() if plot.is_visible()]
+        assert len(plots) == 1
+        drawn = plots[0].locator("text")
+        assert {"ops.softmax", "ops.layer_norm", "allowed", "none"} <= set(drawn.all_text_contents())
+        frame = plots[0].bounding_box()
+        for text in drawn.all():
+            box, name = text.bounding_box(), text.text_content()
+            assert box["height"] >= 10, name
+            assert frame["x"] <= box["x"], name
+            assert box["x"] + box["width"] <= frame["x"] + frame["width"], name
+        assert said == []
 
 
 # JUnit.
