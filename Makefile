@@ -1,7 +1,7 @@
 # Everything a developer runs. Needs GNU make and a Python from 3.10 to 3.12; `make help` lists the targets.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench peers lock clean force .venv .venv-numpy2
+.PHONY: help demo test lint docs bench peers lock clean force .venv .venv-numpy2
 MAKEFLAGS += --no-print-directory
 
 NUMPY2 := 2.2.6
@@ -41,6 +41,10 @@ lint: .venv ## check style, types and who imports whom
 	@.venv/bin/ruff format --check .
 	@.venv/bin/mypy
 	@.venv/bin/lint-imports --no-logo
+
+docs: .venv ## build the documentation, a site in build/docs
+	@.venv/bin/sphinx-build -W --keep-going -q -E -b html docs build/docs
+	@echo "build/docs/index.html"
 
 bench: .venv peers ## measure the engines against PyTorch
 	@.venv/bin/python -m benchmarks.prefill
