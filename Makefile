@@ -1,7 +1,7 @@
 # Everything a developer runs. Needs GNU make and a Python from 3.10 to 3.12; `make help` lists the targets.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint docs bench peers lock clean force .venv .venv-numpy2
+.PHONY: help demo test lint docs notebooks bench peers lock clean force .venv .venv-numpy2
 MAKEFLAGS += --no-print-directory
 
 NUMPY2 := 2.2.6
@@ -45,6 +45,11 @@ lint: .venv ## check style, types and who imports whom
 docs: .venv ## build the documentation, a site in build/docs
 	@.venv/bin/sphinx-build -W --keep-going -q -E -b html docs build/docs
 	@echo "build/docs/index.html"
+
+notebooks: .venv ## write and run the lesson's notebooks
+	@.venv/bin/gpt2 lesson --notebook docs/lesson.ipynb
+	@.venv/bin/gpt2 lesson --notebook docs/lesson.zh-CN.ipynb --language zh
+	@.venv/bin/jupyter execute --inplace docs/lesson.ipynb docs/lesson.zh-CN.ipynb
 
 bench: .venv peers ## measure the engines against PyTorch
 	@.venv/bin/python -m benchmarks.prefill

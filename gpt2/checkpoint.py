@@ -6,7 +6,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,12 @@ from gpt2.errors import GPT2Error
 from reference.config import ConfigError, GPT2Config, parameter_shapes
 
 WEIGHTS, INDEX, CONFIG = "model.safetensors", "model.safetensors.index.json", "config.json"
-TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "merges.txt", "tokenizer_config.json", "special_tokens_map.json")
+TOKENIZER_FILES = (
+    "tokenizer.json", "vocab.json", "merges.txt", "tokenizer_config.json", "special_tokens_map.json",
+    "vocab.txt",
+)  # fmt: skip
 HEADS = ("lm_head.weight", "score.weight")  # what stands beside "transformer"
+ARCHITECTURES = {"language_model": "GPT2LMHeadModel", "sequence_classifier": "GPT2ForSequenceClassification"}
 # Buffers that old checkpoints carry beside the parameters: the causal mask and its fill value.
 BUFFER = re.compile(r"h\.\d+\.attn\.(bias|masked_bias)")
 # "gpt2", "openai-community/gpt2".
@@ -87,6 +91,34 @@ def read_config(folder: Path) -> GPT2Config:
         return GPT2Config.from_dict(fields)
     except ConfigError as error:
         raise GPT2Error(f"{path}: {error}") from error
+
+
+def read_labels(folder: Path) -> tuple[str, ...] | None:
+    """The names of a classifier's labels, by number, from id2label in config.json; None if the folder names none.
+
+    The names LABEL_0, LABEL_1, ... are Hugging Face's for labels without one. Raises GPT2Error for names that are not
+    numbered from 0, or not all different.
+    """
+    fields = read_json(folder / CONFIG)
+    named = fields.get("id2label") if isinstance(fields, dict) else None
+    if not isinstance(named, dict) or named == {str(i): f"LABEL_{i}" for i in range(len(named))}:
+        return None
+    names = [named.get(str(i)) for i in range(len(named))]
+    if not all(isinstance(name, str) for name in names) or len(set(names)) < len(names):
+        raise GPT2Error(f"{folder / CONFIG}: id2label must name each label by its number, from '0' on: {named}")
+    return tuple(map(str, names))
+
+
+def config_fields(config: GPT2Config, head: str, dtype: str, labels: Sequence[str] = ()) -> dict[str, Any]:
+    """What config.json holds. head: "language_model" or "sequence_classifier"; labels: the names of a classifier's."""
+    fields = {"architectures": [ARCHITECTURES[head]], **config.to_dict(), "dtype": dtype}
+    if not labels:
+        return fields
+    return fields | {
+        "problem_type": "single_label_classification",
+        "id2label": {str(i): label for i, label in enumerate(labels)},
+        "label2id": {label: i for i, label in enumerate(labels)},
+    }
 
 
 def read_parameters(folder: Path, config: GPT2Config) -> Parameters:
@@ -191,9 +223,8 @@ def write_folder(folder: Path, config: GPT2Config, parameters: Mapping[str, NDAr
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise GPT2Error(f"{folder} exists and is not an empty folder: name another one, or remove it first")
-    head = "GPT2ForSequenceClassification" if "score.weight" in parameters else "GPT2LMHeadModel"
-    dtype = next(iter(parameters.values())).dtype.name
-    fields = {"architectures": [head], **config.to_dict(), "dtype": dtype}
+    head = "sequence_classifier" if "score.weight" in parameters else "language_model"
+    fields = config_fields(config, head, next(iter(parameters.values())).dtype.name)
     with _whole(folder) as room:
         (room / CONFIG).write_text(json.dumps(fields, indent=2) + "\n", encoding="utf-8")
         save_weights(parameters, room / WEIGHTS)

@@ -16,7 +16,9 @@ from rich.table import Table
 from gpt2.backends import DTYPES
 from gpt2.errors import GPT2Error
 from gpt2.eval_command import evaluation
+from gpt2.finetune_command import classify, summarize, tune
 from gpt2.generate_command import generate
+from gpt2.lesson_command import compare, lesson
 from gpt2.options import engine_facts, engine_options, json_option, load_model, read_prompt
 from gpt2.tasks_command import tasks
 from gpt2.train_command import train
@@ -59,10 +61,15 @@ def cli(context: click.Context) -> None:
         click.echo(context.get_help())
 
 
+cli.add_command(classify)
+cli.add_command(compare)
 cli.add_command(evaluation)
 cli.add_command(generate)
+cli.add_command(lesson)
+cli.add_command(summarize)
 cli.add_command(tasks)
 cli.add_command(train)
+cli.add_command(tune)
 
 
 @cli.command()

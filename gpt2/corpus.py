@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from gpt2.errors import GPT2Error
-from gpt2.tasks import SCORES, TASK, Template, find_template
+from gpt2.tasks import SCORES, SPECIAL, TASK, Template, find_template
 from gpt2.tokenizer import END_OF_TEXT, KINDS, encode, load_tokenizer, train_tokenizer
 
 Array = NDArray[Any]
@@ -53,6 +53,8 @@ class DataConfig:
     """With a template, "output": the output and its end are scored; "all": every token."""
     weights: Mapping[str, int] = dataclasses.field(default_factory=dict)
     """How often the rows of a task, by the field "task", are repeated to be learnt from; 0 leaves them out."""
+    label: str = ""
+    """The field that has the label of a text: a classifier is trained, on padded rows of the field `field`."""
     skip_bad: bool = False
     """Leave broken lines out and count them, instead of stopping at the first."""
 
@@ -63,7 +65,7 @@ class DataConfig:
                       "null (the model's context) or an integer of at least 2")  # fmt: skip
         self._require("held_out", type(share) in (int, float) and 0 <= share < 1, "a number from 0 to below 1")
         self._require("pipeline", self.pipeline in PIPELINES, f"one of {', '.join(PIPELINES)}")
-        for field in ("field", "tokenizer", "template"):
+        for field in ("field", "tokenizer", "template", "label"):
             self._require(field, isinstance(getattr(self, field), str), "a string")
         for field in ("output", "truncate"):
             self._require(field, isinstance(getattr(self, field), str | None), "null or a string")
@@ -76,6 +78,10 @@ class DataConfig:
         self._require("weights", weighted, "an object of tasks and whole numbers from 0")
         for field in ("output", "truncate", "weights"):
             self._require(field, bool(self.template) or not getattr(self, field), "left out where there is no template")
+        if self.label:
+            self._require("layout", self.layout != "packed", "null or 'padded' where there are labels")
+            self._require("template", not self.template, "left out where there are labels")
+            self._require("label", self.label != self.field, "another field than 'field', which has the text")
         template = self.layout_template()
         if template is not None and self.weights and TASK not in template.fields:
             raise GPT2Error(
@@ -93,7 +99,10 @@ class DataConfig:
 
 @dataclasses.dataclass(frozen=True)
 class Corpus:
-    """Rows to learn from and rows to be judged by: ids and labels, (R, T) int32, if padded attention_mask too."""
+    """Rows to learn from and rows to be judged by: ids and labels, (R, T) int32, if padded attention_mask too.
+
+    Of a classifier the labels are (R,) int32, places in `labels`.
+    """
 
     training: dict[str, Array]
     held_out: dict[str, Array]
@@ -102,6 +111,10 @@ class Corpus:
     """SHA-256 of the file's bytes."""
     facts: dict[str, Any]
     """What was found, as JSON takes it."""
+    labels: tuple[str, ...] = ()
+    """What a classifier tells apart; none for a language model."""
+    held_out_records: tuple["Record", ...] = ()
+    """What the rows are made of that are held out; none of a text that is one stream."""
 
 
 class Record(NamedTuple):
@@ -112,12 +125,16 @@ class Record(NamedTuple):
 
 
 class Row(NamedTuple):
-    """A sample as tokens: ids and labels (N,) int32, its task if it has one, and whether it was cut to fit."""
+    """A sample as tokens: ids and labels (N,) int32, its task if it has one, and whether it was cut to fit.
+
+    Of a classifier labels is one number, ().
+    """
 
     ids: Array
     labels: Array
     task: str = ""
     cut: bool = False
+    record: Record | None = None
 
 
 class BrokenLines:
@@ -154,13 +171,15 @@ def get_pipeline(name: str) -> Any:
 def read_corpus(
     path: Path, settings: DataConfig, n_positions: int, tokenizer: Tokenizer | None = None,
     vocab_size: int | None = None, pad_id: int | None = None, ignore_index: int = -100,
+    labels: Sequence[str] | None = None,
 ) -> Corpus:  # fmt: skip
     """Read, tokenize and lay out a file.
 
     tokenizer is the model's own, or None. vocab_size is the model's, or None if it may follow from the tokenizer
     ("bpe" is trained to it). pad_id None: pads are 0, which is as good as any, for nothing looks at them. A sample ends
     with the end-of-text token if the tokenizer has one, as those have that are trained here for a template; packed
-    samples otherwise with a line break. Samples without a token are left out.
+    samples otherwise with a line break. Samples without a token are left out. labels are those that a classifier has
+    already; None: those of the file, in order.
     Raises GPT2Error, naming file and line, for what cannot be read, and for too little to fill a row.
     """
     length = n_positions if settings.block_size is None else settings.block_size
@@ -174,20 +193,26 @@ def read_corpus(
     if as_stream:
         records = [Record(str(path), {settings.field: _decode(path, raw)})]
     else:
-        fields = (settings.field,) if template is None else template.fields
-        records = _records(path, raw, fields, template is not None, broken)
-    texts = [template.fill(record.values) if template else record.values[settings.field] for record in records]
+        is_task = template is not None or bool(settings.label)
+        records = _records(path, raw, _fields(settings), is_task, broken, settings.label)
+    texts = [_learnt_text(record.values, template, settings.field) for record in records]
     between = "\n" if layout == "packed" and not as_stream else ""
     tokenizer = _tokenizer(settings, [*texts, between], tokenizer, vocab_size, pad_id)
-    end = [] if as_stream else _end(tokenizer, between)
     limit = length if layout == "padded" else None
-    rows = _rows(records, settings, tokenizer, end, limit, ignore_index, broken)
+    known: tuple[str, ...] = ()
+    if settings.label:
+        known = tuple(labels or _distinct(path, [record.values[settings.label] for record in records]))
+        rows = _labelled_rows(records, settings, tokenizer, length, known, broken)
+    else:
+        end = [] if as_stream else _end(tokenizer, between)
+        rows = _rows(records, settings, tokenizer, end, limit, ignore_index, broken)
     if broken.messages:
         left_out = f"{len(broken.messages)} of the lines of {path} are left out"
         warnings.warn(f"{left_out}; the first: {broken.messages[0]}", stacklevel=2)
     training, held_out = (_split_stream if as_stream else _split)(rows, settings.held_out)
     training = _weighted(path, training, settings.weights, {row.task for row in rows})
     pad = 0 if pad_id is None else pad_id
+    held_out_records = tuple(row.record for row in held_out if row.record is not None)
     corpus = Corpus(
         _lay_out(pipeline, layout, training, length, pad, ignore_index),
         _lay_out(pipeline, layout, held_out, length, pad, ignore_index),
@@ -197,6 +222,7 @@ def read_corpus(
             "samples": len(rows), "training_tokens": _tokens(training), "held_out_tokens": _tokens(held_out),
             "cut_samples": sum(row.cut for row in rows), "skipped_lines": len(broken.messages),
         },
+        known, held_out_records,
     )  # fmt: skip
     _check_rows(path, corpus, settings)
     return corpus
@@ -207,6 +233,8 @@ def _lay_out(
 ) -> dict[str, Array]:  # fmt: skip
     ids, labels = [row.ids for row in rows], [row.labels for row in rows]
     if layout == "padded":
+        if any(each.ndim == 0 for each in labels):  # a label for each row, not for each token
+            return pipeline.pad_rows(ids, length, pad_id, ignore_index) | {"labels": np.array(labels, np.int32)}
         return pipeline.pad_rows(ids, length, pad_id, ignore_index, labels)
     none = np.zeros(0, np.int32)
     return {
@@ -225,6 +253,83 @@ def read_records(path: Path, template: Template, broken: BrokenLines) -> list[Re
     Raises GPT2Error, naming file and line, for what cannot be read.
     """
     return _records(path, _read(path), template.fields, True, broken)
+
+
+def read_texts(path: Path, field: str, broken: BrokenLines) -> list[Record]:
+    """Texts for a model to work on, under that field: one a line, or that field of JSON lines or TSV.
+
+    Raises GPT2Error, naming file and line, for what cannot be read, and for an empty text in JSON lines or TSV.
+    """
+    return _records(path, _read(path), (field,), _format(path) != "text", broken)
+
+
+def read_labelled(path: Path, settings: DataConfig, labels: Sequence[str], broken: BrokenLines) -> list[Record]:
+    """Texts with labels that a classifier knows. Raises GPT2Error, naming file and line."""
+    kept = []
+    for record in _records(path, _read(path), _fields(settings), True, broken, settings.label):
+        with broken.at(record.where):
+            _number_of(record.values[settings.label], labels)
+            kept.append(record)
+    return kept
+
+
+def classifier_ids(tokenizer: Tokenizer, text: str, length: int) -> tuple[Array, bool]:
+    """What a classifier reads of a text, (N,) int32 with N at most length, and whether the text was cut for that.
+
+    BERT's [CLS] and [SEP] stand around the text, if the tokenizer has both; the text alone is cut, at its end.
+    Raises GPT2Error if no token of the text is there.
+    """
+    first, last = tokenizer.token_to_id("[CLS]"), tokenizer.token_to_id("[SEP]")
+    around = ([], []) if first is None or last is None else ([first], [last])
+    ids, room = encode(tokenizer, text, add_special_tokens=False), length - sum(map(len, around))
+    if not ids or room < 1:
+        raise GPT2Error("the text holds no token" if not ids else f"a row of {length} has no room for a text")
+    return np.array([*around[0], *ids[:room], *around[1]], np.int32), len(ids) > room
+
+
+def _learnt_text(values: Mapping[str, str], template: Template | None, field: str) -> str:
+    """What a tokenizer is trained on, of a sample: all but the tokens that are single ones in any case."""
+    if template is None:
+        return values[field]
+    return "".join(part.fill(values) for part in template.parts if part.text not in SPECIAL)
+
+
+def _fields(settings: DataConfig) -> tuple[str, ...]:
+    """The fields that a record must have."""
+    template = settings.layout_template()
+    if template is not None:
+        return template.fields
+    return (settings.field, settings.label) if settings.label else (settings.field,)
+
+
+def _distinct(path: Path, labels: list[str]) -> list[str]:
+    """The labels that there are, in order; numbers by their size. Raises GPT2Error if there are not two."""
+    found = set(labels)
+    if len(found) < 2:
+        raise GPT2Error(f"{path} has one label only, {labels[0]!r}: a classifier needs two to tell apart")
+    numbers = all(label.isascii() and label.isdigit() for label in found)
+    return sorted(found, key=lambda label: (int(label) if numbers else 0, label))
+
+
+def _number_of(label: str, labels: Sequence[str]) -> int:
+    if label not in labels:
+        some = ", ".join(map(repr, labels[:10])) + (", ..." if len(labels) > 10 else "")
+        raise GPT2Error(f"the label {label!r} is none of those that the classifier has: {some}")
+    return labels.index(label)
+
+
+def _labelled_rows(
+    records: list[Record], settings: DataConfig, tokenizer: Tokenizer, length: int, labels: Sequence[str],
+    broken: BrokenLines,
+) -> list[Row]:  # fmt: skip
+    """A row for each record, with the number of its label."""
+    rows = []
+    for record in records:
+        with broken.at(record.where):
+            number = _number_of(record.values[settings.label], labels)
+            ids, cut = classifier_ids(tokenizer, record.values[settings.field], length)
+            rows.append(Row(ids, np.array(number, np.int32), cut=cut, record=record))
+    return rows
 
 
 def _check_rows(path: Path, corpus: Corpus, settings: DataConfig) -> None:
@@ -262,9 +367,12 @@ def _decode(path: Path, raw: bytes, number: int = 1) -> str:
 
 
 def _records(
-    path: Path, raw: bytes, fields: Sequence[str], is_task: bool, broken: BrokenLines
+    path: Path, raw: bytes, fields: Sequence[str], is_task: bool, broken: BrokenLines, label: str = ""
 ) -> list[Record]:  # fmt: skip
-    """A record for each line that is not blank; of text the line itself is the one field, of a task none is empty."""
+    """A record for each line that is not blank; of text the line itself is the one field, of a task none is empty.
+
+    The field `label` may be a whole number in JSON.
+    """
     form, lines, records = _format(path), _lines(path, raw, broken), []
     if form == "text" and is_task:
         raise GPT2Error(f"{path} is text without fields: a template needs JSON lines (.jsonl, .json) or TSV (.tsv)")
@@ -277,7 +385,7 @@ def _records(
         where = f"{path}, line {number}"
         with broken.at():
             if form == "JSON lines":
-                values = _json_values(where, line, fields, is_task)
+                values = _json_values(where, line, fields, is_task, label)
             elif form == "TSV":
                 values = dict(zip(fields, _tsv_values(where, line, fields, columns), strict=True))
             else:
@@ -310,7 +418,7 @@ def _refuse_empty(where: str, values: Mapping[str, str]) -> None:
             raise GPT2Error(f"{where} has nothing in {field!r}: fill it in, or leave the line out")
 
 
-def _json_values(where: str, line: str, fields: Sequence[str], is_task: bool) -> dict[str, str]:
+def _json_values(where: str, line: str, fields: Sequence[str], is_task: bool, label: str) -> dict[str, str]:
     try:
         value = json.loads(line)
     except (ValueError, RecursionError) as error:
@@ -324,6 +432,8 @@ def _json_values(where: str, line: str, fields: Sequence[str], is_task: bool) ->
     for field in fields:
         if field not in value:
             raise GPT2Error(f"{where} has no field {field!r}: it has {', '.join(map(repr, value)) or 'none'}")
+        if field == label and type(value[field]) is int:
+            value[field] = str(value[field])
         _check_string(where, field, value[field])
     return {field: value[field] for field in fields}
 
@@ -368,9 +478,10 @@ def _tokenizer(
     if not settings.tokenizer and own is not None:
         tokenizer, chosen = own, "the model's own"
     elif chosen in KINDS:
-        tokenizer = train_tokenizer(chosen, texts, vocab_size)
-        if settings.template:  # else nothing would say where an output ends
-            tokenizer.add_special_tokens([END_OF_TEXT])
+        special = _special(settings)
+        room = None if vocab_size is None else vocab_size - len(set(special) - {END_OF_TEXT})
+        tokenizer = train_tokenizer(chosen, texts, room)
+        tokenizer.add_special_tokens(special)
     else:
         loaded = load_tokenizer(Path(chosen))
         if loaded is None:
@@ -386,6 +497,18 @@ def _tokenizer(
     if pad_id is not None and not 0 <= pad_id < (needed if vocab_size is None else vocab_size):
         raise GPT2Error(f"pad id {pad_id} is outside the vocabulary: expected 0 to {(vocab_size or needed) - 1}")
     return tokenizer
+
+
+def _special(settings: DataConfig) -> list[str]:
+    """The single tokens that a tokenizer needs beside those of the texts.
+
+    With a template one that says where an output ends, and those that it names; with labels one to fill rows up with.
+    """
+    if not settings.template and not settings.label:
+        return []
+    template = settings.layout_template()
+    named = {part.text for part in template.parts} if template is not None else set()
+    return [token for token in SPECIAL if token in named or token == END_OF_TEXT]
 
 
 def _end(tokenizer: Tokenizer, between: str) -> list[int]:
@@ -406,7 +529,8 @@ def _rows(
             if template is None:
                 rows += _plain_row(record.values[settings.field], tokenizer, end, limit)
             else:
-                rows.append(_task_row(record.values, template, tokenizer, end, limit, settings.score, ignore_index))
+                row = _task_row(record.values, template, tokenizer, end, limit, settings.score, ignore_index)
+                rows.append(row._replace(record=record))
     return rows
 
 

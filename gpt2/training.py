@@ -28,11 +28,13 @@ from gpt2.interrupt import Interrupt, postponed_interrupt
 from gpt2.recipe import Recipe
 from gpt2.record import METRICS, Record, perplexity, plot_curves
 from gpt2.snapshot import PART, Snapshot, latest_snapshot, read_snapshot, write_snapshot, write_weights, write_whole
+from gpt2.tasks import SPECIAL, Template
 from gpt2.tokenizer import END_OF_TEXT, load_tokenizer
 from reference.config import StepReport, parameter_shapes
 
 CHECKPOINTS, TOKENIZER, CURVES = "checkpoints", "tokenizer.json", "curves.png"
 STEPS, BATCH_SIZE, SEED = 1000, 12, 0
+SCORE = "score.weight"
 LOSSES = ("losses", "loss", "validation_loss")  # of a run, kept in its checkpoints
 MOST_PASSED_OVER = 1000  # micro-batches in a row; the largest dynamic scale of float32 falls to 1 in 127
 
@@ -59,6 +61,7 @@ class Result:
     loss: float
     validation_loss: float
     interrupted: bool
+    plan: "Plan" = dataclasses.field(repr=False, compare=False)
 
     @property
     def perplexity(self) -> float:
@@ -111,7 +114,7 @@ def train(
     if not interrupted:
         write_weights(run.folder / checkpoint.WEIGHTS, run.trainer.parameters())
     plot_curves({engine.name: run.folder / METRICS}, run.folder / CURVES)
-    return Result(run.folder, run.step, run.loss, run.validation_loss, interrupted)
+    return Result(run.folder, run.step, run.loss, run.validation_loss, interrupted, run.plan)
 
 
 def _open_run(
@@ -150,6 +153,15 @@ def _is_free(folder: Path) -> bool:
     return not folder.exists() or (folder.is_dir() and all(path.parent.match(half_written) for path in files))
 
 
+def settings_before(folder: Path) -> dict[str, Any] | None:
+    """The settings (config, model, steps, batch_size, seed) of the run in folder; None if it holds none.
+
+    Raises GPT2Error if its last checkpoint is damaged.
+    """
+    path = latest_snapshot(folder / CHECKPOINTS)
+    return None if path is None else read_snapshot(path).facts["given"]
+
+
 def _complete(given: dict[str, Any], snapshot: Snapshot | None) -> dict[str, Any]:
     """The settings given, and for what was not given those of the run that is gone on with, or the defaults."""
     before = {"config": recipe.read_sections(None), "steps": STEPS, "batch_size": BATCH_SIZE, "seed": SEED}
@@ -159,7 +171,7 @@ def _complete(given: dict[str, Any], snapshot: Snapshot | None) -> dict[str, Any
 
 
 @dataclasses.dataclass(frozen=True)
-class _Plan:
+class Plan:
     """What a run is to do: its settings, as given and resolved, its rows, and the model that it begins with."""
 
     given: dict[str, Any]
@@ -177,13 +189,20 @@ class _Plan:
             "tokenizer": hashlib.sha256(self.corpus.tokenizer.to_str().encode()).hexdigest(),
         }
 
+    @property
+    def head(self) -> str:
+        """What the model is: with labels a classifier."""
+        return "sequence_classifier" if self.corpus.labels else "language_model"
+
     def parameters(self) -> Mapping[str, Array]:
-        """The weights to begin with."""
+        """The weights to begin with. A language model that is to classify gets a head drawn from the seed."""
         if self.start is None:
-            return initial_parameters(self.recipe.model, self.recipe.seed)
+            return initial_parameters(self.recipe.model, self.recipe.seed, self.head)
         parameters = checkpoint.read_parameters(self.start, self.recipe.model)
-        if "score.weight" in parameters:
-            raise GPT2Error(f"{self.start} holds a classifier (score.weight): a language model is needed to go on from")
+        if self.head == "language_model" and SCORE in parameters:
+            raise GPT2Error(f"{self.start} holds a classifier ({SCORE}): a language model is needed to go on from")
+        if self.head == "sequence_classifier" and SCORE not in parameters:
+            return parameters | {SCORE: initial_parameters(self.recipe.model, self.recipe.seed, self.head)[SCORE]}
         return parameters
 
     def batch(self, rows: dict[str, Array], micro_batch: int) -> Batch:
@@ -193,7 +212,7 @@ class _Plan:
         return Batch(**rows, keep=keep)
 
 
-def _plan(data: Path, given: dict[str, Any], pipeline: str | None, begun: Path | None) -> _Plan:
+def _plan(data: Path, given: dict[str, Any], pipeline: str | None, begun: Path | None) -> Plan:
     """Read all that the settings name. begun: the folder of the run that is gone on with: its tokenizer is there."""
     sections, steps, batch_size = given["config"], given["steps"], given["batch_size"]
     start = None if given["model"] is None else begun or checkpoint.find_folder(given["model"])
@@ -203,30 +222,46 @@ def _plan(data: Path, given: dict[str, Any], pipeline: str | None, begun: Path |
     corpus = read_corpus(
         data, settings, shape.n_positions, _tokenizer_of(begun or start),
         shape.vocab_size if "vocab_size" in fields else None, shape.pad_token_id, training.ignore_index,
+        None if start is None else checkpoint.read_labels(start),
     )  # fmt: skip
+    tokens = _tokens_of(corpus.tokenizer, settings.layout_template())
     if start is None:
-        config = recipe.model_settings(_tokens_of(corpus.tokenizer) | fields)
+        config = recipe.model_settings(tokens | fields)
     else:
         config = recipe.with_dropout(checkpoint.read_config(start), sections)
+    if corpus.labels:  # Hugging Face finds the last token of a row by its pads: GPT-2, without one, takes its end
+        pads = (config.pad_token_id, tokens["pad_token_id"], tokens["eos_token_id"])
+        pad = next((token for token in pads if token is not None), None)
+        config = dataclasses.replace(config, num_labels=len(corpus.labels), pad_token_id=pad)
     if len(corpus.training["ids"]) < batch_size:
         raise GPT2Error(
             f"{data} gives {len(corpus.training['ids'])} rows to train on, but a batch has {batch_size}: "
             "give more text, or a smaller batch size or block_size"
         )
-    return _Plan(given, Recipe(config, training, settings, steps, batch_size, given["seed"]), corpus, start)
+    return Plan(given, Recipe(config, training, settings, steps, batch_size, given["seed"]), corpus, start)
 
 
 def _tokenizer_of(folder: Path | None) -> Tokenizer | None:
     return None if folder is None else load_tokenizer(folder)
 
 
-def _tokens_of(tokenizer: Tokenizer) -> dict[str, Any]:
+def _tokens_of(tokenizer: Tokenizer, template: Template | None) -> dict[str, Any]:
     """What a new model takes from its tokenizer, where its settings say nothing else."""
-    end = tokenizer.token_to_id(END_OF_TEXT)
-    return {"vocab_size": tokenizer.get_vocab_size(), "bos_token_id": end, "eos_token_id": end}
+    end = None if template is None else closing_token(template, tokenizer)
+    end = tokenizer.token_to_id(END_OF_TEXT) if end is None else end
+    return {
+        "vocab_size": tokenizer.get_vocab_size(), "bos_token_id": end, "eos_token_id": end,
+        "pad_token_id": tokenizer.token_to_id("[PAD]"),
+    }  # fmt: skip
 
 
-def _require_as_before(plan: _Plan, snapshot: Snapshot) -> None:
+def closing_token(template: Template, tokenizer: Tokenizer) -> int | None:
+    """The id of the special token that a template itself ends with, such as [SEP]; None if it has none."""
+    last = template.parts[-1]
+    return tokenizer.token_to_id(last.text) if last.role == "end" and last.text in SPECIAL else None
+
+
+def _require_as_before(plan: Plan, snapshot: Snapshot) -> None:
     """Raises GPT2Error, naming what has changed since the checkpoint, if that makes another run of it."""
     now, before = plan.facts(), snapshot.facts
     for name, what in (("data", "the data file"), ("tokenizer", "the tokenizer")):
@@ -250,9 +285,9 @@ def _require_as_before(plan: _Plan, snapshot: Snapshot) -> None:
         raise GPT2Error(f"the run has made {snapshot.step} steps, more than {plan.recipe.steps}: give more, or none")
 
 
-def _write_beginning(folder: Path, plan: _Plan, dtype: str) -> None:
+def _write_beginning(folder: Path, plan: Plan, dtype: str) -> None:
     """What is known of the model before it is trained."""
-    fields = {"architectures": ["GPT2LMHeadModel"], **plan.recipe.model.to_dict(), "dtype": dtype}
+    fields = checkpoint.config_fields(plan.recipe.model, plan.head, dtype, plan.corpus.labels)
     for name, text in (
         (TOKENIZER, plan.corpus.tokenizer.to_str(pretty=True)), (checkpoint.CONFIG, json.dumps(fields, indent=2) + "\n")
     ):  # fmt: skip
@@ -260,12 +295,12 @@ def _write_beginning(folder: Path, plan: _Plan, dtype: str) -> None:
             part.write_text(text, encoding="utf-8")
 
 
-def _trainer(engine: Backend, plan: _Plan, snapshot: Snapshot | None) -> Trainer:
+def _trainer(engine: Backend, plan: Plan, snapshot: Snapshot | None) -> Trainer:
     if getattr(engine, "trainer", None) is None:
         raise GPT2Error(f"backend {engine.name!r} does not train: choose another one, such as numpy or mindspore")
     config, given = plan.recipe.model, plan.parameters() if snapshot is None else snapshot.parameters
     # Always in the same order, whatever that of the file is: the norm of the gradients is a sum, and rounded.
-    parameters = {name: given[name] for name in parameter_shapes(config)}
+    parameters = {name: given[name] for name in parameter_shapes(config, plan.head)}
     try:
         trainer = engine.trainer(config, parameters, plan.recipe.training)
     except ValueError as error:  # a dtype that it cannot train in
@@ -280,7 +315,7 @@ class _Run:
     """Where a run stands, and how to keep it."""
 
     folder: Path
-    plan: _Plan
+    plan: Plan
     trainer: Trainer
     keep: int
     step: int = 0
@@ -382,7 +417,7 @@ class _Loop:
         self.record.evaluation(self.run.step, self.run.validation_loss)
 
     def _held_out(self) -> Iterator[tuple[dict[str, Array], int]]:
-        """Batches of held-out rows in their order, all of one shape, and how many tokens each of them scores.
+        """Batches of held-out rows in their order, all of one shape, and how many tokens, or labels, each scores.
 
         What is no full batch is filled up with rows of which nothing is scored.
         """
@@ -391,8 +426,12 @@ class _Loop:
         for first in range(0, min(len(held_out["ids"]), self.eval_batches * made.batch_size), made.batch_size):
             rows = {name: x[first : first + made.batch_size] for name, x in held_out.items()}
             short = made.batch_size - len(rows["ids"])
-            full = {name: np.pad(x, ((0, short), (0, 0)), constant_values=empty[name]) for name, x in rows.items()}
-            yield full, int((full["labels"][:, 1:] != made.training.ignore_index).sum())
+            full = {
+                name: np.pad(x, [(0, short)] + [(0, 0)] * (x.ndim - 1), constant_values=empty[name])
+                for name, x in rows.items()
+            }
+            scored = full["labels"] if self.run.plan.corpus.labels else full["labels"][:, 1:]
+            yield full, int((scored != made.training.ignore_index).sum())
 
     def _save(self) -> None:
         self.record.sync()

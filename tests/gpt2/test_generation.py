@@ -356,6 +356,15 @@ def test_beams_are_those_of_a_plain_search(
     assert found.new_ids == plain_search(model(), prompt, new, width, stops, length_penalty, early)
 
 
+def test_a_search_goes_on_where_the_likeliest_ids_all_end_the_text() -> None:
+    """With as many candidates as would do for one stop id, nothing would be left to go on with."""
+    live, width = model(), 2
+    stops = np.argsort(-live.logits(PROMPT)[0, -1])[: 2 * width].tolist()
+    options: dict[str, Any] = {"length_penalty": 2.0, "early_stopping": "never", "num_return_sequences": width}
+    found = live.generate_all(PROMPT, 6, num_beams=width, stop_ids=stops, **options).new_ids
+    assert all(len(new) > 1 for new in found)
+
+
 def test_one_beam_is_greedy_and_more_find_likelier_texts(engine: Backend) -> None:
     live, better = model(engine), 0
     for first in range(SMALL.vocab_size):

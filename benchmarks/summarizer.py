@@ -1,0 +1,233 @@
+"""A small summariser of Chinese abstracts into titles, ours beside PyTorch's: `python -m benchmarks.summarizer`.
+
+Run it after `make peers`. Each seed is trained by `gpt2 finetune summarize`, and by torch.optim.AdamW on transformers'
+GPT2LMHeadModel, with the same first weights, the same micro-batches in the same order, the same settings and the same
+prompts. ROUGE is on characters. Runs that are complete in the output folder are not run again, one that was interrupted
+goes on.
+
+Data: CSL's pairs of abstract and title; dev.tsv is learnt from, test.tsv is judged by. The tokens are those word pieces
+of bert-base-chinese that occur in dev.tsv.
+"""
+
+import itertools
+import json
+import os
+import shlex
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks import race
+from gpt2.checkpoint import write_folder
+from gpt2.corpus import BrokenLines, Corpus, DataConfig, read_corpus, read_records
+from gpt2.evaluation import metrics
+from gpt2.finetune import EVALUATION, SCORES, read_task
+from gpt2.initial import initial_parameters
+from gpt2.model import load
+from gpt2.record import METRICS, plot_curves
+from gpt2.snapshot import latest_snapshot, read_snapshot
+from gpt2.summaries import Summarizer
+from gpt2.tasks import find_template
+from gpt2.tokenizer import BERT_SPECIAL, encode, load_tokenizer
+from gpt2.training import CHECKPOINTS
+from reference.config import GPT2Config
+from reference.data import batches
+from tests.peers.client import ROOT, peer_python
+
+DATA = Path(os.environ.get("GPT2_DATA", ROOT.parent / "shared" / "data"))
+PAIRS, VOCABULARY = Path("csl_title_summarization"), Path("bert_base_chinese")
+ARTICLE, SUMMARY = "2", "3"  # columns
+STEPS, BATCH, JUDGED, JUDGE_BATCH = 300, 8, 200, 16
+SETTINGS: dict[str, Any] = {
+    # No dropout: transformers would draw other masks.
+    "model": {"n_positions": 256, "n_embd": 128, "n_layer": 4, "n_head": 4,
+              "embd_pdrop": 0.0, "attn_pdrop": 0.0, "resid_pdrop": 0.0},
+    "training": {"learning_rate": 2e-3},
+    "data": {"held_out": 0.048, "score": "output"},
+}  # fmt: skip
+PEER = "transformers, PyTorch"
+
+Facts = dict[str, Any]
+
+
+@click.command()
+@click.option("--data", type=click.Path(exists=True, file_okay=False, path_type=Path), default=DATA, help="Its folder.")
+@click.option("--output", type=click.Path(file_okay=False, path_type=Path), required=True, help="What the runs write.")
+@click.option("--backend", default="mindspore", show_default=True)
+@click.option("--seed", "seeds", type=int, multiple=True, default=(1, 2, 3), show_default=True, help="Repeatable.")
+@click.option("--steps", type=click.IntRange(10), default=STEPS, show_default=True)
+@click.option("--limit", type=click.IntRange(1), default=JUDGED, show_default=True, help="Pairs that are judged by.")
+@click.option("--plot", "image", type=click.Path(dir_okay=False, path_type=Path), help="Draw all curves to this image.")
+@race.json_option
+def main(
+    data: Path, output: Path, backend: str, seeds: tuple[int, ...], steps: int, limit: int, image: Path | None,
+    file: Path | None,
+) -> None:  # fmt: skip
+    """Train a summariser on both, with every seed, and compare them by ROUGE."""
+    if not peer_python().is_file():
+        raise click.ClickException(f"no {peer_python()}: run `make peers` for the PyTorch to compare with")
+    output = output.absolute()
+    output.mkdir(parents=True, exist_ok=True)
+    vocabulary, settings = output / "vocab.txt", output / "settings.json"
+    vocabulary.write_text("\n".join(word_pieces(data)) + "\n", encoding="utf-8")
+    settings.write_text(json.dumps(SETTINGS, indent=2) + "\n", encoding="utf-8")
+    runs, curves = [], {}
+    for seed in seeds:
+        ours, theirs = output / f"{backend}-{seed}", output / f"peer-{seed}"
+        found = train_ours(data, ours, backend, seed, steps, limit)
+        for engine, folder, scores in (
+            (backend, ours, found["scores"]["model"]),
+            (PEER, theirs, train_theirs(data, ours, theirs, found)),
+        ):
+            curves[f"{engine}, seed {seed}"] = folder / METRICS
+            runs.append({"engine": engine, "seed": seed, "scores": scores, "seconds": seconds(folder / METRICS)})
+        runs += [{"engine": name, "seed": seed, "scores": found["scores"][name]} for name in ("untrained", "lead")]
+    if image is not None:
+        plot_curves(curves, image)
+    finish(runs, backend, {"steps": steps, "samples": found["samples"], "generation": found["generation"]}, file)
+
+
+def word_pieces(data: Path) -> list[str]:
+    """The lines of a vocab.txt: BERT's special tokens, and the pieces that occur in the texts to learn from."""
+    tokenizer = load_tokenizer(data / VOCABULARY)
+    if tokenizer is None:
+        raise click.ClickException(f"no vocab.txt in {data / VOCABULARY}")
+    texts = (data / PAIRS / "dev.tsv").read_text(encoding="utf-8")
+    used = {tokenizer.id_to_token(i) for line in texts.splitlines() for i in encode(tokenizer, line, False)}
+    return [*("[PAD]", *BERT_SPECIAL[:3], "[MASK]"), *sorted(used - set(BERT_SPECIAL))]
+
+
+def train_ours(data: Path, folder: Path, backend: str, seed: int, steps: int, limit: int) -> Facts:
+    """What `gpt2 finetune summarize` found, now or before."""
+    if not (folder / EVALUATION).is_file():
+        pairs = data / PAIRS
+        run(
+            [sys.executable, "-m", "gpt2.cli", "finetune", "summarize", "--data", pairs / "dev.tsv", "--test",
+             pairs / "test.tsv", "--article", ARTICLE, "--summary", SUMMARY, "--limit", limit, "--output", folder,
+             "--tokenizer", folder.parent / "vocab.txt", "--config", folder.parent / "settings.json", "--steps", steps,
+             "--batch-size", BATCH, "--judge-batch", JUDGE_BATCH, "--seed", seed, "--backend", backend, "--resume"]
+        )  # fmt: skip
+    return json.loads((folder / EVALUATION).read_text(encoding="utf-8"))
+
+
+def train_theirs(data: Path, ours: Path, folder: Path, found: Facts) -> dict[str, float]:
+    """ROUGE of the same training and the same prompts by PyTorch, now or before."""
+    template = find_template(*(read_task(ours)[name] for name in ("template", "output", "truncate")))
+    model = load(ours, "numpy")
+    summarizer = Summarizer(model, template, read_task(ours)["block_size"], found["generation"])
+    records = read_records(data / PAIRS / "test.tsv", template, BrokenLines())[: found["samples"]]
+    if not (folder / "answers.json").is_file():
+        folder.mkdir(parents=True, exist_ok=True)
+        made = recipe_of(ours)
+        export(data, ours, folder, made)
+        given = {
+            "training": made["training"], "generation": found["generation"], "judge_batch": JUDGE_BATCH,
+            "eval_every": max(1, made["steps"] // 10), "stop_id": summarizer.stop_id,
+            "prompts": [summarizer.prompt(record.values)[0] for record in records],
+        }  # fmt: skip
+        (folder / "given.json").write_text(json.dumps(given), encoding="utf-8")
+        run([peer_python(), "-m", "benchmarks.summarizer_peer", folder, "--threads", race.THREADS])
+    answers = [summarizer.text(new) for new in json.loads((folder / "answers.json").read_text(encoding="utf-8"))]
+    scores = metrics.rouge(answers, [record.values[template.output] for record in records])
+    return {name: scores[name] for name in SCORES}
+
+
+def recipe_of(folder: Path) -> Facts:
+    """Every setting of a run, as its checkpoint has it."""
+    path = latest_snapshot(folder / CHECKPOINTS)
+    if path is None:
+        raise click.ClickException(f"{folder} holds no training run")
+    return read_snapshot(path).facts["recipe"]
+
+
+def export(data: Path, ours: Path, folder: Path, made: Facts) -> None:
+    """Write what the peer begins with and learns from: that of our run."""
+    config = GPT2Config(**made["model"])
+    corpus = read_corpus(
+        data / PAIRS / "dev.tsv", DataConfig(**made["data"]), config.n_positions, load_tokenizer(ours),
+        config.vocab_size, config.pad_token_id,
+    )  # fmt: skip
+    if not (folder / "first").exists():
+        write_folder(folder / "first", config, initial_parameters(config, made["seed"]), [])
+    count = made["steps"] * made["training"]["accumulate_step"]
+    learnt = itertools.islice(batches(corpus.training, made["batch_size"], made["seed"]), count)
+    save(folder / "rows.npz", list(learnt))
+    save(folder / "held_out.npz", in_order(corpus, made["batch_size"]))
+
+
+def in_order(corpus: Corpus, size: int) -> list[dict[str, Any]]:
+    """The held-out rows, so many at a time; they must come out even."""
+    count = len(corpus.held_out["ids"])
+    return [
+        {name: x[i : i + size] for name, x in corpus.held_out.items()} for i in range(0, count - count % size, size)
+    ]
+
+
+def save(path: Path, rows: list[dict[str, Any]]) -> None:
+    """Micro-batches as one file: input_ids, attention_mask and labels, each (N, B, T)."""
+    names = {"ids": "input_ids", "attention_mask": "attention_mask", "labels": "labels"}
+    np.savez(path, **{their: np.stack([row[our] for row in rows]) for our, their in names.items()})
+
+
+def run(command: list[Any]) -> None:
+    """Run it to its end. Raises click.ClickException if it fails."""
+    words = list(map(str, command))
+    click.echo(shlex.join(words), err=True)
+    threads = {"OMP_NUM_THREADS": str(race.THREADS), "OPENBLAS_NUM_THREADS": str(race.THREADS)}
+    ran = subprocess.run(words, cwd=ROOT, env=os.environ | threads, stdout=subprocess.DEVNULL, check=False)
+    if ran.returncode:
+        raise click.ClickException(f"ended with code {ran.returncode}: {shlex.join(words)}")
+
+
+def seconds(path: Path) -> float:
+    """How long the updates of a run took together."""
+    lines = map(json.loads, path.read_text(encoding="utf-8").splitlines())
+    return sum(line["seconds"] for line in lines if "seconds" in line)
+
+
+def finish(runs: list[Facts], backend: str, facts: Facts, file: Path | None) -> None:
+    """Show means and spreads over the seeds, and write all; end with 1 if ours is not level with theirs.
+
+    Level: the means differ by no more than the peer's scores do from seed to seed. And above the untrained model.
+    """
+    means: Facts = {}
+    for name in dict.fromkeys(each["engine"] for each in runs):
+        scores = [each["scores"] for each in runs if each["engine"] == name]
+        means[name] = {
+            score: {"mean": statistics.mean(one[score] for one in scores),
+                    "spread": max(one[score] for one in scores) - min(one[score] for one in scores)}
+            for score in SCORES
+        }  # fmt: skip
+    level = {
+        score: abs(means[backend][score]["mean"] - means[PEER][score]["mean"]) <= means[PEER][score]["spread"]
+        for score in SCORES
+    }
+    above = {
+        name: {score: means[backend][score]["mean"] > means[name][score]["mean"] for score in SCORES}
+        for name in ("untrained", "lead")
+    }
+    told = {"machine": race.machine(), "versions": race.versions_here(), **facts, "means": means, "level": level,
+            "above": above, "runs": runs}  # fmt: skip
+    if file is not None:
+        file.write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
+    table = Table(title=f"CSL titles, {facts['steps']} steps, {facts['samples']} pairs: mean (highest - lowest seed)")
+    for heading in ("", *SCORES):
+        table.add_column(heading)
+    for name, found in means.items():
+        table.add_row(name, *(f"{found[score]['mean']:.2f} ({found[score]['spread']:.2f})" for score in SCORES))
+    Console(highlight=False).print(table)
+    for what, by in (("level with the peer", level), *((f"above {name}", found) for name, found in above.items())):
+        answers = [f"{score} {'yes' if yes else 'no'}" for score, yes in by.items()]
+        click.echo(f"{what}: {', '.join(answers)}")
+    sys.exit(0 if all(level.values()) and all(above["untrained"].values()) else 1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,204 @@
+"""The lesson as a Jupyter notebook: the same steps, texts and numbers as the page, for those who change the code.
+
+`Lesson` is what the cells of a notebook ask; `notebook` writes the cells.
+"""
+
+import base64
+import dataclasses
+import html
+import io
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpt2.errors import GPT2Error
+from gpt2.lesson.outline import STEPS
+from gpt2.lesson.payload import PROMPT, build, of_prompt
+from gpt2.lesson.words import STEP_WORDS
+
+if TYPE_CHECKING:
+    from gpt2.model import Model
+
+Array = NDArray[Any]
+LANGUAGES = ("en", "zh")
+HIDDEN = -1e30  # below it a score is no number to be drawn, but the mask's
+CJK = "\u3000"  # from here on there are characters that matplotlib's own font does not have
+WORDS = {
+    "title": ("GPT-2, step by step", "逐步走进 GPT-2"),
+    "about": (
+        "The same lesson as the page that `gpt2 lesson` writes: NumPy's GPT-2 (the reference) and its twin, one below "
+        "the other, with the tensors of one prompt and the judge's verdict. Run a cell with Shift + Enter. Change the "
+        "prompt, the layer, the code.",
+        "与 `gpt2 lesson` 生成的网页是同一课：NumPy 的 GPT-2（参考实现）和它的孪生实现上下对照，"
+        "附上一个提示的各个张量和裁判的判定。"
+        "用 Shift + Enter 运行单元格。可以改提示、改层号、改代码。",
+    ),
+    "question": ("Question", "问题"),
+    "reference": ("Reference", "参考实现"),
+    "twin": ("Twin", "孪生实现"),
+    "none": (
+        "the twin has no such function: its gradients are automatic",
+        "孪生实现没有这个函数：它的梯度是自动求出的",
+    ),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Shown:
+    """What a notebook shows: a picture (PNG) or text with Markdown's markup."""
+
+    name: str
+    markdown: str | None = None
+    png: bytes | None = None
+
+    def __repr__(self) -> str:
+        return f"<{self.name}>"
+
+    def _repr_markdown_(self) -> str | None:
+        return self.markdown
+
+    def _repr_png_(self) -> bytes | None:
+        return self.png
+
+
+class Lesson:
+    """A prompt on its way through a model. `stages` are the reference's tensors by name, `ids` the prompt, (1, T)."""
+
+    def __init__(self, model: "Model", ids: Array, language: str = "en") -> None:
+        """model: on the backend that is the twin. Raises GPT2Error for an unknown language, or a classifier."""
+        if language not in LANGUAGES:
+            raise GPT2Error(f"unknown language {language!r}: choose one of {', '.join(LANGUAGES)}")
+        self.ids, self._language = ids, language
+        self._data = build(model, ids, breaks=False)
+        self._tensors = of_prompt(model, ids)["tensors"] | self._data["tensors"]
+        self._steps = {step["id"]: step for step in self._data["steps"]}
+        self.stages = {name: _array(packed) for name, packed in self._tensors.items()}
+
+    def sources(self, step: str) -> Shown:
+        """The functions of a step on both sides, with the judge's verdict where there is one."""
+        words, shown = {name: _said(said, self._language) for name, said in WORDS.items()}, []
+        for function in self._step(step)["functions"]:
+            verdict = function["verdict"]
+            judged = "" if verdict is None else f": {verdict['words'][self._language]}"
+            shown.append(f"**{function['name']}**{judged}")
+            for side in ("reference", "backend"):
+                name = words["reference" if side == "reference" else "twin"]
+                source = function[side]
+                shown.append(f"{name}: {words['none']}" if source is None else f"{name}, `{source['file']}`")
+                if source is not None:
+                    shown.append(f"```python\n{_plain(source['lines'])}\n```")
+        return Shown(f"sources of {step}", markdown="\n\n".join(shown))
+
+    def show(self, step: str, layer: int = 0) -> Shown:
+        """Pictures of a step's tensors, in a layer if they are those of one: tokens down, channels or keys across."""
+        from matplotlib.figure import Figure
+
+        names = [name.replace("{layer}", str(layer)) for name in self._step(step)["tensors"]]
+        missing = [name for name in names if name not in self._tensors]
+        if missing:
+            layers = ", ".join(map(str, self._data["layers"]))
+            raise GPT2Error(f"no tensor {missing[0]}: expected one of the layers {layers}")
+        pictures = [(name, head) for name in names for head in self._heads(name)]
+        rows = -(-len(pictures) // 4)
+        figure = Figure(figsize=(12, 3.2 * rows), layout="constrained", dpi=60)
+        grid = figure.subplots(rows, min(4, len(pictures)), squeeze=False).ravel()
+        for axes, (name, head) in zip(grid, pictures, strict=False):
+            self._draw(axes, name, head)
+        image = io.BytesIO()
+        figure.savefig(image, format="png")
+        return Shown(f"tensors of {step}", png=image.getvalue())
+
+    def _step(self, step: str) -> Mapping[str, Any]:
+        if step not in self._steps:
+            raise GPT2Error(f"no step {step!r}: choose one of {', '.join(self._steps)}")
+        return self._steps[step]
+
+    def _heads(self, name: str) -> list[int | None]:
+        axes, shape = self._tensors[name]["axes"], self._tensors[name]["shape"]
+        return list(range(shape[axes.index("H")])) if "H" in axes else [None]
+
+    def _draw(self, axes: Any, name: str, head: int | None) -> None:
+        x, packed = self.stages[name], self._tensors[name]
+        letters = [letter for letter in packed["axes"] if letter not in ("B", "H")]
+        x = x[0] if "B" in packed["axes"] else x
+        x = x if head is None else x[head]
+        axes.set_title(name if head is None else f"{name}[{head}]", fontsize=9)
+        if letters[0] == "series":
+            axes.plot(x.T, label=_names(packed["labels"]["series"]))
+            axes.legend(fontsize=7)
+        elif x.ndim == 1:
+            axes.bar(range(len(x)), x)
+            self._mark(axes.set_xticks, packed, letters[0])
+        else:
+            drawn = np.where(np.isfinite(x) & (x > HIDDEN), x, np.nan)  # what is NaN shows the grey ground
+            largest = float(np.nanmax(abs(drawn), initial=0.0))
+            axes.imshow(drawn, cmap="RdBu", vmin=-largest, vmax=largest, aspect="auto", interpolation="nearest")
+            axes.set_facecolor("0.85")
+            self._mark(axes.set_yticks, packed, letters[0])
+            self._mark(axes.set_xticks, packed, letters[1])
+
+    def _mark(self, ticks: Any, packed: Mapping[str, Any], letter: str) -> None:
+        tokens = self._data["prompt"]["tokens"] if letter in ("T", "S") else []
+        names = _names(packed["labels"].get(letter, tokens))
+        if 0 < len(names) <= 24 and max("".join(names)) < CJK:
+            ticks(range(len(names)), names, fontsize=7)
+
+
+def _names(labels: list[Any]) -> list[str]:
+    return [label if isinstance(label, str) else label["en"] for label in labels]
+
+
+def _array(packed: Mapping[str, Any]) -> Array:
+    flat = np.frombuffer(base64.b64decode(packed["data"]), "<f4")
+    return flat.reshape(packed["shape"])
+
+
+def _plain(lines: list[str]) -> str:
+    return "\n".join(html.unescape(re.sub(r"<[^>]+>", "", line)) for line in lines)
+
+
+def _said(said: tuple[str, str], language: str) -> str:
+    return said[LANGUAGES.index(language)]
+
+
+def notebook(language: str, model: str = "tiny", prompt: str = PROMPT) -> dict[str, Any]:
+    """The lesson as a notebook, not run yet: what a .ipynb file holds. Raises GPT2Error for an unknown language."""
+    if language not in LANGUAGES:
+        raise GPT2Error(f"unknown language {language!r}: choose one of {', '.join(LANGUAGES)}")
+    words = {name: _said(said, language) for name, said in WORDS.items()}
+    cells = [("markdown", f"# {words['title']}\n\n{words['about']}"), ("code", _setup(language, model, prompt))]
+    for number, step in enumerate(STEPS, 1):
+        said = {name: texts[language] for name, texts in STEP_WORDS[step.id].items()}
+        cells.append(("markdown", f"## {number}. {said['title']}\n\n{said['text']}"))
+        if step.functions:
+            cells.append(("code", f'lesson.sources("{step.id}")'))
+        if step.tensors:
+            layer = ", layer=0" if any("{layer}" in name for name in step.tensors) else ""
+            cells.append(("code", f'lesson.show("{step.id}"{layer})'))
+        summary = f"<summary>{words['question']}: {said['question']}</summary>"
+        cells.append(("markdown", f"<details>{summary}\n\n{said['answer']}\n</details>"))
+    return {
+        "cells": [_cell(f"{number:03}", *cell) for number, cell in enumerate(cells)],
+        "metadata": {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}},
+        "nbformat": 4,
+        "nbformat_minor": 5,
+    }
+
+
+def _setup(language: str, model: str, prompt: str) -> str:
+    return (
+        "import gpt2\n"
+        "from gpt2.lesson.notebook import Lesson\n\n"
+        f'model = gpt2.load({model!r}, backend="mindspore", mode="pynative")\n'
+        f"ids = model.encode({prompt!r})\n"
+        f"lesson = Lesson(model, ids, {language!r})\n"
+        "{name: x.shape for name, x in lesson.stages.items()}"
+    )
+
+
+def _cell(name: str, kind: str, text: str) -> dict[str, Any]:
+    cell: dict[str, Any] = {"cell_type": kind, "id": name, "metadata": {}, "source": text}
+    return cell | ({"execution_count": None, "outputs": []} if kind == "code" else {})

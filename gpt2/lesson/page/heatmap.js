@@ -1,0 +1,197 @@
+// Heat maps: colours, drawing, and what is under the pointer. They know nothing of GPT-2.
+"use strict";
+
+// From the most negative to the most positive: orange, paper, blue. Both ends stay apart for colour-blind eyes.
+const COLOURS = {
+  light: ["#7f3b08", "#c8691a", "#efa860", "#f9ddbb", "#f5f3ef", "#cfe1f0", "#86b6dc", "#367fba", "#0a3f78"],
+  dark: ["#ffcf96", "#e2903c", "#a35f1d", "#553617", "#22262b", "#1c3d5c", "#2c6ba3", "#62a5dd", "#bfe0fb"],
+};
+
+function isDark() {
+  return matchMedia("(prefers-color-scheme: dark)").matches;
+}
+
+function channels(hex) {
+  return [1, 3, 5].map((i) => parseInt(hex.slice(i, i + 2), 16));
+}
+
+/** The colour of a number from -1 to 1, as [r, g, b]. */
+function colourAt(position) {
+  const stops = COLOURS[isDark() ? "dark" : "light"].map(channels);
+  const place = (Math.max(-1, Math.min(1, position)) + 1) / 2 * (stops.length - 1);
+  const low = Math.min(Math.floor(place), stops.length - 2);
+  return stops[low].map((value, i) => Math.round(value + (stops[low + 1][i] - value) * (place - low)));
+}
+
+/** The extremes of the numbers, masked ones apart, and the limit from which on a colour is full. */
+function scaleOf(data) {
+  const usual = Array.from(data).filter((value) => value !== MASK_VALUE && Number.isFinite(value));
+  const sizes = usual.map(Math.abs).sort((a, b) => a - b);
+  const most = sizes[Math.floor((sizes.length - 1) * 0.97)] || 0, largest = sizes[sizes.length - 1] || 0;
+  const min = usual.reduce((a, b) => Math.min(a, b), Infinity), max = usual.reduce((a, b) => Math.max(a, b), -Infinity);
+  const shares = min >= 0 && max <= 1;
+  // a few giants, as the residual stream has, would leave all else colourless
+  const limit = !shares && largest > 4 * most && largest < 1000 * most ? most : largest;
+  return {
+    min, max, limit: limit || 1, clipped: limit < largest, masked: data.includes(MASK_VALUE), undefined: data.includes(NaN),
+    zeros: usual.every((value) => value >= 0) && usual.some((value) => value === 0),
+  };
+}
+
+/** A number as people read it. */
+function shownNumber(value) {
+  if (!Number.isFinite(value)) return Number.isNaN(value) ? "NaN" : value > 0 ? "∞" : "−∞";
+  const size = Math.abs(value);
+  const text = Number.isInteger(value) && size < 1e6 ? String(value)
+    : size >= 1e-3 && size < 1e6 ? value.toPrecision(5) : value.toExponential(3);
+  return text.replace("-", "−").replace("e−", "e-").replace("e-", "e−").replace("e+", "e");
+}
+
+/** One pixel per number; the style sheet enlarges it. */
+function drawThumbnail(canvas, map) {
+  canvas.width = map.columns;
+  canvas.height = map.rows;
+  const context = canvas.getContext("2d"), image = context.createImageData(map.columns, map.rows);
+  const grey = isDark() ? 70 : 205;
+  for (let r = 0, i = 0; r < map.rows; r++) for (let c = 0; c < map.columns; c++, i += 4) {
+    const value = map.at(r, c);
+    const colour = value === MASK_VALUE ? [grey, grey, grey] : colourAt(value / map.scale.limit);
+    image.data.set([...colour, 255], i);
+  }
+  context.putImageData(image, 0, 0);
+}
+
+const LABEL_FONT = '12px ui-monospace, "SF Mono", Menlo, Consolas, "Liberation Mono", monospace';
+const LINE = 13; // from one upright label to the next
+
+/** Where the cells and labels of a map lie in that width; cells of square maps are as high as wide. */
+function layOut(map, width) {
+  const context = document.createElement("canvas").getContext("2d");
+  context.font = LABEL_FONT;
+  const longest = width > 480 ? 190 : 84;
+  const sizes = (labels) => labels.map((label) => Math.min(longest, context.measureText(label).width));
+  const left = Math.ceil(Math.max(...sizes(map.rowLabels))) + 10;
+  const room = Math.max(width - left - 2, 1);
+  const fitting = room / map.columns;
+  const cellWidth = map.square ? Math.max(13, Math.min(38, Math.floor(fitting)))
+    : Math.max(1, Math.min(34, fitting >= 4 ? Math.floor(fitting) : fitting)); // narrow cells fill the width all the same
+  const cellHeight = map.square ? cellWidth : Math.max(12, Math.min(26, Math.floor(420 / map.rows)));
+  const long = sizes(map.columnLabels).filter((size) => size > Math.max(cellWidth - 4, 8)).length;
+  const upright = map.named && long > map.columns / 16;
+  const top = upright ? Math.ceil(Math.max(...sizes(map.columnLabels))) + 10 : 20;
+  const every = upright ? Math.ceil(LINE / cellWidth) : map.named ? Math.ceil(7.5 / cellWidth) : tickDistance(map.columns, cellWidth);
+  return {
+    left, top, cellWidth, cellHeight, upright, every, longest, gap: Math.min(cellWidth, cellHeight) >= 10 ? 1 : 0,
+    width: left + cellWidth * map.columns + 2, height: top + cellHeight * map.rows + 2,
+  };
+}
+
+/** The whole map with labels; selected: [row, column]. Returns its layout. */
+function drawHeatMap(canvas, map, width, selected) {
+  const layout = layOut(map, width), ratio = window.devicePixelRatio || 1, dark = isDark();
+  canvas.width = layout.width * ratio;
+  canvas.height = layout.height * ratio;
+  canvas.style.width = `${layout.width}px`;
+  canvas.style.height = `${layout.height}px`;
+  const context = canvas.getContext("2d");
+  context.scale(ratio, ratio);
+  drawCells(context, map, layout, dark);
+  drawLabels(context, map, layout, dark, selected);
+  const [r, c] = selected;
+  const x = layout.left + c * layout.cellWidth, y = layout.top + r * layout.cellHeight;
+  const wide = Math.max(layout.cellWidth - layout.gap, 3), high = layout.cellHeight - layout.gap;
+  context.lineWidth = 4;
+  context.strokeStyle = dark ? "#15171a" : "#ffffff";
+  context.strokeRect(x - 0.5, y - 0.5, wide + 1, high + 1);
+  context.lineWidth = 2;
+  context.strokeStyle = dark ? "#ffffff" : "#111418";
+  context.strokeRect(x - 0.5, y - 0.5, wide + 1, high + 1);
+  return layout;
+}
+
+function drawCells(context, map, layout, dark) {
+  const hatch = hatchPattern(context, dark);
+  for (let r = 0; r < map.rows; r++) for (let c = 0; c < map.columns; c++) {
+    const value = map.at(r, c), x = layout.left + Math.round(c * layout.cellWidth), y = layout.top + r * layout.cellHeight;
+    const wide = layout.left + Math.round((c + 1) * layout.cellWidth) - x - layout.gap, high = layout.cellHeight - layout.gap;
+    const known = value !== MASK_VALUE && !Number.isNaN(value);
+    context.fillStyle = known ? `rgb(${colourAt(value / map.scale.limit)})` : hatch;
+    context.fillRect(x, y, wide, high);
+    if (value === 0 && map.scale.zeros && wide >= 8) {
+      context.fillStyle = dark ? "#5d646d" : "#b5b1a8";
+      context.beginPath();
+      context.arc(x + wide / 2, y + high / 2, 1.4, 0, 2 * Math.PI);
+      context.fill();
+    }
+  }
+}
+
+function hatchPattern(context, dark) {
+  const tile = document.createElement("canvas");
+  tile.width = tile.height = 6;
+  const lines = tile.getContext("2d");
+  lines.fillStyle = dark ? "#2a2e34" : "#eceae5";
+  lines.fillRect(0, 0, 6, 6);
+  lines.strokeStyle = dark ? "#4a5059" : "#c4c0b8";
+  lines.beginPath();
+  for (const start of [-6, 0, 6]) {
+    lines.moveTo(start, 6);
+    lines.lineTo(start + 6, 0);
+  }
+  lines.stroke();
+  return context.createPattern(tile, "repeat");
+}
+
+function drawLabels(context, map, layout, dark, [row, column]) {
+  const quiet = dark ? "#a2a9b2" : "#5a6069", ink = dark ? "#ffffff" : "#111418";
+  const write = (label, chosen, x, y, turned) => {
+    context.save();
+    context.font = (chosen ? "bold " : "") + LABEL_FONT;
+    context.fillStyle = chosen ? ink : quiet;
+    context.translate(x, y);
+    if (turned) context.rotate(-Math.PI / 2);
+    context.fillText(cut(context, label, layout.longest), 0, 0);
+    context.restore();
+  };
+  context.textBaseline = "middle";
+  context.textAlign = "right";
+  map.rowLabels.forEach((label, r) => {
+    write(label, r === row, layout.left - 6, layout.top + (r + 0.5) * layout.cellHeight);
+  });
+  context.textAlign = layout.upright ? "left" : "center";
+  const room = layout.every * layout.cellWidth, size = (c) => context.measureText(map.columnLabels[c]).width;
+  const reach = layout.upright ? layout.every : Math.ceil((size(column) / 2 + 6) / layout.cellWidth); // kept free for the chosen one
+  map.columnLabels.forEach((label, c) => {
+    const near = Math.abs(c - column) < reach || (!layout.upright && size(c) > Math.max(room, 8));
+    if (c !== column && (c % layout.every !== 0 || near)) return;
+    const x = layout.left + (c + 0.5) * layout.cellWidth - layout.gap / 2;
+    const half = layout.upright ? 0 : size(c) / 2;
+    const inside = Math.min(x, layout.width - half);
+    write(label, c === column, inside, layout.upright ? layout.top - 6 : layout.top - 9, layout.upright);
+  });
+}
+
+/** Numbers of columns stand so far apart that they do not touch. */
+function tickDistance(columns, cellWidth) {
+  return [1, 2, 4, 8, 16, 32, 64, 128, 256].find((n) => n * cellWidth >= 36) || columns;
+}
+
+function cut(context, label, longest) {
+  if (context.measureText(label).width <= longest) return label;
+  let kept = label;
+  while (kept && context.measureText(`${kept}…`).width > longest) kept = kept.slice(0, -1);
+  return `${kept}…`;
+}
+
+/** The [row, column] under a point of the canvas, or null. */
+function cellAt(map, layout, x, y) {
+  const r = Math.floor((y - layout.top) / layout.cellHeight), c = Math.floor((x - layout.left) / layout.cellWidth);
+  return r >= 0 && r < map.rows && c >= 0 && c < map.columns ? [r, c] : null;
+}
+
+/** The colour scale as a CSS gradient, from min to max. */
+function gradientOf(scale) {
+  const low = Math.max(scale.min, -scale.limit), high = Math.min(scale.max, scale.limit), n = 16;
+  const stops = Array.from({ length: n + 1 }, (_, i) => `rgb(${colourAt((low + (high - low) * i / n) / scale.limit)})`);
+  return `linear-gradient(90deg, ${stops.join(", ")})`;
+}

@@ -1,0 +1,45 @@
+"""Arrays as the page takes them: float32 in base64, sampled where they are large, with what stands at their axes."""
+
+import base64
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+Labels = Sequence[Any]  # what stands along an axis: strings, or {"en": ..., "zh": ...}
+
+MOST = {"H": 16, "T": 48, "S": 48, "V": 96}  # of an axis that is shown
+MOST_CHANNELS = 64
+MOST_LAYERS = 12
+
+
+def evenly(count: int, most: int) -> list[int]:
+    """At most so many of range(count), evenly spaced, the first and the last among them."""
+    return sorted({int(i) for i in np.linspace(0, count - 1, min(count, most)).round()})
+
+
+def base64_floats(x: Array) -> str:
+    """The numbers as little-endian float32, in base64."""
+    return base64.b64encode(np.ascontiguousarray(x).astype("<f4").tobytes()).decode()
+
+
+def packed(x: Array, axes: Sequence[str], labels: Mapping[str, Labels] | None = None) -> dict[str, Any]:
+    """An array for the page. labels: what stands along an axis, by its name, where that is not the prompt's tokens.
+
+    at: the places that are shown along each axis, None where all are.
+    """
+    at: list[list[int] | None] = []
+    shown, names = x, {}
+    for axis, letter in enumerate(axes):
+        places = evenly(x.shape[axis], MOST.get(letter, MOST_CHANNELS))
+        whole = len(places) == x.shape[axis]
+        at.append(None if whole else places)
+        shown = shown if whole else shown.take(places, axis)
+        if labels and letter in labels:
+            names[letter] = [labels[letter][i] for i in places]
+    return {
+        "axes": list(axes), "shape": list(shown.shape), "full_shape": list(x.shape), "dtype": x.dtype.name,
+        "at": at, "labels": names, "data": base64_floats(shown),
+    }  # fmt: skip
