@@ -27,7 +27,7 @@ Array = NDArray[Any]
 
 FORMAT = 1
 SMALL = 600_000  # parameters of a model that goes into the page
-IN_THE_PAGE = ("gelu_new", "relu", "silu")  # activations that the page itself can compute
+IN_THE_PAGE = ("gelu_new", "gelu", "relu", "silu")  # activations that the page itself can compute
 NEXT = 10
 VISIBLE = {"\n": "↵", " ": "␣", "\t": "⇥"}
 EXAMPLES = ("reverse: abcd\n", "sort: hbxa\n", "upper: lesson\n", "copy: gpt2\n")

@@ -22,7 +22,8 @@ def evenly(count: int, most: int) -> list[int]:
 
 def base64_floats(x: Array) -> str:
     """The numbers as little-endian float32, in base64."""
-    return base64.b64encode(np.ascontiguousarray(x).astype("<f4").tobytes()).decode()
+    with np.errstate(over="ignore"):  # float64's mask value becomes infinite, and is drawn as the mask
+        return base64.b64encode(np.ascontiguousarray(x).astype("<f4").tobytes()).decode()
 
 
 def packed(x: Array, axes: Sequence[str], labels: Mapping[str, Labels] | None = None) -> dict[str, Any]:
