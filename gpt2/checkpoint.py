@@ -216,15 +216,19 @@ def _tensor(file: Any, name: str, path: Path) -> NDArray[Any]:
     return x.view(ml_dtypes.bfloat16) if x.dtype.name == "bfloat16" else x
 
 
-def write_folder(folder: Path, config: GPT2Config, parameters: Mapping[str, NDArray[Any]], files: list[Path]) -> None:
+def write_folder(
+    folder: Path, config: GPT2Config, parameters: Mapping[str, NDArray[Any]], files: list[Path],
+    labels: Sequence[str] = (),
+) -> None:  # fmt: skip
     """Write a folder that Hugging Face transformers and `read_parameters` load: all of it, or nothing at all.
 
-    files are tokenizer files to copy along. Raises GPT2Error if the folder holds something or cannot be written.
+    files are tokenizer files to copy along, labels the names of a classifier's labels. Raises GPT2Error if the folder
+    holds something or cannot be written.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise GPT2Error(f"{folder} exists and is not an empty folder: name another one, or remove it first")
     head = "sequence_classifier" if "score.weight" in parameters else "language_model"
-    fields = config_fields(config, head, next(iter(parameters.values())).dtype.name)
+    fields = config_fields(config, head, next(iter(parameters.values())).dtype.name, labels)
     with _whole(folder) as room:
         (room / CONFIG).write_text(json.dumps(fields, indent=2) + "\n", encoding="utf-8")
         save_weights(parameters, room / WEIGHTS)

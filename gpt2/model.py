@@ -197,7 +197,9 @@ class Model:
         Raises GPT2Error if the folder exists and is not empty, or cannot be written.
         """
         files = [] if self.folder is None else [self.folder / name for name in checkpoint.TOKENIZER_FILES]
-        checkpoint.write_folder(Path(folder), self.config, self.parameters, [file for file in files if file.is_file()])
+        labels = None if self.folder is None else checkpoint.read_labels(self.folder)
+        present = [file for file in files if file.is_file()]
+        checkpoint.write_folder(Path(folder), self.config, self.parameters, present, labels or ())
 
     def _check(
         self, ids: ArrayLike, attention_mask: ArrayLike | None, position_ids: ArrayLike | None

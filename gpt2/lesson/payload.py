@@ -30,7 +30,7 @@ SMALL = 600_000  # parameters of a model that goes into the page
 IN_THE_PAGE = ("gelu_new", "gelu", "relu", "silu")  # activations that the page itself can compute
 NEXT = 10
 VISIBLE = {"\n": "↵", " ": "␣", "\t": "⇥"}
-EXAMPLES = ("reverse: abcd\n", "sort: hbxa\n", "upper: lesson\n", "copy: gpt2\n")
+EXAMPLES = ("reverse: abcd\n", "sort: hbxa\n", "upper: model\n", "copy: gpt2\n")
 PROMPT, SENTENCE = EXAMPLES[0], "Alice was beginning to get very tired of sitting by her"
 
 

@@ -326,6 +326,12 @@ def test_a_long_article_is_cut_at_its_end_and_a_note_says_so(data: Path) -> None
     assert refusal == "the text: 25 new tokens leave no room for an article in 24: ask for fewer"
 
 
+def test_a_saved_copy_of_a_classifier_keeps_the_names_of_its_labels(data: Path) -> None:
+    folder = classify(data, "run", steps=1).result.folder
+    load(folder, "numpy").save(data / "copy")
+    assert read_labels(data / "copy") == read_labels(folder) == ("high", "hot")
+
+
 def test_classify_says_how_probable_each_label_is(data: Path) -> None:
     facts = json.loads(run(*command(data, "classify", "--json", steps=40)).result)
     assert facts["evaluation"]["scores"]["model"] == {"accuracy": 100.0}
