@@ -191,7 +191,7 @@ def gpt2_fast(
 def _scores(x: Tensor, params: dict, config: GPT2Config) -> Tensor:
     """Of the rows of x, (B * T, V)."""
     head = params["wte"] if config.tie_word_embeddings else params["lm_head"]
-    return P.MatMul(transpose_b=True)(x.reshape(-1, config.n_embd), head["weight"])
+    return _product(x.reshape(-1, config.n_embd), head["weight"])
 
 
 def language_model_fast(

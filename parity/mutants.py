@@ -168,7 +168,7 @@ LAYER_NORMS = (
         "request 953) and Flux.jl (issue 529).",
         (
             OPS(
-                "variance = np.mean(centred * centred, axis=-1, keepdims=True)",
+                "variance = _mean(centred * centred)",
                 "variance = x.var(axis=-1, keepdims=True, ddof=1)",
             ),
         ),
@@ -179,7 +179,7 @@ LAYER_NORMS = (
         "E[x^2] - E[x]^2, the default of Flax (use_fast_variance): it cancels for rows far from zero.",
         (
             OPS(
-                "variance = np.mean(centred * centred, axis=-1, keepdims=True)",
+                "variance = _mean(centred * centred)",
                 "variance = np.maximum((x * x).mean(axis=-1, keepdims=True) - x.mean(axis=-1, keepdims=True) ** 2, 0)",
             ),
         ),
@@ -190,7 +190,7 @@ LAYER_NORMS = (
         "The mean deviation taken for the standard deviation.",
         (
             OPS(
-                "variance = np.mean(centred * centred, axis=-1, keepdims=True)",
+                "variance = _mean(centred * centred)",
                 "variance = np.mean(np.abs(centred), axis=-1, keepdims=True) ** 2",
             ),
         ),
@@ -223,7 +223,7 @@ LAYER_NORMS = (
     Mutant(
         "RMSNorm for LayerNorm",
         "The mean is not taken off: the norm of LLaMA, with GPT-2's bias.",
-        (OPS('centred = x - observe("mean", x.mean(axis=-1, keepdims=True))', "centred = x"),),
+        (OPS('centred = x - observe("mean", _mean(x))', "centred = x"),),
         (*NORMS, "ops.layer_norm"),
     ),
     Mutant(
@@ -231,11 +231,11 @@ LAYER_NORMS = (
         "Mean and variance of a whole sequence: MindSpore's ops.LayerNorm with its default begin_norm_axis, 1.",
         (
             OPS(
-                'centred = x - observe("mean", x.mean(axis=-1, keepdims=True))',
+                'centred = x - observe("mean", _mean(x))',
                 "centred = x - x.mean(axis=(1, 2), keepdims=True)",
             ),
             OPS(
-                "variance = np.mean(centred * centred, axis=-1, keepdims=True)",
+                "variance = _mean(centred * centred)",
                 "variance = np.mean(centred * centred, axis=(1, 2), keepdims=True)",
             ),
         ),
@@ -509,7 +509,7 @@ HEADS = (
     Mutant(
         "keys for values",
         "A line copied and not changed.",
-        (FAST("for part in qkv)", "for part in (qkv[0], qkv[1], qkv[1]))"),),
+        (FAST("q, k, v = qkv.transpose(2, 0, 3, 1, 4)", "q, k, v = qkv[:, :, [0, 1, 1]].transpose(2, 0, 3, 1, 4)"),),
         ("fast.attention_fast",),
     ),
 )
@@ -1415,10 +1415,10 @@ EQUIVALENT = (
         "OpenAI's Whisper trains its keys without one.",
         (
             FAST(
-                '    qkv = np.split(linear(x, **params["c_attn"]), 3, axis=-1)',
+                '    qkv = linear(x, **params["c_attn"]).reshape(',
                 '    bias = params["c_attn"]["bias"].copy()\n'
                 "    bias[config.n_embd : 2 * config.n_embd] = 0\n"
-                '    qkv = np.split(linear(x, params["c_attn"]["weight"], bias), 3, axis=-1)',
+                '    qkv = linear(x, params["c_attn"]["weight"], bias).reshape(',
             ),
         ),
         ("fast.attention_fast",),

@@ -135,7 +135,7 @@ REORDERED = Twin(
             "(matmul(rows, weight) + bias)",
             "matmul(np.c_[rows, np.ones(len(rows), rows.dtype)], np.r_[weight, bias[None]])",
         ),
-        Edit("reference/ops.py", "x.mean(axis=-1, keepdims=True)", "x[..., ::-1].mean(axis=-1, keepdims=True)"),
+        Edit("reference/ops.py", 'centred = x - observe("mean", _mean(x))', "centred = x - _mean(x[..., ::-1])"),
         Edit("reference/ops.py", "/ np.sqrt(variance + eps) * weight", "* (weight / np.sqrt(variance + eps))"),
         Edit("reference/ops.py", '0.5 * x * (1 + observe("tanh", np.tanh(inner)))', "(x + x * np.tanh(inner)) / 2"),
         Edit(

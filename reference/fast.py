@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from reference import ops
-from reference.attention import attention_scale, attention_scores, mask_value, merge_heads, split_heads
+from reference.attention import attention_scale, attention_scores, mask_value, merge_heads
 from reference.config import GPT2Config, map_tree, part
 from reference.model import shift_labels
 from reference.ops import Array, cross_entropy, dropout, embedding, layer_norm, matmul, softmax
@@ -121,8 +121,8 @@ def attention_fast(
 
     Shapes: x (B, T, C), params {h.0.attn} fast, hidden (B, H, T, T) hidden, keep {h.0.attn} keep optional -> (B, T, C)
     """
-    qkv = np.split(linear(x, **params["c_attn"]), 3, axis=-1)
-    q, k, v = (split_heads(part, config.n_head) for part in qkv)  # (B, H, T, D)
+    qkv = linear(x, **params["c_attn"]).reshape(*x.shape[:2], 3, config.n_head, config.head_size)
+    q, k, v = qkv.transpose(2, 0, 3, 1, 4)  # (B, H, T, D) each
     if cache is not None:
         for kept, new in zip(cache, (k, v), strict=True):
             kept[:, :, slot : slot + x.shape[1]] = new

@@ -21,6 +21,8 @@ def rounded_once(op: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(op)
     def rounded(*args: Any, **kwargs: Any) -> Any:
         dtype = (args[0] if args else kwargs[first]).dtype
+        if dtype.itemsize > 2:
+            return observe("rounding", op(*args, **kwargs))
         return _round(op(*map(_widen, args), **{name: _widen(x) for name, x in kwargs.items()}), dtype)
 
     return rounded
