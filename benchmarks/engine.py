@@ -35,11 +35,15 @@ def time_prefill(arrays: Arrays, folder: str, keep: bool = False) -> Answer:
     return {"seconds": time.perf_counter() - start}, {"logits": logits} if keep else {}
 
 
-def time_decode(arrays: Arrays, folder: str, new: int) -> Answer:
-    """Seconds and processor seconds of continuing input_ids (B, T) greedily by `new` tokens, and ids (B, T + new)."""
+def time_decode(arrays: Arrays, folder: str, new: int, times: int = 1) -> Answer:
+    """Seconds and processor seconds of continuing input_ids (B, T) greedily by `new` tokens, and ids (B, T + new).
+
+    times: how often it is done.
+    """
     model(folder)
     start, used = time.perf_counter(), time.process_time()
-    ids = model(folder).generate(arrays["input_ids"], new)
+    for _ in range(times):
+        ids = model(folder).generate(arrays["input_ids"], new)
     return {"seconds": time.perf_counter() - start, "processor": time.process_time() - used}, {"ids": ids}
 
 

@@ -125,7 +125,7 @@ def plot_curves(series: Mapping[str, Path], image: Path) -> None:
         _draw(losses, metrics, "validation_loss", "o", color=colour, markersize=5, label=f"{label}, validation")
         _draw(rates, metrics, "lr", "-", color=colour, linewidth=1)
     losses.set_ylabel("loss")
-    losses.legend()
+    figure.legend(loc="outside lower center", ncols=2, fontsize="small")  # it hides no curve there
     rates.set_ylabel("learning rate")
     rates.set_xlabel("step")
     for axes in (losses, rates):

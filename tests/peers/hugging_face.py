@@ -116,15 +116,18 @@ def time_prefill(arrays: Arrays, folder: str, attention: str = "sdpa", threads: 
     return {"seconds": time.perf_counter() - start}, {"logits": scores} if keep else {}
 
 
-def time_decode(arrays: Arrays, folder: str, new: int, attention: str = "sdpa", threads: int = 2) -> Answer:
+def time_decode(
+    arrays: Arrays, folder: str, new: int, times: int = 1, attention: str = "sdpa", threads: int = 2
+) -> Answer:
     """Seconds and processor seconds of continuing input_ids (B, T) greedily by `new` tokens, and ids (B, T + new).
 
-    The folder's config must have no eos_token_id.
+    times: how often it is done. The folder's config must have no eos_token_id.
     """
     model, ids = timed(folder, attention, threads), torch.from_numpy(arrays["input_ids"])
     mask = torch.ones_like(ids)
     start, used = time.perf_counter(), time.process_time()
-    continued = model.generate(ids, attention_mask=mask, do_sample=False, max_new_tokens=new).numpy()
+    for _ in range(times):
+        continued = model.generate(ids, attention_mask=mask, do_sample=False, max_new_tokens=new).numpy()
     return {"seconds": time.perf_counter() - start, "processor": time.process_time() - used}, {"ids": continued}
 
 
