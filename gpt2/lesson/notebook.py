@@ -7,6 +7,7 @@ import base64
 import dataclasses
 import html
 import io
+import json
 import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -189,12 +190,13 @@ def notebook(language: str, model: str = "tiny", prompt: str = PROMPT) -> dict[s
 
 
 def _setup(language: str, model: str, prompt: str) -> str:
+    name, text, chosen = (json.dumps(word, ensure_ascii=False) for word in (model, prompt, language))
     return (
         "import gpt2\n"
         "from gpt2.lesson.notebook import Lesson\n\n"
-        f'model = gpt2.load({model!r}, backend="mindspore", mode="pynative")\n'
-        f"ids = model.encode({prompt!r})\n"
-        f"lesson = Lesson(model, ids, {language!r})\n"
+        f'model = gpt2.load({name}, backend="mindspore", mode="pynative")\n'
+        f"ids = model.encode({text})\n"
+        f"lesson = Lesson(model, ids, {chosen})\n"
         "{name: x.shape for name, x in lesson.stages.items()}"
     )
 
