@@ -8,6 +8,7 @@ import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -362,7 +363,7 @@ def test_a_folder_of_the_other_kind_is_refused(data: Path) -> None:
 
 def test_an_interrupted_command_says_what_to_do(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patched:
-        patched.setattr(Summarizer, "write", lambda *_: signal.raise_signal(signal.SIGINT))
+        patched.setattr(Summarizer, "write", Mock(side_effect=KeyboardInterrupt))  # a worker of pytest has no Ctrl-C
         ran = run(*command(data, "summarize"))
     assert (ran.code, ran.err) == (130, "gpt2: interrupted in the evaluation: --resume goes on from there\n")
     assert run(*command(data, "summarize", "--resume")).result

@@ -36,15 +36,15 @@ FAULTS = {
     "softmax_gives_shares": OPS("weights.sum(axis=-1", "weights.sum(axis=-2"),
     "softmax_undoes_the_logarithm": OPS("np.exp(x - x.max", "np.exp2(x - x.max"),
     "layer_norm_normalises": OPS("np.sqrt(variance + eps)", "(np.sqrt(variance) + eps)"),
-    "layer_norm_forgets_shift_and_scale": OPS(
-        'centred = x - observe("mean", x.mean(axis=-1, keepdims=True))', "centred = x"
-    ),
+    "layer_norm_forgets_shift_and_scale": OPS('centred = x - observe("mean", _mean(x))', "centred = x"),
     "layer_norm_applies_gain_and_bias_last": OPS(
         "* weight + bias\n\n\n@gradients_rounded", "* (1 + weight) + bias\n\n\n@gradients_rounded"
     ),
     "an_activation_less_its_mirror_image_is_x": OPS("0.044715 * (x * x * x)", "0.044715 * (x * x)"),
     "activations_have_known_values": OPS("0.044715 * (x", "0.044175 * (x"),
-    "rows_are_computed_alone": OPS("np.mean(centred * centred, axis=-1", "np.mean(centred * centred, axis=(-2, -1)"),
+    "rows_are_computed_alone": OPS(
+        "_mean(centred * centred)", "np.mean(centred * centred, axis=(-2, -1), keepdims=True)"
+    ),
     "heads_are_neighbouring_channels": DEALT_IN_TURN,
     "keys_are_seen_up_to_the_query": NEXT_TOKEN_SEEN,
     "hidden_keys_get_no_weight": ATTENTION(
