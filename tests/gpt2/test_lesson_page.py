@@ -22,6 +22,7 @@ from parity.stages import stage_axes, stage_references
 from reference.attention import mask_scores, visible_keys
 from tests.gpt2.small import SMALL, model, parameters
 
+SCREENSHOTS = Path(__file__).parents[2] / "build" / "screenshots"
 FLOAT32 = np.dtype(np.float32)
 NUMBERS = {"float16": np.float16, "bfloat16": ml_dtypes.bfloat16, "float64": np.float64}
 LANGUAGES = {"en": "en", "zh": "zh-Hans"}
@@ -692,9 +693,13 @@ def test_the_map_follows_the_screen(opened: Any, file: Path, lesson: dict[str, A
 @pytest.mark.parametrize("width", [360, 1440])
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_nothing_sticks_out(opened: Any, file: Path, width: int, language: str) -> None:
+    """Pictures of some steps stay in build/screenshots, to be looked at."""
     page = opened(file, width)
     page.locator(f"[data-language={language}]").click()
     page.locator("#break").select_option("erf-for-tanh")
     for i in range(page.evaluate("lesson.steps.length")):
         page.evaluate("i => goTo(i)", i)
         assert page.evaluate("document.documentElement.scrollWidth") == page.evaluate("innerWidth") == width
+        if i % 6 == 1:
+            name = page.evaluate("i => lesson.steps[i].id", i)
+            page.screenshot(path=SCREENSHOTS / f"{language}-{width}-{name}.png", full_page=True)
