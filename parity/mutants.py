@@ -124,7 +124,7 @@ ACTIVATIONS = (
         (
             MODEL(
                 "getattr(ops, name)(h)",
-                'getattr(ops, name)(matmul(x, params["c_fc"]["weight"])) + params["c_fc"]["bias"]',
+                'getattr(ops, name)(ops.matmul(x, params["c_fc"]["weight"])) + params["c_fc"]["bias"]',
             ),
         ),
         ("mlp.gelu_new", "mlp.gelu", "mlp.relu", "mlp.silu", "model.mlp"),
@@ -779,8 +779,8 @@ WEIGHTS = (
         (
             ATTENTION(
                 "    attn_output = observe(",
-                "    kept = np.random.random(attn_weights.shape) >= config.attn_pdrop\n"
-                "    attn_weights = attn_weights * kept / np.array(1 - config.attn_pdrop, attn_weights.dtype)\n"
+                "    kept = np.random.random(weights.shape) >= config.attn_pdrop\n"
+                "    weights = weights * kept / np.array(1 - config.attn_pdrop, weights.dtype)\n"
                 "    attn_output = observe(",
             ),
         ),

@@ -3,6 +3,9 @@
 import functools
 import importlib
 import itertools
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -16,6 +19,7 @@ from parity.trial import Memory, Trial
 from parity.twin import Mutant
 from reference.config import ACTIVATIONS
 
+ROOT = Path(__file__).parents[2]
 of_every_mutant = pytest.mark.parametrize("planted", MUTANTS, ids=lambda planted: planted.name)
 OF_NUMPY = [planted for planted in MUTANTS if planted.engine == "numpy"]
 
@@ -50,6 +54,19 @@ def test_its_edits_fit_the_sources(planted: Mutant) -> None:
     assert (backend.device, backend.dtype) == ("CPU", planted.dtype)
     assert planted.mode in ("", backend.mode)
     assert backend.call("attention.causal_bias", {"query_length": 2, "key_length": 3}).shape == (2, 3)
+
+
+def test_an_edit_uses_no_name_that_is_not_there(tmp_path: Path) -> None:
+    """A bug that breaks down for want of an import is seen by every rule, and says nothing of any."""
+    for number, planted in enumerate(MUTANTS):
+        for file in {edit.file for edit in planted.edits}:
+            text = (ROOT / file).read_text(encoding="utf-8")
+            for edit in planted.edits:
+                text = text.replace(edit.old, edit.new) if edit.file == file else text
+            (tmp_path / f"{number}_{Path(file).name}").write_text(text, encoding="utf-8")
+    command = [sys.executable, "-m", "ruff", "check", "--isolated", "--select", "F821", "--quiet", str(tmp_path)]
+    ran = subprocess.run(command, capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stdout
 
 
 def test_a_mutant_is_found_by_its_name() -> None:
