@@ -19,6 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from gpt2.backends import DTYPES, Backend, get_backend
+from gpt2.errors import GPT2Error
 from gpt2.interrupt import one_interrupt
 from gpt2.options import json_option, load_model, read_prompt
 
@@ -70,6 +71,8 @@ def lesson(
     from gpt2.lesson.document import render
 
     if notebook is not None:
+        if ids is not None or prompt == "-" or output is not None or serve or any(engine.values()):
+            raise GPT2Error("--notebook goes with --model, --prompt and --language alone: change the rest in its cells")
         _write_notebook(notebook, model, prompt, language)
         return
     loaded = load_model(model, backend=second_engine(**engine))

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from gpt2.errors import GPT2Error
 from gpt2.lesson.outline import STEPS
-from gpt2.lesson.payload import PROMPT, build, of_prompt
+from gpt2.lesson.payload import PROMPT, build, reference_of
+from gpt2.lesson.tensors import packed
 from gpt2.lesson.words import STEP_WORDS
 
 if TYPE_CHECKING:
@@ -73,10 +74,13 @@ class Lesson:
         if language not in LANGUAGES:
             raise GPT2Error(f"unknown language {language!r}: choose one of {', '.join(LANGUAGES)}")
         self.ids, self._language = ids, language
+        from parity.stages import stage_axes
+
         self._data = build(model, ids, breaks=False)
-        self._tensors = of_prompt(model, ids)["tensors"] | self._data["tensors"]
         self._steps = {step["id"]: step for step in self._data["steps"]}
-        self.stages = {name: _array(packed) for name, packed in self._tensors.items()}
+        self.stages = reference_of(model).stages(ids)
+        sampled = {name: packed(x, stage_axes(name)) for name, x in self.stages.items()}
+        self._tensors = sampled | self._data["tensors"]
 
     def sources(self, step: str) -> Shown:
         """The functions of a step on both sides, with the judge's verdict where there is one."""
@@ -122,28 +126,28 @@ class Lesson:
         return list(range(shape[axes.index("H")])) if "H" in axes else [None]
 
     def _draw(self, axes: Any, name: str, head: int | None) -> None:
-        x, packed = self.stages[name], self._tensors[name]
-        letters = [letter for letter in packed["axes"] if letter not in ("B", "H")]
-        x = x[0] if "B" in packed["axes"] else x
+        tensor = self._tensors[name]
+        x, letters = _array(tensor), [letter for letter in tensor["axes"] if letter not in ("B", "H")]
+        x = x[0] if "B" in tensor["axes"] else x
         x = x if head is None else x[head]
         axes.set_title(name if head is None else f"{name}[{head}]", fontsize=9)
         if letters[0] == "series":
-            axes.plot(x.T, label=_names(packed["labels"]["series"]))
+            axes.plot(x.T, label=_names(tensor["labels"]["series"]))
             axes.legend(fontsize=7)
         elif x.ndim == 1:
             axes.bar(range(len(x)), x)
-            self._mark(axes.set_xticks, packed, letters[0])
+            self._mark(axes.set_xticks, tensor, letters[0])
         else:
             drawn = np.where(np.isfinite(x) & (x > HIDDEN), x, np.nan)  # what is NaN shows the grey ground
             largest = float(np.nanmax(abs(drawn), initial=0.0))
             axes.imshow(drawn, cmap="RdBu", vmin=-largest, vmax=largest, aspect="auto", interpolation="nearest")
             axes.set_facecolor("0.85")
-            self._mark(axes.set_yticks, packed, letters[0])
-            self._mark(axes.set_xticks, packed, letters[1])
+            self._mark(axes.set_yticks, tensor, letters[0])
+            self._mark(axes.set_xticks, tensor, letters[1])
 
-    def _mark(self, ticks: Any, packed: Mapping[str, Any], letter: str) -> None:
+    def _mark(self, ticks: Any, tensor: Mapping[str, Any], letter: str) -> None:
         tokens = self._data["prompt"]["tokens"] if letter in ("T", "S") else []
-        names = _names(packed["labels"].get(letter, tokens))
+        names = _names(tensor["labels"].get(letter, tokens))
         if 0 < len(names) <= 24 and max("".join(names)) < CJK:
             ticks(range(len(names)), names, fontsize=7)
 
@@ -152,9 +156,8 @@ def _names(labels: list[Any]) -> list[str]:
     return [label if isinstance(label, str) else label["en"] for label in labels]
 
 
-def _array(packed: Mapping[str, Any]) -> Array:
-    flat = np.frombuffer(base64.b64decode(packed["data"]), "<f4")
-    return flat.reshape(packed["shape"])
+def _array(tensor: Mapping[str, Any]) -> Array:
+    return np.frombuffer(base64.b64decode(tensor["data"]), "<f4").reshape(tensor["shape"])
 
 
 def _plain(lines: list[str]) -> str:

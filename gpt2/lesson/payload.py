@@ -53,7 +53,7 @@ def build(model: Model, ids: Array | None = None, server: bool = False, breaks: 
     """
     ids = default_ids(model) if ids is None else ids
     prompt = of_prompt(model, ids)
-    text = Text(_reference(model), ids, lambda chosen: token_texts(model, chosen))
+    text = Text(reference_of(model), ids, lambda chosen: token_texts(model, chosen))
     tensors = training_tensors(text, lambda chosen: token_texts(model, chosen))
     verdicts = prompt["verdicts"]
     if two_implementations(model) and _small(model) and model.backend.dtype == "float32":
@@ -78,7 +78,7 @@ def build(model: Model, ids: Array | None = None, server: bool = False, breaks: 
         **prompt,
         "tensors": tensors | ({} if weights else prompt["tensors"]),
         "verdicts": verdicts,
-        "breaks": list(planted(_reference(model), ids, lambda row: next_tokens(model, row))) if breaks else [],
+        "breaks": list(planted(reference_of(model), ids, lambda row: next_tokens(model, row))) if breaks else [],
     }
 
 
@@ -88,7 +88,7 @@ def of_prompt(model: Model, ids: Array) -> dict[str, Any]:
 
     if "score.weight" in model.parameters:
         raise GPT2Error("this model has a classification head: the lesson is about a language model, give one")
-    stages = _reference(model).stages(ids)
+    stages = reference_of(model).stages(ids)
     layers = evenly(model.config.n_layer, MOST_LAYERS)
     return {
         "prompt": {
@@ -123,7 +123,7 @@ def two_implementations(model: Model) -> bool:
 
 
 @functools.lru_cache(maxsize=1)  # of a large model it takes a while, and a server needs it for every prompt
-def _reference(model: Model) -> Model:
+def reference_of(model: Model) -> Model:
     """The same model on the reference, in the same precision."""
     backend = get_backend("numpy", dtype=model.backend.dtype)
     return Model(model.config, model.parameters, backend, model.tokenizer, model.folder)
