@@ -13,6 +13,7 @@ import numpy as np
 from gpt2.backends import Array
 from gpt2.errors import GPT2Error
 from gpt2.generation import Generation
+from gpt2.model import left_padded
 from gpt2.options import engine_facts, engine_options, json_option, load_model, read_prompt, token_ids
 from gpt2.tokenizer import encode
 
@@ -117,15 +118,6 @@ def _prompt_of_line(loaded: Any, line: str, place: str) -> Array:
         return loaded.encode(line.rstrip("\r"))[0]
     except GPT2Error as error:
         raise GPT2Error(f"{place}: {error}") from error
-
-
-def left_padded(prompts: list[Array]) -> tuple[Array, Array]:
-    """Prompts of any lengths as one batch, ids and attention_mask (B, T), with pads on the left."""
-    longest = max(map(len, prompts))
-    ids, mask = np.zeros((2, len(prompts), longest), np.int64)
-    for i, prompt in enumerate(prompts):
-        ids[i, longest - len(prompt) :], mask[i, longest - len(prompt) :] = prompt, 1
-    return ids, mask
 
 
 def _bad_words(loaded: Any, texts: tuple[str, ...], ids: tuple[str, ...]) -> list[list[int]]:

@@ -237,6 +237,15 @@ def _check_mask(attention_mask: ArrayLike, ids: Array) -> Array:
     return mask
 
 
+def left_padded(prompts: list[Array]) -> tuple[Array, Array]:
+    """Prompts of any lengths as one batch, ids and attention_mask (B, T), with pads on the left."""
+    longest = max(map(len, prompts))
+    ids, mask = np.zeros((2, len(prompts), longest), np.int64)
+    for i, prompt in enumerate(prompts):
+        ids[i, longest - len(prompt) :], mask[i, longest - len(prompt) :] = prompt, 1
+    return ids, mask
+
+
 def positions(attention_mask: ArrayLike) -> Array:
     """Position ids (B, T) that count the tokens of attention_mask (B, T) alone; those of pads mean nothing."""
     return np.maximum(np.cumsum(np.asarray(attention_mask, np.int64), axis=1) - 1, 0)

@@ -11,8 +11,7 @@ from tokenizers import decoders
 
 from gpt2.errors import GPT2Error
 from gpt2.evaluation.metrics import WORD
-from gpt2.generate_command import left_padded
-from gpt2.model import NO_TOKENIZER, Model
+from gpt2.model import NO_TOKENIZER, Model, left_padded
 from gpt2.tasks import Sample, Template
 from gpt2.tokenizer import END_OF_TEXT
 from gpt2.training import closing_token

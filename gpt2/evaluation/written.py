@@ -14,8 +14,7 @@ from gpt2.errors import GPT2Error
 from gpt2.evaluation import metrics
 from gpt2.evaluation.base import Report, Run
 from gpt2.evaluation.files import json_document, json_lines, list_of, text_of
-from gpt2.generate_command import left_padded
-from gpt2.model import NO_TOKENIZER, Model
+from gpt2.model import NO_TOKENIZER, Model, left_padded
 from gpt2.tasks import Template
 from gpt2.tokenizer import encode
 

@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 import gpt2
-from gpt2.generate_command import Stream, left_padded
+from gpt2.generate_command import Stream
+from gpt2.model import left_padded
 from tests.gpt2.command import run
 from tests.gpt2.conftest import usable
 from tests.gpt2.small import ROOT, SMALL, folder_of
