@@ -5,6 +5,7 @@ small that every GELU looks alike. So values are "live": every parameter matters
 """
 
 import dataclasses
+import functools
 import math
 import zlib
 from typing import Any
@@ -126,8 +127,18 @@ def cases(draw: st.DrawFn, contract: Contract, dtype: np.dtype) -> Case:
         absent=frozenset(absent),
         padding="none" if padding == NO_MASK else padding,
         regime=draw(st.sampled_from(list(REGIMES))),
-        seed=draw(st.integers(0, 2**32 - 1)),
+        seed=draw(_seeds()),
     )
+
+
+@st.composite
+def _seeds(draw: st.DrawFn) -> int:
+    """Below a million, two digits at a time.
+
+    Among numbers of 100 and more Hypothesis mixes those that stand in the sources of the modules loaded, and whatever
+    is drawn after depends on how many there are: another command, another case.
+    """
+    return functools.reduce(lambda seed, _: 100 * seed + draw(st.integers(0, 99)), range(3), 0)
 
 
 @st.composite

@@ -394,40 +394,42 @@ def _log_softmax(x: Array) -> Array:
 
 @law("engine.logits")
 def a_search_for_two_tokens_finds_the_best(trial: Trial) -> Verdicts:
-    """A search for two tokens with n beams returns the n best scores of these texts: the stop id alone, if it is among
+    """A search for two tokens with n beams returns the n best scores of these texts: each stop id alone that is among
     the n likeliest first ids; and each of the n likeliest others with any second id. Lengths count the new tokens
     alone. With as many beams as there are ids, these are all texts that there are. No verdict where rounding decides
     which ids come first, nor on a single id.
 
     Proof: the first step keeps those ids, and the second looks at all that follows each. The search does not end early,
-    for of n places, n > 1, only one is taken before the last step.
+    for of n places, n > 1, at most n - 1 are taken before the last step.
     """
     scene, ids, random = _scene(trial), trial.case.sizes["V"], np.random.default_rng(trial.case.seed)
     if ids == 1:
         return
-    scene, width = scene.alone(int(random.integers(len(scene.ids)))), int(random.choice([2, ids]))
-    stop, power = int(random.integers(ids)), float(random.choice([1.0, 0.0, 2.0, -1.0]))
+    scene, width = scene.alone(int(random.integers(len(scene.ids)))), int(random.choice([2, min(4, ids), ids]))
     each = np.concatenate((np.repeat(scene.ids, ids, axis=0), np.arange(ids)[:, None]), axis=1)
     scores, noise = scene.reads(each)
-    if random.random() < 0.5:
-        stop = int(scores[0, -2].argmax())
-    found = scene.run(
-        max_new_tokens=2, num_beams=width, num_return_sequences=width, stop_ids=[stop], length_penalty=power
-    )
+    first, second = scores[0, -2], _log_softmax(scores[:, -1])
+    begun, largest, by = _log_softmax(first[None])[0], float(np.abs(scores).max()), _allowed(scores, noise, trial.dtype)
+    moved = [first + by * move for move in random.uniform(-1, 1, (MOVES, ids))]
 
-    def kept(scores: Array) -> tuple[bool, frozenset[int]]:
-        """Whether the stop id is among the first, and which others are."""
+    def kept(scores: Array, stops: Array) -> tuple[list[int], list[int]]:
+        """Which stop ids are among the first, and which are the first others."""
         order = np.argsort(-scores, kind="stable")
-        return stop in order[:width], frozenset(order[order != stop][:width].tolist())
+        stop = np.isin(order, stops)
+        return sorted(order[:width][stop[:width]].tolist()), sorted(order[~stop][:width].tolist())
 
-    by = _allowed(scores, noise, trial.dtype)
-    if len({kept(scores[0, -2] + by * move) for move in random.uniform(-1, 1, (MOVES, ids))}) > 1:
-        return
-    ends, others = kept(scores[0, -2])
-    first, second = _log_softmax(scores[:1, -2])[0], _log_softmax(scores[:, -1])
-    texts = np.append((first[:, None] + second)[sorted(others)] / 2**power, first[stop] if ends else -np.inf)
-    best = -np.sort(-texts)[:width]
-    yield trial.close(np.array(found.scores), best, 8 * noise / min(1, 2**power), size=float(np.abs(scores).max()) * 4)
+    for stops in (np.argsort(-first)[: width - 1], random.integers(ids, size=1)):
+        ends, others = kept(first, stops)
+        if any(kept(scores, stops) != (ends, others) for scores in moved):
+            continue
+        for power in (1.0, 0.0, 2.0, -1.0):
+            found = scene.run(
+                max_new_tokens=2, num_beams=width, num_return_sequences=width, stop_ids=stops.tolist(),
+                length_penalty=power,
+            )  # fmt: skip
+            texts = np.append((begun[:, None] + second)[others] / 2**power, begun[ends])
+            best = -np.sort(-texts)[:width]
+            yield trial.close(np.array(found.scores), best, 8 * noise / min(1, 2**power), size=largest * 4)
 
 
 @law("engine.logits")

@@ -1,6 +1,8 @@
 """The judge on trial: it must see every planted bug, and stay silent on correct pairs."""
 
+import importlib
 import itertools
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,7 +11,7 @@ from hypothesis import find, settings
 
 from gpt2.backends import Backend, NumPyBackend, get_backend, numpy_dtype
 from parity.cases import cases
-from parity.check import check_rule, rules, select
+from parity.check import check_rule, draw, rules, select
 from parity.contracts import Contract, contracts, engine_contracts, public_functions, read_contract
 from parity.mutants import mutant
 from parity.trial import Trial
@@ -86,6 +88,19 @@ def test_the_same_seed_draws_the_same_cases() -> None:
         return described
 
     assert drawn(1) == drawn(1) != drawn(2)
+
+
+def test_the_same_seed_draws_the_same_cases_whatever_modules_are_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def drawn() -> list[str]:
+        return [case.describe() for case in draw(rules()["model.gpt2"], FLOAT32, 500)]
+
+    before = drawn()
+    (tmp_path / "full_of_numbers.py").write_text(f"NUMBERS = {list(range(0, 2**32, 2**32 // 1000 + 1))}\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    importlib.import_module("full_of_numbers")
+    assert drawn() == before
 
 
 def test_names_select_functions_and_files() -> None:
