@@ -188,10 +188,10 @@ def gpt2_fast(
     return layer_norm(x, **params["ln_f"], eps=config.layer_norm_epsilon)
 
 
-def _scores(x: Tensor, params: dict, config: GPT2Config) -> Tensor:
-    """Of the rows of x, (B * T, V)."""
+def _head(params: dict, config: GPT2Config) -> Tensor:
+    """The head's weight, (V, C). A graph must read it before it writes to a cache, or it copies the table twice."""
     head = params["wte"] if config.tie_word_embeddings else params["lm_head"]
-    return _product(x.reshape(-1, config.n_embd), head["weight"])
+    return head["weight"].reshape(config.vocab_size, config.n_embd)
 
 
 def language_model_fast(
@@ -200,8 +200,9 @@ def language_model_fast(
     last_only: bool = False, keep: dict | None = None,
 ) -> Tensor:  # fmt: skip
     """language_model for the tree that fast_parameters makes; arguments as in gpt2_fast."""
+    head = _head(params, config)
     x = gpt2_fast(params, ids, config, attention_mask, position_ids, cache, slot, last_only, keep)
-    return _scores(x, params, config).reshape(x.shape[:2] + (config.vocab_size,))
+    return _product(x.reshape(-1, config.n_embd), head).reshape(x.shape[:2] + (config.vocab_size,))
 
 
 def language_model_loss_fast(
@@ -210,9 +211,11 @@ def language_model_loss_fast(
     recompute: bool = False,
 ) -> Tensor:  # fmt: skip
     """language_model_loss for the tree that fast_parameters makes."""
+    head = _head(params, config)
     x = gpt2_fast(params, ids, config, attention_mask, position_ids, keep=keep, recompute=recompute)
     labels = shift_labels(labels, attention_mask, ignore_index).reshape(-1)
-    return cross_entropy(_scores(x, params, config), labels, ignore_index)  # a reshape would copy all the scores
+    scores = _product(x.reshape(-1, config.n_embd), head)
+    return cross_entropy(scores, labels, ignore_index)  # with labels in a row: a reshape would copy all the scores
 
 
 def adamw_fast(
