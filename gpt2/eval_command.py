@@ -1,5 +1,6 @@
 """`gpt2 eval`: how well a model does a task of the GPT-2 paper that it was not trained for."""
 
+import functools
 import json
 import math
 from pathlib import Path
@@ -13,6 +14,7 @@ from gpt2.errors import GPT2Error
 from gpt2.evaluation import Report, evaluate, find_task
 from gpt2.generate_command import ENGINE, SEPARATOR
 from gpt2.options import engine_facts, engine_options, json_option, load_model
+from gpt2.train_command import Bar
 
 
 @click.command("eval")
@@ -36,7 +38,11 @@ def evaluation(
     options = dict(map(_option, pairs)) | ({} if stride is None else {"stride": stride})
     chosen = find_task(task, options)
     loaded = load_model(model, **{name: engine[name] for name in ENGINE})
-    report = evaluate(loaded, chosen, data, limit=limit, batch_size=batch_size, seed=seed, skip_bad=skip_bad)
+    with Bar() as bar:
+        report = evaluate(
+            loaded, chosen, data, limit=limit, batch_size=batch_size, seed=seed, skip_bad=skip_bad,
+            watch=functools.partial(bar.count, task),
+        )  # fmt: skip
     if as_json:
         click.echo(json.dumps(_facts(task, report, examples) | engine_facts(loaded), ensure_ascii=False))
         return

@@ -4,7 +4,7 @@ import dataclasses
 import importlib
 import typing
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, Protocol
@@ -26,11 +26,15 @@ OWN = {
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """How a task is run: samples at a time, the seed of what is drawn, and what becomes of samples that are broken."""
+    """How a task is run: samples at a time, the seed of what is drawn, and what becomes of samples that are broken.
+
+    watch is called with how much is done, and of how much.
+    """
 
     batch_size: int = 4
     seed: int = 0
     broken: BrokenLines = dataclasses.field(default_factory=BrokenLines)
+    watch: Callable[[int, int], Any] = lambda done, total: None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,15 +106,15 @@ def _converted(name: str, option: str, value: Any, expected: Any) -> Any:
 
 def evaluate(
     model: Model, task: Task | str, path: Path, *, limit: int | None = None, batch_size: int = 4, seed: int = 0,
-    skip_bad: bool = False,
+    skip_bad: bool = False, watch: Callable[[int, int], Any] = Run.watch,
 ) -> Report:  # fmt: skip
     """The scores of a model on a file. limit: only the first samples (of perplexity: lines).
 
     skip_bad: samples that cannot be read, or do not fit the model, are left out and counted, instead of stopping the
-    run. Raises GPT2Error, naming file and line.
+    run. watch: see Run. Raises GPT2Error, naming file and line.
     """
     chosen = find_task(task) if isinstance(task, str) else task
-    run = Run(batch_size, seed, BrokenLines(skip_bad))
+    run = Run(batch_size, seed, BrokenLines(skip_bad), watch)
     samples = chosen.read(path, run.broken)[:limit]
     report = chosen.judge(model, samples, run) if samples else None
     messages = run.broken.messages

@@ -7,6 +7,7 @@ import numpy as np
 
 from gpt2.backends import Array
 from gpt2.errors import GPT2Error
+from gpt2.evaluation.base import Run
 from gpt2.model import NO_TOKENIZER, Model
 from gpt2.tokenizer import encode
 from reference.ops import log_softmax
@@ -28,20 +29,22 @@ class Scored:
     likeliest: Array
 
 
-def score(model: Model, spans: Sequence[Span], batch_size: int) -> Iterator[Scored]:
+def score(model: Model, spans: Sequence[Span], run: Run) -> Iterator[Scored]:
     """The scores of each span in turn, by batches.
 
     Rows are filled up on the right, where a causal model's tokens do not look, to few different lengths: MindSpore
     compiles each shape anew.
     """
-    rows = max(1, min(batch_size, len(spans)))
+    rows = max(1, min(run.batch_size, len(spans)))
     for start in range(0, len(spans), rows):
         batch = spans[start : start + rows]
         longest = max(len(span.ids) for span in batch)
         ids = np.zeros((rows, min(1 << (longest - 1).bit_length(), model.config.n_positions)), np.int64)
         for row, span in zip(ids, batch, strict=False):
             row[: len(span.ids)] = span.ids
-        for logits, span in zip(model.logits(ids), batch, strict=False):
+        found = model.logits(ids)
+        run.watch(start + len(batch), len(spans))
+        for logits, span in zip(found, batch, strict=False):
             yield _score(logits[span.first - 1 : len(span.ids) - 1], span.ids[span.first :])
 
 
@@ -75,11 +78,11 @@ def windows(tokens: int, context: int, stride: int) -> list[tuple[int, int, int]
     return found
 
 
-def token_log_probabilities(model: Model, ids: Array, stride: int, batch_size: int) -> Array:
+def token_log_probabilities(model: Model, ids: Array, stride: int, run: Run) -> Array:
     """Log-probability of each token of a text, ids (N,), but the first: (N - 1,) float64, by sliding windows."""
     found = windows(len(ids), model.config.n_positions, stride)
     spans = [Span(ids[begin:end], first - begin) for begin, first, end in found]
-    return np.concatenate([scored.log_probabilities for scored in score(model, spans, batch_size)])
+    return np.concatenate([scored.log_probabilities for scored in score(model, spans, run)])
 
 
 def continuation(model: Model, before: str, after: str) -> Span:

@@ -41,7 +41,7 @@ class Perplexity:
         if len(ids) < 2:
             raise GPT2Error(f"the text has {len(ids)} token, and the first is not predicted: give at least two")
         stride = max(1, model.config.n_positions // 2) if self.stride is None else self.stride
-        loss = -float(token_log_probabilities(model, ids, stride, run.batch_size).sum())
+        loss = -float(token_log_probabilities(model, ids, stride, run).sum())
         bits, count = loss / math.log(2), len(ids) - 1
         scores = {
             "perplexity": _exp(loss / count),
@@ -86,7 +86,7 @@ class Lambada:
         """Accuracy, and the perplexity of the words."""
         asked = _spans(model, samples, run, _last_word)
         examples, losses = [], []
-        for (passage, _), found in zip(asked, score(model, [span for _, span in asked], run.batch_size), strict=True):
+        for (passage, _), found in zip(asked, score(model, [span for _, span in asked], run), strict=True):
             right, log_probability = bool(found.likeliest.all()), float(found.log_probabilities.sum())
             losses.append(-log_probability)
             examples.append(
@@ -151,7 +151,7 @@ class ChildrensBookTest:
     def judge(self, model: Model, samples: list[Cloze], run: Run) -> Report:
         """Accuracy."""
         asked = _spans(model, samples, run, _fillings)
-        found = score(model, [span for _, spans in asked for span in spans], run.batch_size)
+        found = score(model, [span for _, spans in asked for span in spans], run)
         examples = []
         for cloze, spans in asked:
             totals = [float(next(found).log_probabilities.sum()) for _ in spans]

@@ -69,6 +69,7 @@ def write(
         if "interrupted" in found.finish_reasons:
             raise KeyboardInterrupt
         answers += [model.decode([i for i in new if i != model.config.eos_token_id]) for new in found.new_ids]
+        run.watch(len(answers), len(prompts))
     return [(asked, answer) for (asked, _), answer in zip(prompts, answers, strict=True)]
 
 

@@ -141,7 +141,7 @@ def test_token_log_probabilities_are_those_of_the_reference(engine: Backend, str
         if begin + SMALL.n_positions >= len(ids):
             break
     members = [np.concatenate(member).astype(np.float32) for member in zip(*orbit, strict=True)]
-    found = token_log_probabilities(small, ids, stride, batch_size)
+    found = token_log_probabilities(small, ids, stride, Run(batch_size))
     assert found.shape == (89,)
     verdict = judge(found.astype(np.float32), np.concatenate(oracle), members)
     assert verdict.agrees, verdict.explain()
@@ -180,8 +180,10 @@ PASSAGES = ["the cat sat on the mat", "a dog came in a fog"]
 def test_lambada(tmp_path: Path, name: str, batch_size: int) -> None:
     lines = [{"text": text} for text in PASSAGES] if name.endswith("l") else "\n\n".join(PASSAGES)
     path = written(tmp_path, name, lines)
-    perfect = evaluate(reciter(*PASSAGES), "lambada", path, batch_size=batch_size)
+    told: list[tuple[int, int]] = []
+    perfect = evaluate(reciter(*PASSAGES), "lambada", path, batch_size=batch_size, watch=lambda *of: told.append(of))
     assert perfect.scores == {"accuracy": 100, "perplexity": 1}
+    assert told == [(1, 2), (2, 2)][batch_size - 1 :]
     half = evaluate(reciter(PASSAGES[0], "a dog came in a fox"), "lambada", path, batch_size=batch_size)
     assert half.scores["accuracy"] == 50
     assert [(one["text"], one["expected"], one["right"]) for one in half.examples] == [
@@ -252,7 +254,9 @@ def test_tldr(tmp_path: Path, batch_size: int) -> None:
     path = written(tmp_path, "a.jsonl", ARTICLES)
     prompts = [f"{one['article']}\nTL;DR:" for one in ARTICLES]
     knowing = reciter(f"{prompts[0]} Match off. Rain. Sad. A fourth.", f"{prompts[1]} 天气好\n")
-    report = evaluate(knowing, "tldr", path, batch_size=batch_size)
+    told: list[tuple[int, int]] = []
+    report = evaluate(knowing, "tldr", path, batch_size=batch_size, watch=lambda *of: told.append(of))
+    assert told == [(1, 2), (2, 2)][batch_size - 1 :]
     assert report.scores["rouge1"] == report.scores["rouge2"] == report.scores["rougeL"] == 100
     assert [one["answer"].strip("?\n") for one in report.examples] == ["Match off.\nRain.\nSad.", "天气好"]
     assert set(evaluate(reciter(), "tldr", path).scores.values()) == {0}
