@@ -171,18 +171,28 @@ def describe(error: Exception) -> str:
     return f"{type(error).__name__}: {said[0] if said else ''} ({Path(where.filename).name}:{where.lineno})"
 
 
-def draw(rule: Rule, dtype: Any, examples: int, start: int = 0) -> list[Case]:
-    """The first so many cases that a search by this rule looks at."""
+class _EnoughError(Exception):
+    """Raised inside a search that has drawn what was asked for."""
+
+
+def draw(rule: Rule, dtype: Any, examples: int, start: int = 0, first: int | None = None) -> list[Case]:
+    """The cases that a search of so many examples by this rule looks at; the first so many of them, if that is asked.
+
+    What is drawn depends on how many examples the search is to have.
+    """
     drawn: list[Case] = []
 
     @seed(start)
     @settings(
         max_examples=examples, database=None, deadline=None, phases=[Phase.generate],
-        suppress_health_check=list(HealthCheck),
+        suppress_health_check=list(HealthCheck), report_multiple_bugs=False,
     )  # fmt: skip
     @given(cases(rule.contract, dtype))
     def collect(case: Case) -> None:
         drawn.append(case)
+        if len(drawn) >= (first or examples + 1):
+            raise _EnoughError
 
-    collect()
-    return drawn
+    with contextlib.suppress(_EnoughError):
+        collect()
+    return drawn[:first]

@@ -129,7 +129,7 @@ def kills_of_rule(
 ) -> dict[str, int]:
     """The mutants that one rule sees on a part of its cases, each with the number of the case that did it."""
     rule, (engine, dtype, mode) = rules()[rule_name], group
-    drawn = draw(rule, numpy_dtype(dtype), examples, seed)
+    drawn = draw(rule, numpy_dtype(dtype), examples, seed, max(part.stop, WATCHED))
     correct = get_backend(engine, dtype=dtype, mode=mode)
     in_sight = names
     if engine == "numpy" and not rule.generates:  # laws of generation reach all that their bugs are planted in

@@ -90,6 +90,13 @@ def test_the_same_seed_draws_the_same_cases() -> None:
     assert drawn(1) == drawn(1) != drawn(2)
 
 
+def test_the_first_cases_are_those_of_the_whole_search() -> None:
+    rule = rules()["ops.softmax"]
+    every = draw(rule, FLOAT32, 40)
+    assert draw(rule, FLOAT32, 40, first=7) == every[:7]
+    assert len(every) > 7
+
+
 def test_the_same_seed_draws_the_same_cases_whatever_modules_are_loaded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
