@@ -5,7 +5,6 @@ small that every GELU looks alike. So values are "live": every parameter matters
 """
 
 import dataclasses
-import functools
 import math
 import zlib
 from typing import Any
@@ -138,7 +137,8 @@ def _seeds(draw: st.DrawFn) -> int:
     Among numbers of 100 and more Hypothesis mixes those that stand in the sources of the modules loaded, and whatever
     is drawn after depends on how many there are: another command, another case.
     """
-    return functools.reduce(lambda seed, _: 100 * seed + draw(st.integers(0, 99)), range(3), 0)
+    first, second, third = (draw(st.integers(0, 99)) for _ in range(3))
+    return 10_000 * first + 100 * second + third
 
 
 @st.composite

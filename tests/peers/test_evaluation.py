@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import gpt2
+from gpt2.evaluation import Run
 from gpt2.evaluation.likelihood import token_log_probabilities, windows
 from parity.stages import stage_references
 from parity.verdict import judge
@@ -29,7 +30,7 @@ def test_perplexity(hugging_face: Peer, engine: str, stride: int, tmp_path: Path
     assert arrays["input_ids"].tolist() == ids.tolist()
     found = windows(len(ids), BYTES.n_positions, stride)
     assert said["counts"] == [end - first for _, first, end in found]
-    tokens = token_log_probabilities(ours, ids, stride, batch_size=4)
+    tokens = token_log_probabilities(ours, ids, stride, Run(batch_size=4))
     means = [-tokens[first - 1 : end - 1].mean() for _, first, end in found]
     for who, value, accuracy in (
         ("ours", means, backend.accuracy),
