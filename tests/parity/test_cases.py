@@ -132,7 +132,7 @@ def test_in_a_generator_of_constants_parameters_do_not_matter() -> None:
 
 
 def test_every_reason_comes_up() -> None:
-    """The rarest in one case of a hundred: which cases are drawn depends a little on the modules that are loaded."""
+    """The rarest in one case of a hundred."""
     found: set[str] = set()
     for function in WHOLE_MODELS:
         for case in without_dropout(function, 1000):
