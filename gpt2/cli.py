@@ -1,5 +1,6 @@
 """The command `gpt2`. Results go to standard output; what went wrong is one line on standard error, exit code 2."""
 
+import functools
 import json
 import sys
 import warnings
@@ -14,6 +15,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from gpt2.backends import DTYPES
+from gpt2.bar import Bar
 from gpt2.errors import GPT2Error
 from gpt2.eval_command import evaluation
 from gpt2.finetune_command import classify, summarize, tune
@@ -230,14 +232,10 @@ def check(
 
 def _with_progress(run: Callable[[Any], Result]) -> tuple[Result, bool]:
     """What run(work) returns, and whether Ctrl-C ended it early; its progress shows on standard error."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn, TimeRemainingColumn
-
     from parity.pool import Work
 
-    columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("")
-        work = Work(watch=lambda done, of: progress.update(task, completed=done, total=of))
+    with Bar() as bar:
+        work = Work(watch=functools.partial(bar.show, ""))
         result = run(work)
     if work.interrupted:
         click.echo("gpt2: interrupted: this is what was found until then", err=True)

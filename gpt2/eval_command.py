@@ -10,11 +10,11 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from gpt2.bar import Bar
 from gpt2.errors import GPT2Error
 from gpt2.evaluation import Report, evaluate, find_task
 from gpt2.generate_command import ENGINE, SEPARATOR
 from gpt2.options import engine_facts, engine_options, json_option, load_model
-from gpt2.train_command import Bar
 
 
 @click.command("eval")
@@ -41,7 +41,7 @@ def evaluation(
     with Bar() as bar:
         report = evaluate(
             loaded, chosen, data, limit=limit, batch_size=batch_size, seed=seed, skip_bad=skip_bad,
-            watch=functools.partial(bar.count, task),
+            watch=functools.partial(bar.show, task),
         )  # fmt: skip
     if as_json:
         click.echo(json.dumps(_facts(task, report, examples) | engine_facts(loaded), ensure_ascii=False))

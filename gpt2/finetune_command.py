@@ -1,5 +1,6 @@
 """`gpt2 finetune`, `gpt2 summarize` and `gpt2 classify`: train for a task, see how well it went, and use the model."""
 
+import functools
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from gpt2 import finetune
+from gpt2.bar import Bar
 from gpt2.checkpoint import find_folder
 from gpt2.corpus import BrokenLines, Record, read_texts
 from gpt2.errors import GPT2Error
@@ -19,7 +21,7 @@ from gpt2.model import Model
 from gpt2.options import engine_facts, engine_options, json_option, load_model, standard_input
 from gpt2.summaries import GENERATION, Summarizer
 from gpt2.tasks import find_template
-from gpt2.train_command import Bar, facts_table, result_facts, stop_interrupted, training_options
+from gpt2.train_command import facts_table, result_facts, show_training, stop_interrupted, training_options
 
 SHOWN = 3  # samples of an evaluation that are printed
 
@@ -72,7 +74,8 @@ def tune_summarizer(
         "max_new_tokens": max_new_tokens, "num_beams": num_beams, "no_repeat_ngram_size": no_repeat_ngram_size
     }  # fmt: skip
     with Bar() as bar:
-        outcome = finetune.summarize(**options, generation=generation, watch=bar.show, count=bar.count)
+        watch = functools.partial(show_training, bar)
+        outcome = finetune.summarize(**options, generation=generation, watch=watch, count=bar.show)
     _report(outcome, as_json, ("reference", "model", "lead"))
 
 
@@ -87,7 +90,7 @@ def tune_classifier(as_json: bool, **options: Any) -> None:
     Exit code 130 if it was interrupted: --resume goes on.
     """
     with Bar() as bar:
-        outcome = finetune.classify(**options, watch=bar.show, count=bar.count)
+        outcome = finetune.classify(**options, watch=functools.partial(show_training, bar), count=bar.show)
     _report(outcome, as_json, ("text", "label", "predicted"))
 
 

@@ -10,10 +10,10 @@ from typing import Any, NoReturn
 
 import click
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
 from gpt2 import training
+from gpt2.bar import Bar
 from gpt2.options import engine_options, json_option
 
 
@@ -57,7 +57,7 @@ def train(as_json: bool, **options: Any) -> None:
     Exit code 130 if it was interrupted.
     """
     with Bar() as bar:
-        result = training.train(**options, watch=bar.show)
+        result = training.train(**options, watch=functools.partial(show_training, bar))
     facts = result_facts(result)
     if as_json:
         click.echo(json.dumps(facts))
@@ -82,37 +82,16 @@ def stop_interrupted(where: str) -> NoReturn:
     sys.exit(130)
 
 
-class Bar:
-    """The progress bar, on standard error, so that results can be piped; none where nobody looks at it."""
-
-    def __enter__(self) -> "Bar":
-        columns = (
-            BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"), TimeElapsedColumn(),
-            TextColumn("left"), TimeRemainingColumn(),
-        )  # fmt: skip
-        console = Console(stderr=True, highlight=False)
-        self._progress = Progress(*columns, console=console, disable=not console.is_terminal)
-        self._task = self._progress.add_task("starting", total=None)
-        self._progress.start()
-        return self
-
-    def __exit__(self, *_: Any) -> None:
-        self._progress.stop()
-
-    def show(self, progress: training.Progress) -> None:
-        """Draw the bar anew."""
-        words = [f"loss {progress.loss:.4f}"]
-        if not math.isnan(progress.validation_loss):
-            words.append(f"validation {progress.validation_loss:.4f}")
-        words.append(f"lr {progress.lr:.2e}")
-        if progress.scale != 1:
-            words.append(f"scale {progress.scale:g}")
-        words.append(f"{progress.tokens_per_second:,.0f} tokens/s")
-        self._progress.update(self._task, completed=progress.step, total=progress.steps, description="  ".join(words))
-
-    def count(self, what: str, done: int, total: int) -> None:
-        """Draw the bar of other work than training."""
-        self._progress.update(self._task, completed=done, total=total, description=what)
+def show_training(bar: Bar, progress: training.Progress) -> None:
+    """Draw the bar of a run after a step."""
+    words = [f"loss {progress.loss:.4f}"]
+    if not math.isnan(progress.validation_loss):
+        words.append(f"validation {progress.validation_loss:.4f}")
+    words.append(f"lr {progress.lr:.2e}")
+    if progress.scale != 1:
+        words.append(f"scale {progress.scale:g}")
+    words.append(f"{progress.tokens_per_second:,.0f} tokens/s")
+    bar.show("  ".join(words), progress.step, progress.steps)
 
 
 def _finite(value: float) -> float | None:

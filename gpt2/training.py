@@ -269,10 +269,12 @@ def _require_as_before(plan: Plan, snapshot: Snapshot) -> None:
             raise GPT2Error(f"{what} has changed since the checkpoint: give the one that the run was begun with")
     old, new = before["recipe"], now["recipe"]
     for section in recipe.SECTIONS:
+        defaults = type(getattr(plan.recipe, section))  # hold for settings that came after the checkpoint
         for field, value in new[section].items():
-            if field != "pipeline" and value != old[section][field]:
+            was = old[section].get(field, getattr(defaults, field, None))
+            if field != "pipeline" and value != was:
                 raise GPT2Error(
-                    f"{field} is {value!r} now, but was {old[section][field]!r} when the run was begun (with "
+                    f"{field} is {value!r} now, but was {was!r} when the run was begun (with "
                     f"{old['steps']} steps): leave out --config and --steps to go on as before, or begin a new run"
                 )
     for field, is_now, was in (

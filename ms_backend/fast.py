@@ -48,7 +48,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 
 def _product(rows: Tensor, weight: Tensor) -> Tensor:
     """rows @ weight.T. oneDNN goes through a large matrix faster if it stands on the left and the few rows right."""
-    if 1 < rows.shape[0] <= 16:
+    if 1 < rows.shape[0] <= 64:
         return P.transpose(P.MatMul(transpose_b=True)(weight, rows), (1, 0))
     return P.MatMul(transpose_b=True)(rows, weight)
 

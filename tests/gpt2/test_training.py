@@ -28,7 +28,7 @@ from gpt2.errors import GPT2Error
 from gpt2.initial import initial_parameters
 from gpt2.interrupt import postponed_interrupt
 from gpt2.record import read_metrics
-from gpt2.snapshot import latest_snapshot, read_snapshot
+from gpt2.snapshot import latest_snapshot, read_snapshot, write_snapshot
 from parity.training import Band, Course, training_band
 from parity.verdict import Reference
 from reference.config import nest
@@ -405,6 +405,14 @@ def test_what_decides_the_weights_cannot_change(
     refusal = run(*command(text, begun, "--resume", **options)).refusal
     assert complaint in refusal
     assert contents(begun) == before
+
+
+def test_a_run_of_a_version_without_a_setting_goes_on(begun: Path, text: Path) -> None:
+    snapshot = read_snapshot(latest_snapshot(begun / training.CHECKPOINTS))
+    del snapshot.facts["recipe"]["data"]["label"]
+    write_snapshot(begun / training.CHECKPOINTS, snapshot, keep=1)
+    assert run(*command(text, begun, "--resume")).result
+    assert latest_snapshot(begun / training.CHECKPOINTS).name == f"step-{STEPS:08d}.safetensors"
 
 
 def test_the_model_that_a_run_began_from_cannot_change(text: Path, tmp_path: Path) -> None:
