@@ -63,8 +63,7 @@ LAW = """case = Case(
     seed={seed},
 )
 trial = with_only(Trial(case, backend), arguments)
-verdicts = list(rules()[{rule!r}].judge(trial))
-for verdict in verdicts:
+for verdict in rules()[{rule!r}].judge(trial):
     if not verdict.agrees:
         sys.exit(f"{{name}}: {{verdict.explain()}}")
 print(f"{{name}}: keeps the law")

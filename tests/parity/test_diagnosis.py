@@ -71,14 +71,22 @@ def test_the_script_fails_on_the_bug_and_passes_on_the_reference(name: str, tmp_
     assert "hypothesis" not in path.read_text(encoding="utf-8").replace("Hypothesis", "")
 
 
-def test_the_script_of_a_broken_law_runs_too(tmp_path: Path) -> None:
-    each, rule = mutant("erf for tanh"), rules()["laws.activations_have_known_values"]
-    backend = each.backend()
+@pytest.mark.parametrize(
+    ("name", "law"),
+    [
+        ("erf for tanh", "activations_have_known_values"),
+        ("a finished beam goes on", "a_search_for_two_tokens_finds_the_best"),  # breaks down too, further on
+    ],
+)
+def test_the_script_of_a_broken_law_runs_too(name: str, law: str, tmp_path: Path) -> None:
+    backend, rule = mutant(name).backend(), rules()[f"laws.{law}"]
     result = check_rule(rule, backend, 40)
     diagnose(rule, result, backend)
     path = tmp_path / "failure.py"
     path.write_text(result.script, encoding="utf-8")
-    assert (run(path).returncode, run(path, "numpy").returncode) == (1, 0)
+    broken, right = run(path), run(path, "numpy")
+    assert (broken.returncode, right.returncode) == (1, 0), broken.stderr + right.stderr
+    assert broken.stderr.startswith(f"{backend.name}: ")
 
 
 def test_little_is_left_of_a_model_that_fails() -> None:
