@@ -131,7 +131,7 @@ def _facts(loaded: Any, batch: list[Array], found: Generation) -> Iterator[dict[
     copies = len(found.new_ids) // len(batch)
     for i, new_ids in enumerate(found.new_ids):
         prompt_ids = batch[i // copies].tolist()
-        text = None if loaded.tokenizer is None else loaded.decode(prompt_ids + new_ids)
+        text = None if loaded.tokenizer is None else _written(loaded, prompt_ids, new_ids)
         facts = {
             "prompt_ids": prompt_ids, "new_ids": new_ids, "text": text, "finish_reason": found.finish_reasons[i],
             "score": _finite(found.scores[i]), "log_probabilities": list(map(_finite, found.log_probabilities[i])),
@@ -146,7 +146,7 @@ def _finite(value: float) -> float | None:
 def _print(loaded: Any, row: dict[str, Any], is_first: bool) -> None:
     if not is_first:
         click.echo(SEPARATOR)
-    click.echo(_written(loaded, row["prompt_ids"] + row["new_ids"]))
+    click.echo(_written(loaded, row["prompt_ids"], row["new_ids"]))
 
 
 def _print_ties(facts: list[dict[str, Any]]) -> None:
@@ -157,25 +157,31 @@ def _print_ties(facts: list[dict[str, Any]]) -> None:
         click.echo(f"gpt2: note: {said}", err=True)
 
 
-def _written(model: Any, ids: list[int]) -> str:
-    return " ".join(map(str, ids)) if model.tokenizer is None else model.decode(ids)
+def _written(model: Any, prompt_ids: list[int], new_ids: list[int]) -> str:
+    """The whole text, but for the special token that ends it; the ids, if there is no tokenizer."""
+    if model.tokenizer is None:
+        return " ".join(map(str, prompt_ids + new_ids))
+    known = model.tokenizer.get_added_tokens_decoder()
+    ends = bool(new_ids) and new_ids[-1] in known and known[new_ids[-1]].special
+    return model.decode(prompt_ids + (new_ids[:-1] if ends else new_ids))
 
 
 class Stream:
     """Prints a sequence as its tokens come, the prompt with the first: text if there is a tokenizer, else ids."""
 
     def __init__(self, model: Any, prompt: Array) -> None:
-        self._model, self._ids, self._printed = model, prompt.tolist(), ""
+        self._model, self._prompt_ids, self._printed = model, prompt.tolist(), ""
+        self._new_ids: list[int] = []
 
     def __call__(self, chosen: Array) -> None:
-        self._ids.append(int(chosen[0]))
-        text = _written(self._model, self._ids)
+        self._new_ids.append(int(chosen[0]))
+        text = _written(self._model, self._prompt_ids, self._new_ids)
         if not text.endswith("\N{REPLACEMENT CHARACTER}"):  # else more tokens spell one character: wait for them
             self._show(text)
 
     def end(self) -> None:
         """Print what waited for more to come, and end the line."""
-        self._show(_written(self._model, self._ids))
+        self._show(_written(self._model, self._prompt_ids, self._new_ids))
         click.echo()
 
     def _show(self, text: str) -> None:

@@ -93,6 +93,21 @@ def test_pieces_as_they_come_join_to_the_text_for_machines(seed: int, speaker: P
     assert run(*options).result == first(*options)["text"] + "\n"
 
 
+REVERSE = ("generate", "tiny", "reverse: ab\n")
+
+
+def test_the_special_token_that_ends_a_text_is_not_printed() -> None:
+    assert run(*REVERSE).result == "reverse: ab\nba\n"
+    assert run(*REVERSE, "--n", 2, "--temperature", 0.01).result == "reverse: ab\nba\n---\nreverse: ab\nba\n"
+    facts = first(*REVERSE)
+    assert facts["text"] == "reverse: ab\nba"
+    assert len(facts["new_ids"]) == 3
+
+
+def test_a_special_token_within_a_text_is_printed() -> None:
+    assert run(*REVERSE, "--stop-id", 0, "--max-new-tokens", 5).result.startswith("reverse: ab\nba<|endoftext|>")
+
+
 @pytest.mark.parametrize("count", [0, 1])
 def test_the_prompt_is_printed_before_few_tokens_too(count: int, small: Path) -> None:
     printed = run("generate", small, "--ids", "4 5", "--max-new-tokens", count).result
@@ -351,7 +366,7 @@ def test_a_handler_of_ones_own_is_back_afterwards(small: Path) -> None:
 class Bytes:
     """Stands for a model with a tokenizer whose tokens are bytes."""
 
-    tokenizer = True
+    tokenizer = Tokenizer(models.BPE())  # asked for special tokens, and has none
 
     def decode(self, ids: list[int]) -> str:
         return bytes(ids).decode(errors="replace")
