@@ -48,13 +48,18 @@ def postponed_interrupt() -> Iterator[Interrupt]:
 
 
 @contextlib.contextmanager
-def one_interrupt() -> Iterator[None]:
-    """Raise KeyboardInterrupt at the first Ctrl-C or SIGTERM, and at no other: what follows it is clearing up."""
+def one_interrupt() -> Iterator[Interrupt]:
+    """Raise KeyboardInterrupt at the first Ctrl-C or SIGTERM, and at no other: what follows it is clearing up.
+
+    Raised while a compiler calls back, it may be swallowed there: `asked` says that it was.
+    """
+    state = Interrupt()
 
     def interrupt(*_: Any) -> None:
         for each in SIGNALS:
             signal.signal(each, lambda *_: None)
+        state.ask()
         raise KeyboardInterrupt
 
     with signals_to(interrupt):
-        yield
+        yield state

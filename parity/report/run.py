@@ -70,13 +70,16 @@ def _search(report: Report, rules: Mapping[str, Rule], backend: Backend, kept: P
     )  # fmt: skip
     screen = Console(stderr=True)
     bar = progress.Progress(*columns, console=screen, transient=True, disable=not screen.is_terminal)
-    with bar, one_interrupt():
+    with bar, one_interrupt() as interrupt:
         task = bar.add_task("", total=len(rules))
         try:
             for name, rule in rules.items():
                 bar.update(task, description=name)
                 if name not in kept.findings:
-                    kept.add(_judge(rule, backend, report, check))
+                    found = _judge(rule, backend, report, check)
+                    if interrupt.asked:  # and swallowed, or taken for what the backend raised
+                        raise KeyboardInterrupt
+                    kept.add(found)
                 report.findings.append(kept.findings[name])
                 bar.advance(task)
         except KeyboardInterrupt:
