@@ -224,19 +224,22 @@ def adamw_fast(
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     """adamw, but param, m and v are changed in place, and returned.
 
-    One operator does it all. It subtracts the betas from 1 in float32, so v comes out as that of a beta2 rounded to
-    float32 (1e-5 of it too small for 0.999); corrected by that beta2's 1 - beta2^step, the update is right.
+    One operator does it all, but subtracts the betas from 1 in float32, where 1 - 0.999 is 1e-5 of itself too small.
+    What the gradient is to add to m and v, and the operator leaves out, is put in before.
     """
-    if beta2 < 0.5:  # the operator has v + (1 - beta2) (grad^2 - v), which cancels
+    if min(beta1, beta2) < 0.5:  # the operator has v + (1 - beta2) (grad^2 - v), which cancels
         new = adamw(param, grad, m, v, step, lr, beta1, beta2, epsilon, weight_decay)
         return P.assign(param, new[0]), P.assign(m, new[1]), P.assign(v, new[2])
-    beta1, beta2 = _rounded(beta1), _rounded(beta2)
     root = P.sqrt(one_minus_power(beta2, step))
     share = root / one_minus_power(beta1, step)
+    P.assign_add(m, grad * _left_out(beta1))
+    P.assign_add(v, P.square(grad) * _left_out(beta2))
     betas = Tensor(beta1, ms.float32), Tensor(beta2, ms.float32)
     return P.AdamWeightDecay()(param, m, v, lr * share, *betas, epsilon * root, weight_decay / share, grad)
 
 
 @constexpr  # computed by Python: a graph holds its own numbers as float32
-def _rounded(beta: float) -> float:
-    return float(np.float32(beta))
+def _left_out(beta: float) -> float:
+    """x of rounded (m + x grad) + (1 - rounded) grad = rounded m + (1 - beta) grad, for beta rounded to float32."""
+    rounded = float(np.float32(beta))
+    return rounded and (rounded - beta) / rounded

@@ -69,7 +69,7 @@ def adam_weight_decay(
 def _running_means(grad: Array, m: Array, v: Array, beta1: float, beta2: float) -> tuple[Array, Array]:
     m = beta1 * m + (1 - beta1) * grad
     v = beta2 * v + (1 - beta2) * (grad * grad)
-    return observe("rounding", m), observe("mean_square", v)
+    return observe("rounding", m), observe("rounding", v)
 
 
 def constant_schedule(step: Array, lr: Array, warmup_steps: int, total_steps: int, final_lr: float = 0.0) -> Array:

@@ -43,7 +43,6 @@ ELEMENTARY = (
     "erf",
     "log",
     "mean",
-    "mean_square",
     "rounding",
     "rounding.float16",
     "rounding.bfloat16",
