@@ -232,8 +232,8 @@ def adamw_fast(
         return P.assign(param, new[0]), P.assign(m, new[1]), P.assign(v, new[2])
     root = P.sqrt(one_minus_power(beta2, step))
     share = root / one_minus_power(beta1, step)
-    P.assign_add(m, grad * _left_out(beta1))
-    P.assign_add(v, P.square(grad) * _left_out(beta2))
+    P.ApplyGradientDescent()(m, -_left_out(beta1), grad)  # m - rate x gradient, in place
+    P.ApplyGradientDescent()(v, -_left_out(beta2), P.square(grad))
     betas = Tensor(beta1, ms.float32), Tensor(beta2, ms.float32)
     return P.AdamWeightDecay()(param, m, v, lr * share, *betas, epsilon * root, weight_decay / share, grad)
 
@@ -242,4 +242,4 @@ def adamw_fast(
 def _left_out(beta: float) -> float:
     """x of rounded (m + x grad) + (1 - rounded) grad = rounded m + (1 - beta) grad, for beta rounded to float32."""
     rounded = float(np.float32(beta))
-    return rounded and (rounded - beta) / rounded
+    return (rounded - beta) / rounded
