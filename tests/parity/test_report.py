@@ -186,8 +186,8 @@ def test_json_of_planted_bugs_is_what_the_schema_describes() -> None:
     validate(command | {"mutants": [seen, unseen]})
     validate(command | {"bugs": 60, "rules": [Score("msprobe", {"erf for tanh"}, 2, 300).to_dict()]})
     measured = Diagnosis(mutant("erf for tanh"), "mlp.gelu_new", "ops.gelu_new", 1, (1, 0)).to_dict()
-    unmeasured = Diagnosis(mutant("erf for tanh"), not_measured="it was not asked for").to_dict()
-    validate(command | {"interrupted": True, "diagnoses": [measured, unmeasured]})
+    placed = Diagnosis(mutant("erf for tanh"), "mlp.gelu_new", not_shrunk="it was not asked for").to_dict()
+    validate(command | {"interrupted": True, "diagnoses": [measured, placed]})
     with pytest.raises(jsonschema.ValidationError):
         validate(command | {"mutants": [seen | {"cases": "1"}]})
 
