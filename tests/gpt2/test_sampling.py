@@ -61,11 +61,16 @@ def may_be_drawn(logits: Array, chance: float, options: dict[str, Any], accuracy
     noise = shares.then(lambda x: np.cumsum(np.take_along_axis(x, order, axis=-1), axis=-1)).noise
     near = (NOISE_FACTOR * noise + float(ULP_TERM * ulp(np.ones(()), FLOAT32))) * np.arange(-1, 2)
     likeliest = float(shares.oracle.max())
-    return {
-        int(generate.sample(scores.astype(np.float64), np.clip([chance + moved], 0, 1), options["temperature"],
-                            options["top_k"], options["top_p"] + cut, options["min_p"] + ratio / likeliest)[0])
-        for moved, cut, ratio in itertools.product(near, near, near)
-    }  # fmt: skip
+    possible: set[int] = set()
+    for cut, ratio in itertools.product(near, near):
+        first, last = (
+            int(generate.sample(scores.astype(np.float64), np.clip([chance + moved], 0, 1), options["temperature"],
+                                options["top_k"], options["top_p"] + cut, options["min_p"] + ratio / likeliest)[0])
+            for moved in (near[0], near[-1])
+        )  # fmt: skip
+        walked = order[0].tolist()
+        possible |= set(walked[walked.index(first) : walked.index(last) + 1])  # and all that the walk passes in between
+    return possible
 
 
 def test_the_same_chance_draws_the_same_ids(engine: Backend) -> None:
