@@ -65,7 +65,7 @@ class Diagnosis:
             "rule": self.rule or None,
             "numbers": self.numbers,
             "script_exit_codes": None if self.exit_codes is None else list(self.exit_codes),
-            "not_shrunk": self.not_shrunk,
+            "not_measured": self.not_shrunk,
         }
 
 
