@@ -164,15 +164,15 @@ def _map(function: Callable[[Any], Any], tree: Any) -> Any:
 
 
 class _Graph(nn.Cell):
-    """A function as a compiled graph: tensors are its inputs, parameters are read where they lie, all else is fixed."""
+    """A function as a compiled graph: inputs have names, parameters are read where they lie, all else is fixed."""
 
-    def __init__(self, function: Callable[..., Any], constants: dict[str, Any]) -> None:
+    def __init__(self, function: Callable[..., Any], names: tuple[str, ...], constants: dict[str, Any]) -> None:
         super().__init__(auto_prefix=False)
-        self.function, self.constants = function, constants
+        self.function, self.names, self.constants = function, names, constants
 
     @ms.jit
-    def construct(self, tensors):  # type: ignore[no-untyped-def]
-        return self.function(**tensors, **self.constants)
+    def construct(self, *inputs):  # type: ignore[no-untyped-def]
+        return self.function(**{name: inputs[i] for i, name in enumerate(self.names)}, **self.constants)
 
 
 class Runner:
@@ -183,18 +183,19 @@ class Runner:
 
     def __init__(self, function: Callable[..., Any], constants: dict[str, Any], mode: str) -> None:
         self._function, self._constants, self._mode = function, constants, mode
-        self._graph: _Graph | None = None
+        self._graphs: dict[tuple[str, ...], _Graph] = {}
 
-    def __call__(self, **tensors: Any) -> Any:
+    def __call__(self, **inputs: Any) -> Any:
         with _lock:
             if self._mode == "pynative":
-                return self._function(**tensors, **self._constants)
-            if self._graph is None:
-                self._graph = _Graph(self._function, self._constants)
-            try:
-                return self._graph(ms.mutable(tensors))  # without mutable, tensors in a dict are compiled in
+                return self._function(**inputs, **self._constants)
+            names = tuple(inputs)
+            if names not in self._graphs:
+                self._graphs[names] = _Graph(self._function, names, self._constants)
+            try:  # a Tensor is quicker by itself than in a dict; a tree that is not mutable would be compiled in
+                return self._graphs[names](*(x if isinstance(x, Tensor) else ms.mutable(x) for x in inputs.values()))
             except Exception:
-                self._graph = None
+                del self._graphs[names]
                 raise
 
 
@@ -327,7 +328,8 @@ class _Room:
 
 def _step(ids: Tensor, position_ids: Tensor, slot: Tensor, **fixed: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Scores (B, V) after ids (B,), the likeliest ids (B,), and where these go: positions (B, 1) and the slot."""
-    scores = fast.language_model_fast(ids=ids[:, None], position_ids=position_ids, slot=slot, **fixed)[:, -1]
+    scores = fast.language_model_fast(ids=ids.reshape(-1, 1), position_ids=position_ids, slot=slot, **fixed)
+    scores = scores.reshape(ids.shape[0], -1)
     return scores, generate.greedy(scores), position_ids + 1, slot + 1
 
 
@@ -335,8 +337,7 @@ def _reorder(cache: list[tuple[Parameter, Parameter]], rows: Tensor) -> None:
     """Put in place of each sequence's keys and values those of sequence rows[i]."""
     for k, v in cache:
         for kept in (k, v):
-            of_sequence = kept.reshape(rows.shape[0], -1)
-            P.assign(kept, P.gather(of_sequence, rows, 0).reshape(kept.shape))
+            P.assign(kept, P.gather(kept, rows, 0))
 
 
 class MindSporeDecoder:

@@ -12,7 +12,7 @@ from mindspore import ops as P
 from mindspore.ops import constexpr
 
 from ms_backend import ops
-from ms_backend.attention import attention_scale, mask_value, merge_heads, split_heads
+from ms_backend.attention import attention_scale, mask_value, merge_heads
 from ms_backend.model import shift_labels
 from ms_backend.ops import cross_entropy, dropout, embedding, layer_norm
 from ms_backend.optim import _one_minus_power as one_minus_power
@@ -33,17 +33,22 @@ def fast_parameters(params: dict) -> dict:
 def make_cache(config: GPT2Config, batch_size: int, length: int, dtype: Any) -> list[tuple[Parameter, Parameter]]:
     """Room for the keys and values of `length` tokens: per layer a pair of zeros.
 
-    Each parameter is (B * H * S, D): ScatterUpdate writes whole rows.
+    Each parameter is (B, H, S, D).
     """
-    shape = (batch_size * config.n_head * length, config.head_size)
+    shape = (batch_size, config.n_head, length, config.head_size)
     names = [(f"cache.{layer}.k", f"cache.{layer}.v") for layer in range(config.n_layer)]
     return [(Parameter(P.zeros(shape, dtype), name=k), Parameter(P.zeros(shape, dtype), name=v)) for k, v in names]
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """conv1d with the weight as (out, in): x @ weight.T + bias."""
-    rows = _product(x.astype(weight.dtype).reshape(-1, weight.shape[1]), weight)
-    return P.BiasAdd()(rows, bias).reshape(x.shape[:-1] + (weight.shape[0],))
+    """conv1d with the weight as (out, in): x @ weight.T + bias.
+
+    x may also be rows, (N, C): every reshape takes time.
+    """
+    x = x.astype(weight.dtype)
+    rows = x if x.ndim == 2 else x.reshape(-1, weight.shape[1])
+    rows = P.BiasAdd()(_product(rows, weight), bias)
+    return rows if x.ndim == 2 else rows.reshape(x.shape[:-1] + (weight.shape[0],))
 
 
 def _product(rows: Tensor, weight: Tensor) -> Tensor:
@@ -80,11 +85,16 @@ def hidden_keys(
 
     Half of the lowest number leaves room for the score, so the sum does not overflow, and its exp is zero all the same.
     """
-    unseen = P.arange(key_length)[None] > (P.arange(query_length) + slot)[:, None]
-    unseen = unseen[None, None]
+    unseen = _ahead(query_length, key_length) > slot
     if attention_mask is not None:
-        unseen = P.logical_or(unseen, (attention_mask == 0)[:, None, None, :])
+        unseen = P.logical_or(unseen, (attention_mask == 0).reshape(-1, 1, 1, key_length))
     return P.tile(unseen.astype(ms.float32) * (mask_value(dtype) / 2), (1, n_head, 1, 1)).astype(dtype)
+
+
+@constexpr
+def _ahead(query_length: int, key_length: int) -> Tensor:
+    """By how many slots key s is ahead of query t if the queries begin at slot 0, (1, 1, T, S)."""
+    return Tensor((np.arange(key_length) - np.arange(query_length)[:, None])[None, None], ms.int32)
 
 
 def attend(
@@ -103,39 +113,50 @@ def attention_fast(
     x: Tensor, params: dict, config: GPT2Config, hidden: Tensor, layer: int = 0,
     cache: tuple[Parameter, Parameter] | None = None, slot: int = 0, keep: dict | None = None,
 ) -> Tensor:  # fmt: skip
-    """attention, with keys and values in a cache whose slots slot .. slot + T - 1 are filled in place."""
-    heads = config.n_head
-    q, k, v = P.split(linear(x, **params["c_attn"]), config.n_embd, axis=-1)
-    q, k, v = _split_heads(q, heads), _split_heads(k, heads), _split_heads(v, heads)  # (B, H, T, D)
+    """attention, with keys and values in a cache whose slots slot .. slot + T - 1 are filled in place.
+
+    x may also be (B, C), of one token each.
+    """
+    q, k, v = _split_heads(linear(x, **params["c_attn"]), config)  # (B, H, T, D)
     if cache is not None:
         k, v = _fill(cache[0], k, slot), _fill(cache[1], v, slot)  # (B, H, S, D)
     attended = attend(
         q, k, v, hidden, attention_scale(config, layer), config.reorder_and_upcast_attn,
         part(keep, "attn_weights"), config.attn_pdrop,
     )  # fmt: skip
-    attended = attended.reshape(x.shape) if x.shape[1] == 1 else merge_heads(attended)
+    attended = attended.reshape(x.shape) if attended.shape[2] == 1 else merge_heads(attended)
     return dropout(linear(attended, **params["c_proj"]), part(keep, "c_proj"), config.resid_pdrop)
 
 
-def _split_heads(x: Tensor, n_head: int) -> Tensor:
-    """split_heads; of one token a reshape is enough, and costs nothing."""
-    batch, tokens, channels = x.shape
-    return x.reshape(batch, n_head, 1, channels // n_head) if tokens == 1 else split_heads(x, n_head)
+def _split_heads(qkv: Tensor, config: GPT2Config) -> tuple[Tensor, Tensor, Tensor]:
+    """Queries, keys and values, (B, H, T, D) each; of one token a reshape is enough, and costs nothing."""
+    batch, heads = qkv.shape[0], 3 * config.n_head
+    tokens = 1 if qkv.ndim == 2 else qkv.shape[1]
+    if tokens == 1:
+        qkv = qkv.reshape(batch, heads, 1, config.head_size)
+    else:
+        qkv = P.transpose(qkv.reshape(batch, tokens, heads, config.head_size), (0, 2, 1, 3))
+    return P.split(qkv, config.n_head, axis=1)
 
 
 def _fill(kept: Parameter, new: Tensor, slot: int) -> Tensor:
-    batch, heads, tokens, size = new.shape
-    length = kept.shape[0] // (batch * heads)
-    rows = (P.arange(batch * heads) * length)[:, None] + (P.arange(tokens) + slot)[None]
-    filled = P.ScatterUpdate()(kept, rows.reshape(-1).astype(ms.int32), new.reshape(-1, size))
-    return filled.reshape(batch, heads, length, size)
+    """Put new (B, H, T, D) into the slots slot .. slot + T - 1."""
+    batch, heads, tokens, _ = new.shape
+    places = _places(batch, heads, tokens) + slot * Tensor([0, 0, 1], ms.int32)
+    return P.ScatterNdUpdate()(kept, places, new)
+
+
+@constexpr
+def _places(batch: int, heads: int, tokens: int) -> Tensor:
+    """Where every row (b, h, t) of an array (B, H, T, D) stands."""
+    return Tensor(np.moveaxis(np.indices((batch, heads, tokens)), 0, -1), ms.int32)
 
 
 def mlp_fast(x: Tensor, params: dict, config: GPT2Config, keep: dict | None = None) -> Tensor:
     """mlp, with gelu_new in its fast form."""
     name = config.activation_function
     h = linear(x, **params["c_fc"])
-    few = h.shape[0] * h.shape[1] * h.shape[2] <= 1 << 12  # one slow operator is then faster than six fast ones
+    few = h.size <= 1 << 12  # one slow operator is then faster than six fast ones
     h = gelu_new_fast(h) if name == "gelu_new" and not few else getattr(ops, name)(h)
     return dropout(linear(h, **params["c_proj"]), part(keep, "c_proj"), config.resid_pdrop)
 
@@ -173,9 +194,11 @@ def gpt2_fast(
     tokens = ids.shape[1]
     if position_ids is None:
         position_ids = (P.arange(tokens) + slot)[None]  # (1, T)
-    keys = tokens if cache is None else cache[0][0].shape[0] // (ids.shape[0] * config.n_head)
+    keys = tokens if cache is None else cache[0][0].shape[2]
     x = embedding(ids, **params["wte"]) + embedding(position_ids, **params["wpe"])
     x = dropout(x, part(keep, "embeddings"), config.embd_pdrop)
+    if tokens == 1 and cache is not None:
+        x = x.reshape(-1, config.n_embd)  # (B, C)
     hidden = hidden_keys(tokens, keys, config.n_head, x.dtype, slot, attention_mask)
     for i, layer in enumerate(params["h"]):
         room, kept = None if cache is None else cache[i], None if keep is None else keep["h"][i]
@@ -183,9 +206,10 @@ def gpt2_fast(
             x = ms.recompute(_block, x, layer, config, hidden, i, room, slot, kept)
         else:
             x = block_fast(x, layer, config, hidden, i, room, slot, kept)
-    if last_only:
+    if last_only and tokens > 1:
         x = x[:, -1:]
-    return layer_norm(x, **params["ln_f"], eps=config.layer_norm_epsilon)
+    x = layer_norm(x, **params["ln_f"], eps=config.layer_norm_epsilon)
+    return x.reshape(ids.shape[0], -1, config.n_embd)  # (B, T, C)
 
 
 def _head(params: dict, config: GPT2Config) -> Tensor:

@@ -1297,9 +1297,10 @@ OF_MINDSPORE = (
                 "    def __init__(self, function: Callable[..., Any], constants: dict[str, Any], mode: str) -> None:",
             ),
             MS_ENGINE(
-                "if self._graph is None:\n                self._graph = _Graph(self._function, self._constants)",
-                "new = _Graph(self._function, self._constants)\n"
-                "            self._graph = self.graphs.setdefault(self._function, new)",
+                "if names not in self._graphs:\n"
+                "                self._graphs[names] = _Graph(self._function, names, self._constants)",
+                "new = _Graph(self._function, names, self._constants)\n"
+                "            self._graphs[names] = self.graphs.setdefault((self._function, names), new)",
             ),
         ),
         ("engine.logits", "engine.cached", "engine.classify"),

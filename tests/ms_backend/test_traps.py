@@ -179,7 +179,7 @@ def test_a_compiled_step_copies_no_parameter(tmp_path: Path) -> None:
     saved = {"MS_DEV_SAVE_GRAPHS": "2", "MS_DEV_SAVE_GRAPHS_PATH": str(tmp_path)}
     subprocess.run([sys.executable, "-c", DECODE], env=os.environ | saved, check=True, capture_output=True, timeout=300)
     graphs = [path.read_text() for path in tmp_path.rglob("[0-9][0-9]_execute_*.ir")]
-    assert len([graph for graph in graphs if "ScatterUpdate(" in graph]) == 2  # to read, and to advance
+    assert len([graph for graph in graphs if "ScatterNdUpdate(" in graph]) == 2  # to read, and to advance
     assert not [line for graph in graphs for line in graph.splitlines() if "= TensorMove(" in line]
 
 
