@@ -2,12 +2,13 @@
 
 import ast
 import dataclasses
+import functools
 import itertools
 import sys
 import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from types import FrameType
+from types import CodeType, FrameType
 from typing import Any
 
 import numpy as np
@@ -31,10 +32,14 @@ ROUNDS = (4, 20)
 
 @dataclasses.dataclass
 class Kill:
-    """How a mutant fared: the rules that saw it, each with the number of the first case that did."""
+    """How a mutant fared: the rules that saw it, each with the number of the first case that did.
+
+    out_of_sight: rules that do not run the mutant's lines.
+    """
 
     mutant: Mutant
     rules: dict[str, int] = dataclasses.field(default_factory=dict)
+    out_of_sight: set[str] = dataclasses.field(default_factory=set)
 
     @property
     def cases(self) -> int | None:
@@ -90,9 +95,11 @@ def hunt(
             if (rule.learns or rule.generates) == dear
             for group, names in _groups(rule, kills.values(), thorough).items()
         ]
-        for (rule_name, *_), found in work.do(kills_of_rule, tasks):
+        for (rule_name, *_), (found, out_of_sight) in work.do(look, tasks):
             for name, cases in found.items():
                 kills[name].rules[rule_name] = cases
+            for name in out_of_sight:
+                kills[name].out_of_sight.add(rule_name)
         if work.interrupted:
             break
     order = list(rules())
@@ -108,7 +115,7 @@ def _groups(rule: Rule, kills: Iterable[Kill], thorough: bool) -> dict[Group, li
         each, law = kill.mutant, rule.name.startswith("laws.")
         mode = "eager" if each.engine == "numpy" else each.mode or "pynative"
         enough = (kill.laws or each.beyond_laws) if law else len(kill.rules) > len(kill.laws)
-        wanted = rule.name not in kill.rules and (thorough or not enough)
+        wanted = rule.name not in kill.rules and rule.name not in kill.out_of_sight and (thorough or not enough)
         if rule.learns or rule.generates:
             own = each in (GENERATION if rule.generates else TRAINING)
             wanted = wanted and (own or not (kill.rules or each.equivalent))
@@ -128,24 +135,33 @@ def kills_of_rule(
     rule_name: str, group: Group, names: list[str], part: slice, examples: int, seed: int
 ) -> dict[str, int]:
     """The mutants that one rule sees on a part of its cases, each with the number of the case that did it."""
+    return look(rule_name, group, names, part, examples, seed)[0]
+
+
+def look(
+    rule_name: str, group: Group, names: list[str], part: slice, examples: int, seed: int
+) -> tuple[dict[str, int], list[str]]:
+    """kills_of_rule; and the mutants out of its sight, which is found out on the first part."""
     rule, (engine, dtype, mode) = rules()[rule_name], group
     drawn = draw(rule, numpy_dtype(dtype), examples, seed, max(part.stop, WATCHED))
-    correct = get_backend(engine, dtype=dtype, mode=mode)
-    in_sight = names
-    if engine == "numpy" and not rule.generates:  # laws of generation reach all that their bugs are planted in
-        reached = reach(rule, [Trial(case, correct) for case in drawn[:WATCHED]])
-        in_sight = [name for name in names if not places(mutant(name)).isdisjoint(reached)]
-    alive: dict[str, Backend] = {name: mutant(name).backend() for name in in_sight}
+    memories: list[Memory] = [{} for _ in drawn]
+    out_of_sight: list[str] = []
+    if not part.start and engine == "numpy" and not rule.generates:  # laws of generation reach all of their bugs
+        correct = get_backend(engine, dtype=dtype, mode=mode)
+        watched = zip(drawn[:WATCHED], memories, strict=False)
+        reached = reach(rule, [Trial(case, correct, memory) for case, memory in watched])
+        out_of_sight = [name for name in names if places(mutant(name)).isdisjoint(reached)]
+    alive: dict[str, Backend] = {name: mutant(name).backend() for name in names if name not in out_of_sight}
     kills: dict[str, int] = {}
-    for number, case in enumerate(drawn[part], start=(part.start or 0) + 1):
-        memory: Memory = {}
+    for number, (case, memory) in list(enumerate(zip(drawn, memories, strict=True), start=1))[part]:
         for name, backend in list(alive.items()):
             if not all(verdict.agrees for verdict in _verdicts(rule, Trial(case, backend, memory))):
                 kills[name] = number
                 del alive[name]
+        memory.clear()
         if not alive:
             break
-    return kills
+    return kills, out_of_sight
 
 
 Place = tuple[str, str]  # a file, "reference/ops.py", and the name of a function in it; "" outside of all
@@ -153,11 +169,10 @@ Place = tuple[str, str]  # a file, "reference/ops.py", and the name of a functio
 
 def reach(rule: Rule, trials: list[Trial]) -> set[Place]:
     """The functions that run when a rule looks at a backend, and what stands outside of functions."""
-    reached: set[Place] = set()
+    codes: set[CodeType] = set()
 
     def note(frame: FrameType, event: str, _: Any) -> None:
-        path = Path(frame.f_code.co_filename)
-        reached.add((f"{path.parent.name}/{path.name}", frame.f_code.co_name))
+        codes.add(frame.f_code)
 
     for trial in trials:
         _verdicts(rule, trial)  # what the reference says is in the trial's memory now
@@ -166,6 +181,8 @@ def reach(rule: Rule, trials: list[Trial]) -> set[Place]:
             _verdicts(rule, trial)
         finally:
             sys.setprofile(None)
+    paths = [(Path(code.co_filename), code.co_name) for code in codes]
+    reached = {(f"{path.parent.name}/{path.name}", name) for path, name in paths}
     return reached | {(file, "") for file, _ in reached}
 
 
@@ -174,6 +191,7 @@ def places(each: Mutant) -> set[Place]:
     return {(edit.file, name) for edit in each.edits for name in _functions_at(edit.file, edit.old)}
 
 
+@functools.cache
 def _functions_at(file: str, old: str) -> set[str]:
     text = (ROOT / file).read_text(encoding="utf-8")
     start = text[: text.index(old)].count("\n") + 1

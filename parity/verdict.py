@@ -6,6 +6,7 @@ far a correct implementation strays here.
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -82,10 +83,17 @@ def _hex(x: float) -> str:
 
 def ulp(x: Array, dtype: np.dtype) -> Array:
     """The distance from |x| to the next larger number of that dtype, as float64; the smallest denormal near zero."""
+    smallest_normal, digits = _smallest_and_digits(dtype)
+    size = np.maximum(np.abs(np.asarray(x, np.float64)), smallest_normal)
+    _, exponent = np.frexp(size)  # size in [2**(exponent - 1), 2**exponent)
+    return np.ldexp(1.0, exponent - digits)
+
+
+@functools.cache  # asked for at every step of the reference, and slow to be found
+def _smallest_and_digits(dtype: np.dtype) -> tuple[float, int]:
+    """A dtype's smallest normal number, and the number of its binary digits."""
     info = ml_dtypes.finfo(dtype)  # type: ignore[no-untyped-call]
-    _, exponent = np.frexp(np.abs(x).astype(np.float64))  # |x| in [2**(exponent - 1), 2**exponent)
-    exponent = np.where(x == 0, int(info.minexp), np.maximum(exponent - 1, int(info.minexp)))  # frexp(0) is (0, 0)
-    return np.ldexp(1.0, exponent - int(info.nmant))
+    return float(info.smallest_normal), int(info.nmant) + 1
 
 
 def oracle_in_range(oracle: Array, dtype: np.dtype) -> Array:
