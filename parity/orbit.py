@@ -62,8 +62,10 @@ def _walk(tree: Any, axes: Any, function: Callable[[Array, Axes], Any]) -> Any:
 def _permute_axes(x: Array, axes: Axes, case: Case, chosen: Permutations) -> Array:
     shape = x.shape
     for i, axis in enumerate(axes):
-        letters, sizes = axis.split("*"), axis_factors(axis, case.sizes)
-        split = x.reshape(*shape[:i], *sizes, *shape[i + 1 :])
+        letters = axis.split("*")
+        if chosen.keys().isdisjoint(letters):
+            continue
+        split = x.reshape(*shape[:i], *axis_factors(axis, case.sizes), *shape[i + 1 :])
         for j, letter in enumerate(letters):
             if letter in chosen:
                 split = np.take(split, chosen[letter], axis=i + j)

@@ -113,7 +113,7 @@ FAULTS = {
     ),
     "scores_of_a_row_are_pulled_apart": OPS("np.sum(grad, axis=-1, keepdims=True)", "np.sum(grad)"),
     "gradients_are_tangents": OPS("(g - shift - n * scale) / deviation", "(g - shift) / deviation"),
-    "gradients_of_the_loss_are_tangents": MODEL('observe("rounding", shared + d_head)', "d_head"),
+    "gradients_of_the_loss_are_tangents": OPS("(g - shift - n * scale) / deviation", "(g - shift) / deviation"),
     "gradients_add_up": OPS("np.sum(grad * y, axis=-1", "np.max(grad * y, axis=-1"),
     "gradients_of_a_block_add_up": MODEL(
         'observe("rounding", grad + d_branch)', 'observe("rounding", grad + np.abs(d_branch))'
