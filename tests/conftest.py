@@ -3,6 +3,7 @@
 And the browser that pages are looked at in.
 """
 
+import os
 import shutil
 from collections.abc import Iterator
 from typing import Any
@@ -19,6 +20,17 @@ settings.register_profile(
     "deep", max_examples=3000, deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("ci")  # Hypothesis's own plugin loads what --hypothesis-profile names after this
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Give every worker of pytest-xdist cores of its own.
+
+    Threads of MindSpore and of OpenBLAS wait for each other by spinning, and would keep the other workers from working.
+    """
+    worker = os.environ.get("PYTEST_XDIST_WORKER")
+    if worker is not None and hasattr(os, "sched_setaffinity"):
+        cores, workers = sorted(os.sched_getaffinity(0)), int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
+        os.sched_setaffinity(0, cores[int(worker.removeprefix("gw")) :: workers] or cores)
 
 
 @pytest.fixture(scope="session")
