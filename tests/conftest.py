@@ -1,6 +1,6 @@
 """How hard Hypothesis looks: "ci", always the same examples, or --hypothesis-profile=deep, thousands of new ones.
 
-And the browser that pages are looked at in.
+And the browser that pages are looked at in, and the cores that tests run on.
 """
 
 import os
