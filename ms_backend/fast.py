@@ -12,7 +12,7 @@ from mindspore import ops as P
 from mindspore.ops import constexpr
 
 from ms_backend import ops
-from ms_backend.attention import attention_scale, mask_value, merge_heads
+from ms_backend.attention import attention_scale, mask_value, merge_heads, split_heads
 from ms_backend.model import shift_labels
 from ms_backend.ops import cross_entropy, dropout, embedding, layer_norm
 from ms_backend.optim import _one_minus_power as one_minus_power
@@ -87,7 +87,7 @@ def hidden_keys(
     """
     unseen = _ahead(query_length, key_length) > slot
     if attention_mask is not None:
-        unseen = P.logical_or(unseen, (attention_mask == 0).reshape(-1, 1, 1, key_length))
+        unseen = P.logical_or(unseen, (attention_mask == 0).reshape(attention_mask.shape[0], 1, 1, -1))
     return P.tile(unseen.astype(ms.float32) * (mask_value(dtype) / 2), (1, n_head, 1, 1)).astype(dtype)
 
 
@@ -130,12 +130,11 @@ def attention_fast(
 
 def _split_heads(qkv: Tensor, config: GPT2Config) -> tuple[Tensor, Tensor, Tensor]:
     """Queries, keys and values, (B, H, T, D) each; of one token a reshape is enough, and costs nothing."""
-    batch, heads = qkv.shape[0], 3 * config.n_head
-    tokens = 1 if qkv.ndim == 2 else qkv.shape[1]
-    if tokens == 1:
-        qkv = qkv.reshape(batch, heads, 1, config.head_size)
+    heads = 3 * config.n_head
+    if qkv.ndim == 2 or qkv.shape[1] == 1:
+        qkv = qkv.reshape(qkv.shape[0], heads, 1, config.head_size)
     else:
-        qkv = P.transpose(qkv.reshape(batch, tokens, heads, config.head_size), (0, 2, 1, 3))
+        qkv = split_heads(qkv, heads)
     return P.split(qkv, config.n_head, axis=1)
 
 

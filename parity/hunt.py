@@ -131,17 +131,13 @@ def _groups(rule: Rule, kills: Iterable[Kill], thorough: bool) -> dict[Group, li
     return groups
 
 
-def kills_of_rule(
-    rule_name: str, group: Group, names: list[str], part: slice, examples: int, seed: int
-) -> dict[str, int]:
-    """The mutants that one rule sees on a part of its cases, each with the number of the case that did it."""
-    return look(rule_name, group, names, part, examples, seed)[0]
-
-
 def look(
     rule_name: str, group: Group, names: list[str], part: slice, examples: int, seed: int
 ) -> tuple[dict[str, int], list[str]]:
-    """kills_of_rule; and the mutants out of its sight, which is found out on the first part."""
+    """The mutants that one rule sees on a part of its cases, each with the number of the case that did it.
+
+    And those out of its sight, which is found out on the first part.
+    """
     rule, (engine, dtype, mode) = rules()[rule_name], group
     drawn = draw(rule, numpy_dtype(dtype), examples, seed, max(part.stop, WATCHED))
     memories: list[Memory] = [{} for _ in drawn]

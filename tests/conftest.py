@@ -22,7 +22,7 @@ settings.register_profile(
 settings.load_profile("ci")  # Hypothesis's own plugin loads what --hypothesis-profile names after this
 
 
-def pytest_configure(config: pytest.Config) -> None:
+def pytest_configure() -> None:
     """Give every worker of pytest-xdist cores of its own.
 
     Threads of MindSpore and of OpenBLAS wait for each other by spinning, and would keep the other workers from working.

@@ -17,6 +17,7 @@ from gpt2 import GPT2Error, get_backend
 from gpt2.backends import Backend
 from ms_backend import stages
 from ms_backend.backend import MindSporeModel, Runner, bucket
+from ms_backend.fast import hidden_keys
 from ms_backend.ops import embedding
 from ms_backend.weights import assign
 from parity.verdict import judge
@@ -198,6 +199,12 @@ def test_a_compiled_step_has_few_operators_around_its_products(compiled: list[li
     layers = step.count("Softmax")
     assert step.count("Reshape") <= 2 * layers + 5
     assert not {"StridedSlice", "ExpandDims"} & set(step)
+
+
+def test_a_mask_of_another_length_is_not_folded_into_place() -> None:
+    # a reshape to the number of keys made one row of four out of two rows of two
+    with pytest.raises(ValueError, match="broadcast"):
+        hidden_keys(1, 4, 1, ms.float32, 0, Tensor(np.ones((2, 2), np.int32))).asnumpy()
 
 
 @in_both_modes
