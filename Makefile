@@ -78,8 +78,8 @@ clean: ## remove caches and build output; environments stay
 	@.venv/bin/python -m pip install -qq --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	$(stamp)
 
-.venv-torch/.stamp: tests/peers/torch-requirements.txt $(call stale,.venv-torch/.stamp)
-	$(call setup,.venv-torch,a few minutes; 1.2 GB with a CPU build of torch,-r tests/peers/torch-requirements.txt)
+.venv-torch/.stamp: benchmarks/peers/torch-requirements.txt $(call stale,.venv-torch/.stamp)
+	$(call setup,.venv-torch,a few minutes; 1.2 GB with a CPU build of torch,-r benchmarks/peers/torch-requirements.txt)
 	$(stamp)
 
 .venv-numpy2/.stamp-$(NUMPY2): $(call stale,.venv-numpy2/.stamp-$(NUMPY2))

@@ -19,8 +19,8 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks import race
-from gpt2.corpus import get_pipeline
-from gpt2.dropout import draw_keep
+from gpt2.data.dropout_masks import draw_keep
+from gpt2.data.settings import get_pipeline
 from reference.config import GPT2Config
 
 BATCH, LENGTHS = 4, (128, 1024)
@@ -44,9 +44,10 @@ def main(file: Path | None) -> None:
         works["dropout masks"] = (lambda length=length: draw(length), MASKS)
         measured[length] = {name: milliseconds(start(), number) for name, (start, number) in works.items()}
     facts = {
-        "machine": race.machine(), "versions": race.versions_here(),
+        "machine": race.machine(),
+        "versions": race.versions_here(),
         "milliseconds": {f"{BATCH} x {length}": found for length, found in measured.items()},
-    }  # fmt: skip
+    }
     if file is not None:
         file.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
     show(facts)

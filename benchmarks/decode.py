@@ -14,12 +14,12 @@ from typing import Any
 import click
 
 from benchmarks import race
+from benchmarks.peers.client import Peer
 from benchmarks.race import DTYPE, PEER, Array
-from gpt2.checkpoint import write_folder
-from parity.cases import build
-from parity.verdict import identical
+from gpt2.model.hf_folder import write_folder
+from parity.cases.cases import build
+from parity.verdict.verdict import identical
 from reference.config import GPT2Config, flatten
-from tests.peers.client import Peer
 
 PROMPT, NEW = 64, 64
 SMALL = GPT2Config(n_layer=4, n_embd=128, n_head=4, vocab_size=1000)

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import gpt2
+from benchmarks.peers.serving import Answer, Arrays, serve
 from gpt2.backends import Batch, Trainer, get_backend
-from gpt2.checkpoint import read_config, read_parameters
+from gpt2.model.hf_folder import read_config, read_parameters
 from reference.config import TrainingConfig
-from tests.peers.serving import Answer, Arrays, serve
 
 
 @functools.cache

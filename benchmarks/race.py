@@ -19,13 +19,13 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from gpt2.checkpoint import write_folder
-from parity import orbit
-from parity.cases import Case, build
-from parity.contracts import contracts
-from parity.verdict import Reference, Verdict
+from benchmarks.peers.client import Peer, peer_python, pytorch_command
+from gpt2.model.hf_folder import write_folder
+from parity.cases.cases import Case, build
+from parity.cases.contracts import contracts
+from parity.verdict import orbit
+from parity.verdict.verdict import Reference, Verdict
 from reference.config import GPT2Config, axis_sizes, flatten, map_tree
-from tests.peers.client import Peer, peer_python, pytorch_command
 
 Array = NDArray[Any]
 Arguments = dict[str, Any]
@@ -137,9 +137,13 @@ def summary(seconds: Mapping[str, list[float]], verdicts: Mapping[str, Verdict])
 
 
 def finish(
-    work: str, engines: list[dict[str, Any]], versions: Mapping[str, str], file: Path | None, result: str,
+    work: str,
+    engines: list[dict[str, Any]],
+    versions: Mapping[str, str],
+    file: Path | None,
+    result: str,
     columns: Mapping[str, str],
-) -> None:  # fmt: skip
+) -> None:
     """Show what was found of each engine, write it to file, and end the program: with 1 if one of them disagrees.
 
     work: what was timed. result: what the judge looked at. columns: further keys of engines, with their headings.

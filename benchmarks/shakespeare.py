@@ -27,18 +27,24 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks import race
-from gpt2.record import METRICS, plot_curves, read_metrics
+from benchmarks.peers.client import ROOT, peer_python
+from gpt2.training.metrics_file import METRICS, plot_curves, read_metrics
 from reference.config import GPT2Config, TrainingConfig
-from tests.peers.client import ROOT, peer_python
 
 DATA = Path(os.environ.get("GPT2_DATA", ROOT.parent / "shared" / "data")) / "tinyshakespeare" / "input.txt"
 STEPS, BATCH, EVALUATE_EVERY = 2000, 12, 250
 WARM_UP_STEPS = 100
 SIZE = GPT2Config(n_positions=64, n_embd=128, n_layer=4, n_head=4, resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0)
 SETTINGS = TrainingConfig(
-    learning_rate=1e-3, final_learning_rate=1e-4, schedule="cosine", warmup_steps=WARM_UP_STEPS, total_steps=STEPS,
-    beta2=0.99, weight_decay=0.1, max_grad_norm=1.0,
-)  # fmt: skip
+    learning_rate=1e-3,
+    final_learning_rate=1e-4,
+    schedule="cosine",
+    warmup_steps=WARM_UP_STEPS,
+    total_steps=STEPS,
+    beta2=0.99,
+    weight_decay=0.1,
+    max_grad_norm=1.0,
+)
 PEERS = {"nanoGPT": "nanogpt", "nanoGPT, GPT-2's model": "gpt2"}
 PEER = "nanoGPT"
 BACKENDS = ("mindspore", "numpy")
@@ -56,9 +62,14 @@ Facts = dict[str, Any]
 @click.option("--plot", "image", type=click.Path(dir_okay=False, path_type=Path), help="Draw all curves to this image.")
 @race.json_option
 def main(
-    data: Path, output: Path | None, backends: tuple[str, ...], seeds: tuple[int, ...], steps: int,
-    image: Path | None, file: Path | None,
-) -> None:  # fmt: skip
+    data: Path,
+    output: Path | None,
+    backends: tuple[str, ...],
+    seeds: tuple[int, ...],
+    steps: int,
+    image: Path | None,
+    file: Path | None,
+) -> None:
     """Train a small GPT-2 on PyTorch and on our backends, each with every seed."""
     if not peer_python().is_file():
         raise click.ClickException(f"no {peer_python()}: run `make peers` for the PyTorch to compare with")
@@ -67,8 +78,18 @@ def main(
         folder.mkdir(parents=True, exist_ok=True)
         recipe = folder / "recipe.json"
         recipe.write_text(json.dumps(sections(data, steps), indent=2) + "\n", encoding="utf-8")
-        options = ["--data", data.absolute(), "--config", recipe, "--steps", steps, "--batch-size", BATCH,
-                   "--eval-every", EVALUATE_EVERY]  # fmt: skip
+        options = [
+            "--data",
+            data.absolute(),
+            "--config",
+            recipe,
+            "--steps",
+            steps,
+            "--batch-size",
+            BATCH,
+            "--eval-every",
+            EVALUATE_EVERY,
+        ]
         found, curves = [], {}
         for engine, command in commands(backends).items():
             for seed in seeds:
@@ -95,7 +116,7 @@ def sections(data: Path, steps: int) -> Facts:
 def commands(backends: tuple[str, ...]) -> dict[str, list[Any]]:
     """What starts the training of each engine."""
     peers = {name: [peer_python(), "-m", "benchmarks.nanogpt", "--model", form] for name, form in PEERS.items()}
-    ours = {name: [sys.executable, "-m", "gpt2.cli", "train", "--backend", name] for name in backends}
+    ours = {name: [sys.executable, "-m", "gpt2", "train", "--backend", name] for name in backends}
     return peers | ours
 
 

@@ -25,21 +25,23 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks import race
-from gpt2.checkpoint import write_folder
-from gpt2.corpus import BrokenLines, Corpus, DataConfig, read_corpus, read_records
+from benchmarks.peers.client import ROOT, peer_python
+from gpt2.data.corpus import Corpus, read_corpus
+from gpt2.data.records import BrokenLines, read_records
+from gpt2.data.settings import DataConfig
+from gpt2.data.templates import find_template
 from gpt2.evaluation import metrics
-from gpt2.finetune import EVALUATION, SCORES, read_task
-from gpt2.initial import initial_parameters
-from gpt2.model import load
-from gpt2.record import METRICS, plot_curves
-from gpt2.snapshot import latest_snapshot, read_snapshot
-from gpt2.summaries import Summarizer
-from gpt2.tasks import find_template
+from gpt2.finetune.run import EVALUATION, SCORES, read_task
+from gpt2.finetune.summarizer import Summarizer
+from gpt2.model.hf_folder import write_folder
+from gpt2.model.model import load
 from gpt2.tokenizer import BERT_SPECIAL, encode, load_tokenizer
-from gpt2.training import CHECKPOINTS
+from gpt2.training.checkpoint import latest_checkpoint, read_checkpoint
+from gpt2.training.initial_weights import initial_parameters
+from gpt2.training.metrics_file import METRICS, plot_curves
+from gpt2.training.run import CHECKPOINTS
 from reference.config import GPT2Config
 from reference.data import batches
-from tests.peers.client import ROOT, peer_python
 
 DATA = Path(os.environ.get("GPT2_DATA", ROOT.parent / "shared" / "data"))
 PAIRS, VOCABULARY = Path("csl_title_summarization"), Path("bert_base_chinese")
@@ -47,11 +49,18 @@ ARTICLE, SUMMARY = "2", "3"  # columns
 STEPS, BATCH, JUDGED, JUDGE_BATCH = 300, 8, 200, 16
 SETTINGS: dict[str, Any] = {
     # No dropout: transformers would draw other masks.
-    "model": {"n_positions": 256, "n_embd": 128, "n_layer": 4, "n_head": 4,
-              "embd_pdrop": 0.0, "attn_pdrop": 0.0, "resid_pdrop": 0.0},
+    "model": {
+        "n_positions": 256,
+        "n_embd": 128,
+        "n_layer": 4,
+        "n_head": 4,
+        "embd_pdrop": 0.0,
+        "attn_pdrop": 0.0,
+        "resid_pdrop": 0.0,
+    },
     "training": {"learning_rate": 2e-3},
     "data": {"held_out": 0.048, "score": "output"},
-}  # fmt: skip
+}
 PEER = "transformers, PyTorch"
 
 Facts = dict[str, Any]
@@ -67,9 +76,15 @@ Facts = dict[str, Any]
 @click.option("--plot", "image", type=click.Path(dir_okay=False, path_type=Path), help="Draw all curves to this image.")
 @race.json_option
 def main(
-    data: Path, output: Path, backend: str, seeds: tuple[int, ...], steps: int, limit: int, image: Path | None,
+    data: Path,
+    output: Path,
+    backend: str,
+    seeds: tuple[int, ...],
+    steps: int,
+    limit: int,
+    image: Path | None,
     file: Path | None,
-) -> None:  # fmt: skip
+) -> None:
     """Train a summariser on both, with every seed, and compare them by ROUGE."""
     if not peer_python().is_file():
         raise click.ClickException(f"no {peer_python()}: run `make peers` for the PyTorch to compare with")
@@ -109,11 +124,41 @@ def train_ours(data: Path, folder: Path, backend: str, seed: int, steps: int, li
     if not (folder / EVALUATION).is_file():
         pairs = data / PAIRS
         run(
-            [sys.executable, "-m", "gpt2.cli", "finetune", "summarize", "--data", pairs / "dev.tsv", "--test",
-             pairs / "test.tsv", "--article", ARTICLE, "--summary", SUMMARY, "--limit", limit, "--output", folder,
-             "--tokenizer", folder.parent / "vocab.txt", "--config", folder.parent / "settings.json", "--steps", steps,
-             "--batch-size", BATCH, "--judge-batch", JUDGE_BATCH, "--seed", seed, "--backend", backend, "--resume"]
-        )  # fmt: skip
+            [
+                sys.executable,
+                "-m",
+                "gpt2",
+                "finetune",
+                "summarize",
+                "--data",
+                pairs / "dev.tsv",
+                "--test",
+                pairs / "test.tsv",
+                "--article",
+                ARTICLE,
+                "--summary",
+                SUMMARY,
+                "--limit",
+                limit,
+                "--output",
+                folder,
+                "--tokenizer",
+                folder.parent / "vocab.txt",
+                "--config",
+                folder.parent / "settings.json",
+                "--steps",
+                steps,
+                "--batch-size",
+                BATCH,
+                "--judge-batch",
+                JUDGE_BATCH,
+                "--seed",
+                seed,
+                "--backend",
+                backend,
+                "--resume",
+            ]
+        )
     return json.loads((folder / EVALUATION).read_text(encoding="utf-8"))
 
 
@@ -128,10 +173,13 @@ def train_theirs(data: Path, ours: Path, folder: Path, found: Facts) -> dict[str
         made = recipe_of(ours)
         export(data, ours, folder, made)
         given = {
-            "training": made["training"], "generation": found["generation"], "judge_batch": JUDGE_BATCH,
-            "eval_every": max(1, made["steps"] // 10), "stop_id": summarizer.stop_id,
+            "training": made["training"],
+            "generation": found["generation"],
+            "judge_batch": JUDGE_BATCH,
+            "eval_every": max(1, made["steps"] // 10),
+            "stop_id": summarizer.stop_id,
             "prompts": [summarizer.prompt(record.values)[0] for record in records],
-        }  # fmt: skip
+        }
         (folder / "given.json").write_text(json.dumps(given), encoding="utf-8")
         run([peer_python(), "-m", "benchmarks.summarizer_peer", folder, "--threads", race.THREADS])
     answers = [summarizer.text(new) for new in json.loads((folder / "answers.json").read_text(encoding="utf-8"))]
@@ -141,19 +189,23 @@ def train_theirs(data: Path, ours: Path, folder: Path, found: Facts) -> dict[str
 
 def recipe_of(folder: Path) -> Facts:
     """Every setting of a run, as its checkpoint has it."""
-    path = latest_snapshot(folder / CHECKPOINTS)
+    path = latest_checkpoint(folder / CHECKPOINTS)
     if path is None:
         raise click.ClickException(f"{folder} holds no training run")
-    return read_snapshot(path).facts["recipe"]
+    return read_checkpoint(path).facts["recipe"]
 
 
 def export(data: Path, ours: Path, folder: Path, made: Facts) -> None:
     """Write what the peer begins with and learns from: that of our run."""
     config = GPT2Config(**made["model"])
     corpus = read_corpus(
-        data / PAIRS / "dev.tsv", DataConfig(**made["data"]), config.n_positions, load_tokenizer(ours),
-        config.vocab_size, config.pad_token_id,
-    )  # fmt: skip
+        data / PAIRS / "dev.tsv",
+        DataConfig(**made["data"]),
+        config.n_positions,
+        load_tokenizer(ours),
+        config.vocab_size,
+        config.pad_token_id,
+    )
     if not (folder / "first").exists():
         write_folder(folder / "first", config, initial_parameters(config, made["seed"]), [])
     count = made["steps"] * made["training"]["accumulate_step"]
@@ -201,10 +253,12 @@ def finish(runs: list[Facts], backend: str, facts: Facts, file: Path | None) -> 
     for name in dict.fromkeys(each["engine"] for each in runs):
         scores = [each["scores"] for each in runs if each["engine"] == name]
         means[name] = {
-            score: {"mean": statistics.mean(one[score] for one in scores),
-                    "spread": max(one[score] for one in scores) - min(one[score] for one in scores)}
+            score: {
+                "mean": statistics.mean(one[score] for one in scores),
+                "spread": max(one[score] for one in scores) - min(one[score] for one in scores),
+            }
             for score in SCORES
-        }  # fmt: skip
+        }
     level = {
         score: abs(means[backend][score]["mean"] - means[PEER][score]["mean"]) <= means[PEER][score]["spread"]
         for score in SCORES
@@ -213,8 +267,15 @@ def finish(runs: list[Facts], backend: str, facts: Facts, file: Path | None) -> 
         name: {score: means[backend][score]["mean"] > means[name][score]["mean"] for score in SCORES}
         for name in ("untrained", "lead")
     }
-    told = {"machine": race.machine(), "versions": race.versions_here(), **facts, "means": means, "level": level,
-            "above": above, "runs": runs}  # fmt: skip
+    told = {
+        "machine": race.machine(),
+        "versions": race.versions_here(),
+        **facts,
+        "means": means,
+        "level": level,
+        "above": above,
+        "runs": runs,
+    }
     if file is not None:
         file.write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
     table = Table(title=f"CSL titles, {facts['steps']} steps, {facts['samples']} pairs: mean (highest - lowest seed)")

@@ -16,9 +16,9 @@ import numpy as np
 import torch
 from transformers import GenerationConfig, PreTrainedModel
 
-from tests.peers.generating import until_stop
-from tests.peers.hugging_face import load
-from tests.peers.learning import Training, loss_of
+from benchmarks.peers.generating import until_stop
+from benchmarks.peers.hugging_face import load
+from benchmarks.peers.learning import Training, loss_of
 
 Facts = dict[str, Any]
 Arrays = dict[str, np.ndarray]

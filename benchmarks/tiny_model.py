@@ -32,10 +32,10 @@ from rich.table import Table
 
 import gpt2
 from benchmarks import race
+from benchmarks.peers.client import ROOT
 from gpt2 import strings
-from gpt2.model import Model
-from gpt2.tasks import find_template
-from tests.peers.client import ROOT
+from gpt2.data.templates import find_template
+from gpt2.model.model import Model
 
 BACKENDS = ("numpy", "mindspore")
 INPUTS_SEED = 2026
@@ -58,9 +58,14 @@ Facts = dict[str, Any]
 @click.option("--inputs", "count", type=click.IntRange(1), default=500, show_default=True, help="Held out, per task.")
 @race.json_option
 def main(
-    model: str, seed: int | None, output: Path | None, train_on: str, backends: tuple[str, ...], count: int,
+    model: str,
+    seed: int | None,
+    output: Path | None,
+    train_on: str,
+    backends: tuple[str, ...],
+    count: int,
     file: Path | None,
-) -> None:  # fmt: skip
+) -> None:
     """Measure the tiny model, or one that is trained anew by its recipe.
 
     Exit code 1 if a task is not done on nearly all inputs, or not with the same ids everywhere.
@@ -88,9 +93,26 @@ def train(folder: Path, seed: int, backend: str) -> Facts:
     with tempfile.TemporaryDirectory(prefix="gpt2-tiny-data-") as room:
         data = Path(room) / "strings.jsonl"
         strings.write_samples(data, seed, strings.SAMPLES)
-        command = [sys.executable, "-m", "gpt2.cli", "train", "--data", data, "--output", folder, "--config",
-                   strings.RECIPE, "--steps", strings.STEPS, "--batch-size", strings.BATCH_SIZE, "--seed", seed,
-                   "--backend", backend]  # fmt: skip
+        command = [
+            sys.executable,
+            "-m",
+            "gpt2",
+            "train",
+            "--data",
+            data,
+            "--output",
+            folder,
+            "--config",
+            strings.RECIPE,
+            "--steps",
+            strings.STEPS,
+            "--batch-size",
+            strings.BATCH_SIZE,
+            "--seed",
+            seed,
+            "--backend",
+            backend,
+        ]
         ran = subprocess.run([*map(str, command)], cwd=ROOT, stdout=subprocess.DEVNULL, check=False)
     if ran.returncode:
         raise click.ClickException(f"gpt2 train ended with code {ran.returncode}")
@@ -111,9 +133,11 @@ def measure(models: Sequence[Model], texts: Sequence[str]) -> Facts:
             "identical": all(np.array_equal(ids[0], other) for other in ids),
         }
     return {
-        "inputs": len(texts), "by_task": by_task, "without_task": without_task(models[0], texts),
+        "inputs": len(texts),
+        "by_task": by_task,
+        "without_task": without_task(models[0], texts),
         "pairs": {f"{first} {then}": pair(models[0], first, then, texts) for first, then in PAIRS},
-    }  # fmt: skip
+    }
 
 
 def write(model: Model, task: str, texts: Sequence[str]) -> np.ndarray:
@@ -158,8 +182,10 @@ def pair(model: Model, first: str, then: str, texts: Sequence[str]) -> Facts:
     one, two = strings.TASKS[first], strings.TASKS[then]
     written = read(model, write(model, f"{first} {then}", texts))
     kinds: dict[str, Callable[[str], str]] = {
-        "exact": lambda text: two(one(text)), "first_alone": one, "second_alone": two
-    }  # fmt: skip
+        "exact": lambda text: two(one(text)),
+        "first_alone": one,
+        "second_alone": two,
+    }
     return {kind: share(written, list(map(solve, texts))) for kind, solve in kinds.items()}
 
 

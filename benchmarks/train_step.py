@@ -14,11 +14,11 @@ import click
 import numpy as np
 
 from benchmarks import race
+from benchmarks.peers.client import Peer
 from benchmarks.race import DTYPE, PEER, Array
 from gpt2.backends import Batch, get_backend
 from reference.config import TrainingConfig, flatten, nest
 from reference.model import language_model_loss
-from tests.peers.client import Peer
 
 BATCH, TOKENS = 4, 128
 ROUNDS = {"numpy": race.WARM_UP + 2}  # at most: it is slow

@@ -15,12 +15,12 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis.errors import Flaky
 
 from gpt2.backends import Backend, numpy_dtype
-from parity import generation_laws, training, training_laws
-from parity.cases import Case, cases
-from parity.contracts import Contract, contracts, engine_contracts
+from parity.cases.cases import Case, cases
+from parity.cases.contracts import Contract, contracts, engine_contracts
 from parity.laws import LAWS
-from parity.trial import Trial
-from parity.verdict import Verdict
+from parity.verdict import training_band
+from parity.verdict.trial import Trial
+from parity.verdict.verdict import Verdict
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,25 +30,19 @@ class Rule:
     name: str
     contract: Contract
     judge: Callable[[Trial], Iterable[Verdict]] = Trial.compare
-
-    @property
-    def trains(self) -> bool:
-        """Whether it lets the backend train models, in float32, which takes many times as long as anything else."""
-        return self.judge.__module__ in (training.__name__, training_laws.__name__)
+    trains: bool = False
+    """Whether it lets the backend train models, in float32, which takes many times as long as anything else."""
+    generates: bool = False
+    """Whether it lets the backend continue texts, which takes some ten times as long as scoring them."""
 
     @property
     def learns(self) -> bool:
         """Whether it is of training at all: of gradients, updates, whole runs."""
         return self.trains or self.contract.function.endswith("_vjp") or self.name.startswith(("optim.", "train."))
 
-    @property
-    def generates(self) -> bool:
-        """Whether it lets the backend continue texts, which takes some ten times as long as scoring them."""
-        return self.judge.__module__ == generation_laws.__name__
-
 
 @dataclasses.dataclass
-class Result:
+class SearchResult:
     """What the judge found for one rule: how many cases, the worst of them, and the smallest that failed."""
 
     function: str
@@ -94,9 +88,13 @@ def rules() -> dict[str, Rule]:
     comparisons = {name: Rule(name, contract) for name, contract in every.items()}
     for head in ("language_model", "sequence_classifier"):
         name = f"training.{head}"
-        comparisons[name] = Rule(name, every[f"model.{head}_loss"], training.judge_training)
+        comparisons[name] = Rule(name, every[f"model.{head}_loss"], training_band.judge_training, trains=True)
     plain = {name: contract.without("keep") for name, contract in every.items()}  # laws cut and fill up the tokens
-    return comparisons | {f"laws.{law.name}": Rule(f"laws.{law.name}", plain[law.draws], law.holds) for law in LAWS}
+    laws = {
+        f"laws.{law.name}": Rule(f"laws.{law.name}", plain[law.draws], law.holds, law.trains, law.generates)
+        for law in LAWS
+    }
+    return comparisons | laws
 
 
 def select(names: Iterable[str] = ()) -> dict[str, Rule]:
@@ -115,22 +113,30 @@ def select(names: Iterable[str] = ()) -> dict[str, Rule]:
 
 
 def check_rule(
-    rule: Rule, backend: Backend, examples: int = 25, start: int = 0,
+    rule: Rule,
+    backend: Backend,
+    examples: int = 25,
+    start: int = 0,
     watch: Callable[[Verdict, Case], Any] | None = None,
-) -> Result:  # fmt: skip
+) -> SearchResult:
     """Judge a backend by one rule on that many random cases; the same `start` draws the same cases.
 
     watch is called with every verdict. Shrinking a failure takes further cases, which are not counted.
     """
-    result = Result(rule.name)
+    result = SearchResult(rule.name)
     learns = getattr(backend, "trainer", None) is not None
     contract = rule.contract if learns else rule.contract.without("keep")  # dropout is a matter of training
 
     @seed(start)
     @settings(
-        max_examples=examples, database=None, deadline=None, phases=[Phase.generate, Phase.shrink],
-        suppress_health_check=list(HealthCheck), print_blob=False, report_multiple_bugs=False,
-    )  # fmt: skip
+        max_examples=examples,
+        database=None,
+        deadline=None,
+        phases=[Phase.generate, Phase.shrink],
+        suppress_health_check=list(HealthCheck),
+        print_blob=False,
+        report_multiple_bugs=False,
+    )
     @given(cases(contract, numpy_dtype(backend.dtype)))
     def search(case: Case) -> None:
         if not result.offered:
@@ -184,9 +190,13 @@ def draw(rule: Rule, dtype: Any, examples: int, start: int = 0, first: int | Non
 
     @seed(start)
     @settings(
-        max_examples=examples, database=None, deadline=None, phases=[Phase.generate],
-        suppress_health_check=list(HealthCheck), report_multiple_bugs=False,
-    )  # fmt: skip
+        max_examples=examples,
+        database=None,
+        deadline=None,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+        report_multiple_bugs=False,
+    )
     @given(cases(rule.contract, dtype))
     def collect(case: Case) -> None:
         drawn.append(case)

@@ -106,9 +106,12 @@ def test_the_first_steps_can_be_gone(tmp_path: Path) -> None:
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     for command, shown in steps():
         ran = subprocess.run(
-            ["bash", "-c", command], cwd=tmp_path, env=os.environ | {"PATH": path, "COLUMNS": "110"},
-            capture_output=True, text=True,
-        )  # fmt: skip
+            ["bash", "-c", command],
+            cwd=tmp_path,
+            env=os.environ | {"PATH": path, "COLUMNS": "110"},
+            capture_output=True,
+            text=True,
+        )
         assert ran.returncode == ("exercise:" in command), (command, ran.stderr)  # a bug that is found is no success
         if shown:
             assert plain(ran.stdout) == plain(shown), command

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from parity.contracts import contracts, files, public_functions
+from parity.cases.contracts import contracts, files, public_functions
 
 ms = pytest.importorskip("mindspore", reason="MindSpore is not installed: there is no twin to compare with")
 
@@ -20,10 +20,19 @@ ms = pytest.importorskip("mindspore", reason="MindSpore is not installed: there 
 # what trains by the laws and comparisons of whole runs. What reads data computes nothing that could be rounded: its own
 # tests ask for the same arrays, bit for bit (tests/ms_backend/test_data.py).
 WITHOUT_SHAPES = {
-    "data.batches", "data.merge_and_pad", "data.merge_rows", "data.order", "data.pad_rows", "data.windows",
-    "fast.adamw_fast", "fast.fast_parameters", "fast.make_cache", "generate.continue_greedily",
-    "train.loss_scaler", "train.train_step",
-}  # fmt: skip
+    "data.batches",
+    "data.merge_and_pad",
+    "data.merge_rows",
+    "data.order",
+    "data.pad_rows",
+    "data.windows",
+    "fast.adamw_fast",
+    "fast.fast_parameters",
+    "fast.make_cache",
+    "generate.continue_greedily",
+    "train.loss_scaler",
+    "train.train_step",
+}
 
 
 def twin(file: str) -> ModuleType:
@@ -57,14 +66,9 @@ def called(value: Any) -> Any:
 
 
 MIRRORED = [
-    (file, name)
-    for file in [*files(), "stages"]
-    for name in public_functions(file)
-    if not name.endswith("_vjp")
-]  # fmt: skip
-CLASSES = [
-    (file, name) for file in files() for name in public_classes(importlib.import_module(f"reference.{file}"))
-]  # fmt: skip
+    (file, name) for file in [*files(), "stages"] for name in public_functions(file) if not name.endswith("_vjp")
+]
+CLASSES = [(file, name) for file in files() for name in public_classes(importlib.import_module(f"reference.{file}"))]
 
 
 @pytest.mark.parametrize(("file", "name"), MIRRORED, ids=lambda value: value)

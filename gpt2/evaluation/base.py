@@ -9,9 +9,9 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, Protocol
 
-from gpt2.corpus import BrokenLines
+from gpt2.data.records import BrokenLines
 from gpt2.errors import GPT2Error
-from gpt2.model import Model
+from gpt2.model.model import Model
 
 ENTRY_POINTS = "gpt2.tasks"  # the group in which a package registers a task of its own
 OWN = {
@@ -38,7 +38,7 @@ class Run:
 
 
 @dataclasses.dataclass(frozen=True)
-class Report:
+class EvaluationReport:
     """What was found. Shares (accuracy, ROUGE, BLEU, F1, exact match) are in percent, as in the paper."""
 
     scores: dict[str, float]
@@ -51,13 +51,13 @@ class Report:
     skipped: int = 0
 
 
-class Task(Protocol):
+class EvaluationTask(Protocol):
     """One way to judge a model. A task is a frozen dataclass: its fields are its options, of types str, int or None."""
 
     def read(self, path: Path, broken: BrokenLines) -> list[Any]:
         """The samples of a file. Raises GPT2Error, naming file and line, for what cannot be read."""
 
-    def judge(self, model: Model, samples: list[Any], run: Run) -> Report:
+    def judge(self, model: Model, samples: list[Any], run: Run) -> EvaluationReport:
         """The scores of a model on samples that `read` returned."""
 
 
@@ -66,7 +66,7 @@ def task_names() -> list[str]:
     return [*OWN, *sorted({point.name for point in entry_points(group=ENTRY_POINTS)} - OWN.keys())]
 
 
-def find_task(name: str, options: Mapping[str, Any] | None = None) -> Task:
+def find_task(name: str, options: Mapping[str, Any] | None = None) -> EvaluationTask:
     """The task of that name with these options, given as what they are or as text.
 
     Raises GPT2Error if there is no such task, it cannot be imported, or has no such option or value.
@@ -79,7 +79,7 @@ def find_task(name: str, options: Mapping[str, Any] | None = None) -> Task:
         if option not in types:
             raise GPT2Error(f"task {name!r} has no option {option!r}: it has {', '.join(types) or 'none'}")
         given[option] = _converted(name, option, value, types[option])
-    return typing.cast(Task, task_class(**given))
+    return typing.cast(EvaluationTask, task_class(**given))
 
 
 def _load(name: str) -> type:
@@ -105,9 +105,16 @@ def _converted(name: str, option: str, value: Any, expected: Any) -> Any:
 
 
 def evaluate(
-    model: Model, task: Task | str, path: Path, *, limit: int | None = None, batch_size: int = 4, seed: int = 0,
-    skip_bad: bool = False, watch: Callable[[int, int], Any] = Run.watch,
-) -> Report:  # fmt: skip
+    model: Model,
+    task: EvaluationTask | str,
+    path: Path,
+    *,
+    limit: int | None = None,
+    batch_size: int = 4,
+    seed: int = 0,
+    skip_bad: bool = False,
+    watch: Callable[[int, int], Any] = Run.watch,
+) -> EvaluationReport:
     """The scores of a model on a file. limit: only the first samples (of perplexity: lines).
 
     skip_bad: samples that cannot be read, or do not fit the model, are left out and counted, instead of stopping the

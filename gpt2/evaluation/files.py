@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from gpt2.corpus import BrokenLines
+from gpt2.data.records import BrokenLines
 from gpt2.errors import GPT2Error
 
 JSON_LINES = (".jsonl", ".json")

@@ -8,7 +8,7 @@ import numpy as np
 from gpt2.backends import Array
 from gpt2.errors import GPT2Error
 from gpt2.evaluation.base import Run
-from gpt2.model import NO_TOKENIZER, Model
+from gpt2.model.model import NO_TOKENIZER, Model
 from gpt2.tokenizer import encode
 from reference.ops import log_softmax
 

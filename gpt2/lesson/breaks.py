@@ -7,11 +7,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpt2.backends import Backend, numpy_dtype
-from gpt2.lesson.breaks_words import BREAK_WORDS
 from gpt2.lesson.judged import LARGEST, severity
 from gpt2.lesson.outline import BREAKS
 from gpt2.lesson.tensors import packed
-from gpt2.model import Model
+from gpt2.lesson.words.breaks import BREAK_WORDS
+from gpt2.model.model import Model
 
 Array = NDArray[Any]
 CASES, SEED = 10, 0  # as in docs/kill-table.md
@@ -19,8 +19,8 @@ CASES, SEED = 10, 0  # as in docs/kill-table.md
 
 def planted(model: Model, ids: Array, next_tokens: Callable[[Array], Any]) -> Iterator[dict[str, Any]]:
     """Every bug of the lesson on this prompt. next_tokens makes "next" of the payload from the last row of logits."""
-    from parity.mutants import mutant
-    from parity.stages import stage_axes, stage_references
+    from parity.mutants.all import mutant
+    from parity.verdict.stages import stage_axes, stage_references
 
     inputs = model.config, model.parameters, ids, None, None  # as parity.blame does, but once for all bugs
     free = stage_references(*inputs, np.dtype(np.float32), {})
@@ -57,14 +57,14 @@ def planted(model: Model, ids: Array, next_tokens: Callable[[Array], Any]) -> It
 
 def _function(bug: Any) -> str:
     """The function that holds the bug, for a comparison to name."""
-    from parity.contracts import contracts
+    from parity.cases.contracts import contracts
 
     return next(name for name in bug.where if name in contracts())
 
 
 def changed_lines(bug: Any) -> list[list[str]]:
     """What a bug changes in the sources, with a line of context: [["-", old], ["+", new], [" ", context], ...]."""
-    from parity.exercise import difference
+    from parity.on_trial.exercise import difference
 
     lines = [line for line in difference(bug).splitlines() if not line.startswith(("---", "+++"))]
     return [[" ", "…"] if line.startswith("@@") else [line[0], line[1:]] for line in lines[1:]]
@@ -99,7 +99,7 @@ def found_by(bug: Any, backend: Backend, law: str, first: str, size: float) -> d
 def first_case(name: str, backend: Backend) -> int | None:
     """The number, from 1, of the first random case on which a rule of the judge objects to a backend."""
     from parity.check import draw, rules
-    from parity.trial import Trial
+    from parity.verdict.trial import Trial
 
     rule = rules()[name]
     with np.errstate(all="ignore"):

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpt2.backends import numpy_dtype
-from gpt2.model import Model
+from gpt2.model.model import Model
 
 Array = NDArray[Any]
 LARGEST = 1e9  # stands for infinity: a shape or a NaN that is not as it should be
@@ -15,7 +15,7 @@ LARGEST = 1e9  # stands for infinity: a shape or a NaN that is not as it should 
 
 def judge_stages(model: Model, ids: Array) -> dict[str, Any]:
     """The verdict on every stage of a model's forward pass, by name."""
-    from parity.stages import stage_references
+    from parity.verdict.stages import stage_references
 
     dtype, accuracy = numpy_dtype(model.backend.dtype), model.backend.accuracy
     known = stage_references(model.config, model.parameters, ids, None, None, dtype, accuracy)

@@ -22,7 +22,7 @@ from gpt2.lesson.tensors import packed
 from gpt2.lesson.words import STEP_WORDS
 
 if TYPE_CHECKING:
-    from gpt2.model import Model
+    from gpt2.model.model import Model
 
 Array = NDArray[Any]
 LANGUAGES = ("en", "zh")
@@ -49,7 +49,7 @@ WORDS = {
 
 
 @dataclasses.dataclass(frozen=True)
-class Shown:
+class ShownTensor:
     """What a notebook shows: a picture (PNG) or text with Markdown's markup."""
 
     name: str
@@ -74,7 +74,7 @@ class Lesson:
         if language not in LANGUAGES:
             raise GPT2Error(f"unknown language {language!r}: choose one of {', '.join(LANGUAGES)}")
         self.ids, self._language = ids, language
-        from parity.stages import stage_axes
+        from parity.verdict.stages import stage_axes
 
         self._data = build(model, ids, breaks=False)
         self._steps = {step["id"]: step for step in self._data["steps"]}
@@ -82,7 +82,7 @@ class Lesson:
         sampled = {name: packed(x, stage_axes(name)) for name, x in self.stages.items()}
         self._tensors = sampled | self._data["tensors"]
 
-    def sources(self, step: str) -> Shown:
+    def sources(self, step: str) -> ShownTensor:
         """The functions of a step on both sides, with the judge's verdict where there is one."""
         words, shown = {name: _said(said, self._language) for name, said in WORDS.items()}, []
         for function in self._step(step)["functions"]:
@@ -95,9 +95,9 @@ class Lesson:
                 shown.append(f"{name}: {words['none']}" if source is None else f"{name}, `{source['file']}`")
                 if source is not None:
                     shown.append(f"```python\n{_plain(source['lines'])}\n```")
-        return Shown(f"sources of {step}", markdown="\n\n".join(shown))
+        return ShownTensor(f"sources of {step}", markdown="\n\n".join(shown))
 
-    def show(self, step: str, layer: int = 0) -> Shown:
+    def show(self, step: str, layer: int = 0) -> ShownTensor:
         """Pictures of a step's tensors, in a layer if they are those of one: tokens down, channels or keys across."""
         from matplotlib.figure import Figure
 
@@ -114,7 +114,7 @@ class Lesson:
             self._draw(axes, name, head)
         image = io.BytesIO()
         figure.savefig(image, format="png")
-        return Shown(f"tensors of {step}", png=image.getvalue())
+        return ShownTensor(f"tensors of {step}", png=image.getvalue())
 
     def _step(self, step: str) -> Mapping[str, Any]:
         if step not in self._steps:

@@ -18,9 +18,9 @@ from gpt2.lesson.breaks import planted
 from gpt2.lesson.judged import judge_stages
 from gpt2.lesson.outline import STEPS, Shown, Step
 from gpt2.lesson.tensors import MOST_LAYERS, base64_floats, evenly, packed
-from gpt2.lesson.training import Text, judge_training, training_tensors
+from gpt2.lesson.training import Text, training_tensors, training_verdicts
 from gpt2.lesson.words import STEP_WORDS
-from gpt2.model import Model
+from gpt2.model.model import Model
 from reference.ops import softmax
 
 Array = NDArray[Any]
@@ -57,7 +57,7 @@ def build(model: Model, ids: Array | None = None, server: bool = False, breaks: 
     tensors = training_tensors(text, lambda chosen: token_texts(model, chosen))
     verdicts = prompt["verdicts"]
     if two_implementations(model) and _small(model) and model.backend.dtype == "float32":
-        verdicts |= judge_training(text, model.backend)
+        verdicts |= training_verdicts(text, model.backend)
     known = {*prompt["tensors"], *tensors}
     weights = _weights(model)
     folder = sources.twin_folder(model.backend)
@@ -84,7 +84,7 @@ def build(model: Model, ids: Array | None = None, server: bool = False, breaks: 
 
 def of_prompt(model: Model, ids: Array) -> dict[str, Any]:
     """What depends on the prompt: "prompt", "next", "tensors" and "verdicts" of the lesson."""
-    from parity.stages import stage_axes
+    from parity.verdict.stages import stage_axes
 
     if "score.weight" in model.parameters:
         raise GPT2Error("this model has a classification head: the lesson is about a language model, give one")

@@ -25,9 +25,11 @@ MIRROR = ("ops", "attention", "model", "fast", "generate", "data", "optim", "tra
 FORWARD = ("ops", "attention", "model")  # the files that the lesson walks through
 # What the same line calls by another name on the other side.
 NAMES = (
-    (r"\b(?:np|mint|ops|ms|P)\.", ""), (r"\b(?:Array|Tensor)\b", "Array"), (r"\bconcatenate\b", "cat"),
+    (r"\b(?:np|mint|ops|ms|P)\.", ""),
+    (r"\b(?:Array|Tensor)\b", "Array"),
+    (r"\bconcatenate\b", "cat"),
     (r'observe\("(?:' + "|".join(map(re.escape, ELEMENTARY)) + r')", (.*)\)', r"\1"),
-)  # fmt: skip
+)
 
 # Spans of plain names, punctuation and blanks, which have no colour: half of all.
 PLAIN = re.compile(r'<span class="(?:n|p|w)">([^<]*)</span>')

@@ -41,6 +41,11 @@ def packed(x: Array, axes: Sequence[str], labels: Mapping[str, Labels] | None = 
         if labels and letter in labels:
             names[letter] = [labels[letter][i] for i in places]
     return {
-        "axes": list(axes), "shape": list(shown.shape), "full_shape": list(x.shape), "dtype": x.dtype.name,
-        "at": at, "labels": names, "data": base64_floats(shown),
-    }  # fmt: skip
+        "axes": list(axes),
+        "shape": list(shown.shape),
+        "full_shape": list(x.shape),
+        "dtype": x.dtype.name,
+        "at": at,
+        "labels": names,
+        "data": base64_floats(shown),
+    }

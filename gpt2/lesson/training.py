@@ -12,7 +12,7 @@ from gpt2.backends import Backend
 from gpt2.errors import GPT2Error
 from gpt2.lesson.judged import described
 from gpt2.lesson.tensors import packed
-from gpt2.model import Model
+from gpt2.model.model import Model
 from reference.attention import attention_scores, mask_value
 from reference.config import axis_sizes, flatten, nest
 from reference.model import language_model, language_model_loss, shift_labels
@@ -72,7 +72,7 @@ def training_tensors(text: Text, tokens: Tokens) -> Tensors:
     }
 
 
-def judge_training(text: Text, backend: Backend) -> dict[str, Any]:
+def training_verdicts(text: Text, backend: Backend) -> dict[str, Any]:
     """The judge on the loss and on all gradients of this text: the twin's autodiff against those derived by hand.
 
     What the backend does not offer is left out.
@@ -89,9 +89,9 @@ def judge_training(text: Text, backend: Backend) -> dict[str, Any]:
 
 def _compare(function: str, arguments: dict[str, Any], backend: Backend) -> list[Any]:
     """The judge's verdicts on a function of the mirror with these very arguments."""
-    from parity.cases import Case
-    from parity.contracts import contracts
-    from parity.trial import Trial
+    from parity.cases.cases import Case
+    from parity.cases.contracts import contracts
+    from parity.verdict.trial import Trial
 
     contract, config, tokens = contracts()[function], arguments["config"], arguments["ids"].shape[1]
     sizes = axis_sizes(config) | {"B": 1, "T": tokens, "S": tokens}

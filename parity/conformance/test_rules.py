@@ -3,8 +3,8 @@
 import pytest
 
 from gpt2.backends import Backend
-from parity.check import Result, Rule, check_rule, rules
-from parity.diagnose import diagnose
+from parity.check import Rule, SearchResult, check_rule, rules
+from parity.diagnosis.diagnose import diagnose
 from parity.plugin import SESSION
 
 RULES = rules()
@@ -21,7 +21,7 @@ def test_rule(rule: Rule, pytestconfig: pytest.Config) -> None:
         pytest.fail(explain(rule, result, session.backend), pytrace=False)
 
 
-def explain(rule: Rule, result: Result, backend: Backend) -> str:
+def explain(rule: Rule, result: SearchResult, backend: Backend) -> str:
     """The failure in words: what differs, the smallest case, and, if they can be found, its origin and a script."""
     try:
         diagnose(rule, result, backend)

@@ -5,10 +5,10 @@ from importlib import resources
 import jinja2
 from markupsafe import Markup, escape
 
-from parity.expected import EXPECTED
-from parity.finding import Finding
-from parity.laws import LAWS
+from parity.laws.base import LAWS
 from parity.report import plot
+from parity.report.expected import EXPECTED
+from parity.report.finding import Finding
 from parity.report.record import ABSENT, FAILING, RULE, Report
 from parity.report.table import sizes
 

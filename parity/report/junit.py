@@ -3,8 +3,8 @@
 import re
 from xml.etree import ElementTree as ET
 
-from parity.expected import EXPECTED
-from parity.finding import Finding
+from parity.report.expected import EXPECTED
+from parity.report.finding import Finding
 from parity.report.record import ABSENT, Report
 
 # Characters that XML 1.0 cannot hold, not even escaped.

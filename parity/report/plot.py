@@ -10,7 +10,7 @@ from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from parity.finding import Finding
+from parity.report.finding import Finding
 
 MARKS = 60  # drawn per function: quantiles of the severities, the smallest and the largest among them
 LOWEST, HIGHEST = -3, 6  # the decades shown, at most; what lies beyond is drawn at the end
@@ -56,11 +56,17 @@ def _figure(findings: Sequence[tuple[Finding, str]], width: int, names_above: bo
     for row, (finding, colour) in enumerate(findings):
         _row(axes, -row, scale, finding, colour)
         axes.text(
-            0 if names_above else -6 / (width - left - 8), -row + (0.17 if names_above else 0), names[row],
-            transform=axes.get_yaxis_transform(), color=INK if colour == GOOD else colour, size=size,
-            family="monospace", weight="normal" if colour == GOOD else "bold",
-            ha="left" if names_above else "right", va="bottom" if names_above else "center",
-        )  # fmt: skip
+            0 if names_above else -6 / (width - left - 8),
+            -row + (0.17 if names_above else 0),
+            names[row],
+            transform=axes.get_yaxis_transform(),
+            color=INK if colour == GOOD else colour,
+            size=size,
+            family="monospace",
+            weight="normal" if colour == GOOD else "bold",
+            ha="left" if names_above else "right",
+            va="bottom" if names_above else "center",
+        )
     _dress(axes, scale, len(findings), 4 if names_above else 9, size)
     return figure
 

@@ -9,9 +9,9 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from gpt2.backends import Backend
-from parity.expected import EXPECTED, MOVED, PASSES, Outcome
-from parity.finding import Finding
-from parity.verdict import NOISE_FACTOR, ULP_TERM
+from parity.report.expected import EXPECTED, MOVED, PASSES, ExpectedOutcome
+from parity.report.finding import Finding
+from parity.verdict.verdict import NOISE_FACTOR, ULP_TERM
 
 SCHEMA = "gpt2-check/1"
 RULE = f"error <= {NOISE_FACTOR} x rounding noise + {ULP_TERM} ulp"
@@ -45,7 +45,7 @@ class Report:
     environment: dict[str, str | None]
     functions: list[str]
     findings: list[Finding] = dataclasses.field(default_factory=list)
-    outcomes: list[Outcome] = dataclasses.field(default_factory=list)
+    outcomes: list[ExpectedOutcome] = dataclasses.field(default_factory=list)
     interrupted: bool = False
 
     @classmethod
@@ -70,7 +70,7 @@ class Report:
         """Who was judged, and where it ran."""
         return f"{self.backend} against the reference: {self.device}, {self.dtype}, {self.mode}"
 
-    def outcome(self, finding: Finding) -> Outcome | None:
+    def outcome(self, finding: Finding) -> ExpectedOutcome | None:
         """What became of the entry for this function that applies to this run, if there is one."""
         entries = [outcome for outcome in self.outcomes if outcome.applies]
         return next((outcome for outcome in entries if outcome.entry.function == finding.function), None)

@@ -5,15 +5,15 @@ from pathlib import Path
 from typing import Any
 
 from gpt2.errors import GPT2Error
-from parity.finding import Finding
-from parity.report.files import write_whole
+from gpt2.files import write_text
+from parity.report.finding import Finding
 from parity.report.record import Report
 
 SCHEMA = "gpt2-check-progress/1"
 VERSIONS = ("project", "python", "numpy", "mindspore", "backend_version", "machine")
 
 
-class Progress:
+class SavedFindings:
     """The findings in a file, by function; those of a run with the same settings, or none. path None: no file.
 
     Raises GPT2Error if the file is damaged, or was made with other settings.
@@ -31,7 +31,7 @@ class Progress:
         if self._path is not None:
             results = [finding.to_dict() for finding in self.findings.values()]
             facts = {"schema": SCHEMA, "settings": self._settings, "results": results}
-            write_whole(self._path, json.dumps(facts, ensure_ascii=False, allow_nan=False))
+            write_text(self._path, json.dumps(facts, ensure_ascii=False, allow_nan=False))
 
 
 def settings(report: Report) -> dict[str, Any]:

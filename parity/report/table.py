@@ -4,8 +4,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from parity.expected import EXPECTED
-from parity.finding import Finding
+from parity.report.expected import EXPECTED
+from parity.report.finding import Finding
 from parity.report.record import ABSENT, FAILING, Report
 
 STYLES = dict.fromkeys(FAILING, "bold red") | dict.fromkeys(ABSENT, "dim") | {EXPECTED: "yellow"}
@@ -41,8 +41,12 @@ def table(report: Report) -> Table:
         verdict = report.verdict(finding)
         word = verdict.upper() if verdict in FAILING else verdict
         style = STYLES.get(verdict)
-        shown.add_row(escape(finding.function), str(finding.cases), *sizes(finding),
-                      f"[{style}]{word}[/{style}]" if style else word)  # fmt: skip
+        shown.add_row(
+            escape(finding.function),
+            str(finding.cases),
+            *sizes(finding),
+            f"[{style}]{word}[/{style}]" if style else word,
+        )
     return shown
 
 

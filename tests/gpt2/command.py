@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 from unittest import mock
 
-from gpt2.cli import main
+from gpt2.commands.main import main
 from tests.gpt2.small import ROOT
 
 MARK = "gpt2: error: "
@@ -63,7 +63,7 @@ def run_outside(
     *arguments: Any, stdin: bytes = b"", environment: Mapping[str, str] | None = None, program: str = ""
 ) -> Ran:
     """The command with these arguments, in a process of its own; or that program, given as its source."""
-    start = ["-c", program] if program else ["-m", "gpt2.cli"]
+    start = ["-c", program] if program else ["-m", "gpt2"]
     command = [sys.executable, *start, *map(os.fspath, map(str, arguments))]
     ran = subprocess.run(
         command, input=stdin, cwd=ROOT, env=_environment(environment), capture_output=True, check=False, timeout=120

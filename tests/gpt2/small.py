@@ -12,8 +12,8 @@ from safetensors.numpy import save_file
 from tokenizers import pre_tokenizers
 
 from gpt2.backends import Backend, get_backend
-from gpt2.checkpoint import CONFIG, WEIGHTS, write_folder
-from gpt2.model import Model
+from gpt2.model.hf_folder import CONFIG, WEIGHTS, write_folder
+from gpt2.model.model import Model
 from reference.config import GPT2Config, parameter_shapes
 
 Parameters = dict[str, NDArray[Any]]
@@ -58,8 +58,17 @@ def byte_folder(path: Path) -> Path:
 
 def json_state(folder: Path, **changes: Any) -> Path:
     """A file with a state in JSON, all zeros, as `gpt2 convert` takes it; changes replace its entries."""
-    shapes = {"wte": [3, 2], "wpe": [4, 2], "ln_f": [2], "h.0.ln_1": [2], "h.0.ln_2": [2], "h.0.attn.c_attn": [6, 2],
-              "h.0.attn.c_proj": [2, 2], "h.0.mlp.c_fc": [8, 2], "h.0.mlp.c_proj": [2, 8]}  # fmt: skip
+    shapes = {
+        "wte": [3, 2],
+        "wpe": [4, 2],
+        "ln_f": [2],
+        "h.0.ln_1": [2],
+        "h.0.ln_2": [2],
+        "h.0.attn.c_attn": [6, 2],
+        "h.0.attn.c_proj": [2, 2],
+        "h.0.mlp.c_fc": [8, 2],
+        "h.0.mlp.c_proj": [2, 8],
+    }
     state: dict[str, Any] = {f"transformer.{name}.weight": zeros(shape) for name, shape in shapes.items()}
     path = folder / "model.json"
     path.write_text(json.dumps(state | {"config": {"n_head": 1}} | changes))

@@ -69,9 +69,12 @@ def test_windows_are_the_same(count: int, length: int) -> None:
 
 @FEW
 @given(
-    st.lists(st.lists(IDS, max_size=9), max_size=6), st.integers(1, 7), IDS, st.integers(-(2**31), -1),
+    st.lists(st.lists(IDS, max_size=9), max_size=6),
+    st.integers(1, 7),
+    IDS,
+    st.integers(-(2**31), -1),
     st.sampled_from([np.int32, np.int64]),
-)  # fmt: skip
+)
 def test_padded_rows_are_the_same(
     rows: list[list[int]], length: int, pad_id: int, ignore_index: int, dtype: type
 ) -> None:
@@ -162,9 +165,14 @@ def test_too_few_rows_for_a_batch_are_refused_in_the_same_words(count: int, batc
 def test_a_pipeline_prints_nothing_and_leaves_no_process_and_no_file(tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
     process = subprocess.Popen(
-        [sys.executable, "-c", SCRIPT], cwd=tmp_path, env=environment, text=True, start_new_session=True,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-    )  # fmt: skip
+        [sys.executable, "-c", SCRIPT],
+        cwd=tmp_path,
+        env=environment,
+        text=True,
+        start_new_session=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
     output = process.communicate(timeout=60)
     assert (process.returncode, *output) == (0, "", "")
     with pytest.raises(ProcessLookupError):

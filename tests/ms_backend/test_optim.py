@@ -11,8 +11,8 @@ from mindspore import Parameter, Tensor, amp, nn
 
 from gpt2 import get_backend
 from ms_backend import fast, optim
-from parity.orbit import MEMBERS, inexact
-from parity.verdict import judge
+from parity.verdict.orbit import MEMBERS, inexact
+from parity.verdict.verdict import judge
 from reference import optim as reference
 from reference.config import TrainingConfig, flatten, map_tree, nest
 from reference.stages import observing

@@ -20,7 +20,7 @@ from ms_backend.backend import MindSporeModel, Runner, bucket
 from ms_backend.fast import hidden_keys
 from ms_backend.ops import embedding
 from ms_backend.weights import assign
-from parity.verdict import judge
+from parity.verdict.verdict import judge
 from tests.reference.small import CONFIG, IDS, parameters
 
 MODES = ("graph", "pynative")
@@ -259,9 +259,13 @@ def test_nothing_is_left_in_the_working_directory(tmp_path: Path) -> None:
     )
     root = str(Path(__file__).parents[2])
     ran = subprocess.run(
-        [sys.executable, "-c", script], cwd=tmp_path, env={**os.environ, "PYTHONPATH": root}, capture_output=True,
-        text=True, check=False,
-    )  # fmt: skip
+        [sys.executable, "-c", script],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": root},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert ran.returncode == 0, ran.stderr
     assert not ran.stderr
     assert not list(tmp_path.iterdir())

@@ -10,12 +10,12 @@ import pytest
 from hypothesis import find, settings
 
 from gpt2.backends import Backend, NumPyBackend, get_backend, numpy_dtype
-from parity.cases import cases
+from parity.cases.cases import cases
+from parity.cases.contracts import Contract, contracts, engine_contracts, public_functions, read_contract
 from parity.check import check_rule, draw, rules, select
-from parity.contracts import Contract, contracts, engine_contracts, public_functions, read_contract
-from parity.mutants import mutant
-from parity.trial import Trial
-from parity.verdict import judge, ulp
+from parity.mutants.all import mutant
+from parity.verdict.trial import Trial
+from parity.verdict.verdict import judge, ulp
 
 FLOAT32 = np.dtype(np.float32)
 EVERY = list((contracts() | engine_contracts()).values())

@@ -59,9 +59,14 @@ class Shell:
         places = os.pathsep.join([str(self.folder / "own"), str(self.installed)])
         environment = kept | {"PYTHONPATH": places, "PYTHONDONTWRITEBYTECODE": "1", "COLUMNS": "200"} | variables
         return subprocess.run(
-            [sys.executable, *arguments], cwd=self.folder, env=environment, capture_output=True, text=True,
-            check=False, timeout=300,
-        )  # fmt: skip
+            [sys.executable, *arguments],
+            cwd=self.folder,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=300,
+        )
 
     def pytest(self, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
         """Run pytest."""

@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gpt2.generation import GenerationConfig, continue_batch
-from parity.stages import stage_references
-from parity.verdict import NOISE_FACTOR, ULP_TERM, Reference, ulp
+from gpt2.generation.config import GenerationConfig
+from gpt2.generation.loop import continue_batch
+from parity.verdict.stages import stage_references
+from parity.verdict.verdict import NOISE_FACTOR, ULP_TERM, Reference, ulp
 from reference.config import GPT2Config
 
 Array = NDArray[Any]
@@ -77,9 +78,12 @@ def may_err_by(scores: Reference) -> Array:
 
 
 def may_be_found(
-    config: GPT2Config, parameters: Parameters, prompt: Sequence[int], wanted: list[list[int]],
+    config: GPT2Config,
+    parameters: Parameters,
+    prompt: Sequence[int],
+    wanted: list[list[int]],
     options: GenerationConfig,
-) -> bool:  # fmt: skip
+) -> bool:
     """Whether a correct float32 implementation may continue a prompt without pads by the wanted new ids.
 
     Proved by example: our own search, given scores that are not further from the float64 reference than the verdict

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.peers.client import Peer, peer_python, pytorch_command
+from benchmarks.peers.client import Peer, peer_python, pytorch_command
 from tests.peers.engines import ENGINES
 
 

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 import gpt2
+from benchmarks.peers.client import Peer
 from gpt2.backends import Backend
-from tests.peers.client import Peer
 from tests.peers.question import Question
 
 Array = NDArray[Any]

@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from gpt2.backends import Backend
-from gpt2.model import Model
-from parity.cases import Case, build, cases
-from parity.contracts import contracts
-from parity.stages import stage_references
-from parity.trial import references
-from parity.verdict import Reference
+from gpt2.model.model import Model
+from parity.cases.cases import Case, build, cases
+from parity.cases.contracts import contracts
+from parity.verdict.stages import stage_references
+from parity.verdict.trial import references
+from parity.verdict.verdict import Reference
 from reference.config import GPT2Config, flatten, keep_axes, nest
 
 Array = NDArray[Any]

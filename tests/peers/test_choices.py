@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from gpt2.backends import get_backend
-from gpt2.generation import GenerationConfig
-from gpt2.model import Model
+from gpt2.generation.config import GenerationConfig
+from gpt2.model.model import Model
 from tests.gpt2.small import SMALL, parameters
 from tests.peers.choices import Parameters, may_be_found
 

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 import gpt2
+from benchmarks.peers.client import Peer
 from gpt2.evaluation import Run
 from gpt2.evaluation.likelihood import token_log_probabilities, windows
-from parity.stages import stage_references
-from parity.verdict import judge
+from parity.verdict.stages import stage_references
+from parity.verdict.verdict import judge
 from reference.ops import log_softmax
 from tests.gpt2.small import BYTES, byte_folder, parameters
-from tests.peers.client import Peer
 from tests.peers.engines import accuracy_of, backend_of
 
 pytestmark = pytest.mark.peer

@@ -16,13 +16,13 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from gpt2.generation import GenerationConfig
-from gpt2.model import Model
-from parity.cases import Case, build
-from parity.contracts import contracts
+from benchmarks.peers.client import Peer
+from gpt2.generation.config import GenerationConfig
+from gpt2.model.model import Model
+from parity.cases.cases import Case, build
+from parity.cases.contracts import contracts
 from reference.config import GPT2Config, axis_sizes, flatten
 from tests.peers.choices import DTYPE, may_be_found
-from tests.peers.client import Peer
 from tests.peers.engines import backend_of
 
 pytestmark = pytest.mark.peer
@@ -113,9 +113,7 @@ def draw_task(engine: str, seed: int, choices: Choices) -> Task:
     return Task(config, seed, prompts, ids(1, 1)[0], options, alone)
 
 
-def expect_agreement(
-    engine: str, peer: Peer, record: Record, choices: Choices, share: float = 1.0
-) -> None:  # fmt: skip
+def expect_agreement(engine: str, peer: Peer, record: Record, choices: Choices, share: float = 1.0) -> None:
     """Let both continue random prompts, compare the ids, and report how many sequences differ by a tie.
 
     share: of the engine's usual number of examples.
@@ -184,6 +182,9 @@ def test_beams(hugging_face: Peer, engine: str, record_property: Record) -> None
 def test_a_course_on_generation(hugging_face: Peer, engine: str, record_property: Record) -> None:
     """5 beams, no pair of tokens twice, 50 new tokens: what courses set."""
     choices: Choices = {
-        "max_new_tokens": (50,), "num_beams": (5,), "no_repeat_ngram_size": (2,), "early_stopping": (False, True)
-    }  # fmt: skip
+        "max_new_tokens": (50,),
+        "num_beams": (5,),
+        "no_repeat_ngram_size": (2,),
+        "early_stopping": (False, True),
+    }
     expect_agreement(engine, hugging_face, record_property, choices, share=0.5)

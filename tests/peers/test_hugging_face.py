@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 import gpt2
+from benchmarks.peers.client import Peer
 from gpt2.backends import Backend, numpy_dtype
-from gpt2.model import positions
-from parity.cases import Case
+from gpt2.model.model import positions
+from parity.cases.cases import Case
 from reference.config import nest
-from tests.peers.client import Peer
 from tests.peers.engines import ATTENTIONS, accuracy_of, ask_about, backend_of, for_all
 from tests.peers.question import Question, expect_agreement, may_be_level, questions, to_classify
 

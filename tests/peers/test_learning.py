@@ -6,13 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks.peers.client import Peer
 from gpt2.backends import Batch
-from gpt2.checkpoint import write_folder
-from gpt2.dropout import draw_keep
-from parity.training import Course, training_band
+from gpt2.data.dropout_masks import draw_keep
+from gpt2.model.hf_folder import write_folder
+from parity.verdict.training_band import Course, training_band
 from reference.config import GPT2Config, TrainingConfig
 from tests.gpt2.small import parameters
-from tests.peers.client import Peer
 from tests.peers.engines import ATTENTIONS, accuracy_of, ask_about, backend_of, for_all
 from tests.peers.question import IGNORED, Lesson, expect_agreement, lesson_sent, lessons, to_classify
 

@@ -8,17 +8,30 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from benchmarks.peers.client import Peer, peer_python
 from gpt2.tokenizer import bert_tokenizer, encode
 from reference.data import merge_and_pad
-from tests.peers.client import Peer, peer_python
 from tests.peers.conftest import absent
 
 pytestmark = pytest.mark.peer
 
 LETTERS = "abe今天雨大（）：，。！(),:!"
 VOCABULARY = [
-    "[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *LETTERS, "ab", "##a", "##b", "##e", "##ab", "ａ", "##ｂ", "é",
-]  # fmt: skip
+    "[PAD]",
+    "[UNK]",
+    "[CLS]",
+    "[SEP]",
+    "[MASK]",
+    *LETTERS,
+    "ab",
+    "##a",
+    "##b",
+    "##e",
+    "##ab",
+    "ａ",
+    "##ｂ",
+    "é",
+]
 TEXTS = st.text(st.sampled_from(f"{LETTERS}ABEéÉàｂＢａ中  \t\n\u3000\x00\u00ad\u200dß🙂"), max_size=20)
 
 
@@ -28,7 +41,7 @@ def transformers() -> Iterator[Peer]:
     python = peer_python()
     if not python.is_file():
         absent(f"no {python}: run `make peers` to compare with Hugging Face transformers")
-    peer = Peer([python, "-m", "tests.peers.tokens"])
+    peer = Peer([python, "-m", "benchmarks.peers.tokens"])
     yield peer
     peer.close()
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from parity.stages import stage_references
+from parity.verdict.stages import stage_references
 from tests.reference.small import CONFIG, IDS, parameters
 
 ROOT = Path(__file__).parents[2]

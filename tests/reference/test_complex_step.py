@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 
-from parity.cases import Case, build, cases
-from parity.contracts import Contract, contracts
-from parity.liveness import STEP, map_floats
-from parity.trial import leaves
-from parity.verdict import judge
+from parity.cases.cases import Case, build, cases
+from parity.cases.contracts import Contract, contracts
+from parity.verdict.liveness import STEP, map_floats
+from parity.verdict.trial import leaves
+from parity.verdict.verdict import judge
 
 FLOAT64 = np.dtype(np.float64)
 # Functions of the lesson that take floats; gradients are checked in test_gradients.py. In mask_scores_by_addition the
@@ -23,7 +23,7 @@ DIFFERENTIABLE = [
     and name not in ("attention.mask_scores_by_addition", "attention.attention_weights")
     and not name.endswith("_vjp")
     and any(not {"int", "mask"} & set(item.kinds) for item in contract.inputs)
-]  # fmt: skip
+]
 
 
 def along_a_line(case: Case, t: complex) -> np.ndarray:

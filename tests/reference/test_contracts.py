@@ -8,18 +8,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gpt2.backends import DTYPES, numpy_dtype
-from parity import orbit
-from parity.cases import axis_factors, build, cases
-from parity.contracts import Contract, contracts
-from parity.trial import leaves, result_axes
-from parity.verdict import judge
+from parity.cases.cases import axis_factors, build, cases
+from parity.cases.contracts import Contract, contracts
+from parity.verdict import orbit
+from parity.verdict.trial import leaves, result_axes
+from parity.verdict.verdict import judge
 
 FUNCTIONS = list(contracts().values())
 # Sums of many numbers, which come in float32 at least: their result that has no axes.
 WIDE = (
-    "ops.cross_entropy", "model.language_model_loss", "model.sequence_classifier_loss",
-    "fast.language_model_loss_fast", "train.loss_and_gradients", "optim.global_norm", "optim.clip_by_global_norm",
-)  # fmt: skip
+    "ops.cross_entropy",
+    "model.language_model_loss",
+    "model.sequence_classifier_loss",
+    "fast.language_model_loss_fast",
+    "train.loss_and_gradients",
+    "optim.global_norm",
+    "optim.clip_by_global_norm",
+)
 by_function = pytest.mark.parametrize("contract", FUNCTIONS, ids=lambda contract: contract.function)
 
 

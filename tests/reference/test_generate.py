@@ -76,8 +76,13 @@ def test_ids_are_banned_in_every_row(logits: Array, ids: set[int]) -> None:
     assert (np.isneginf(found) == np.isin(np.arange(V), list(ids))).all()
 
 
-@given(scores(), st.sampled_from([0.5, 1.0, 2.0]), st.integers(0, V), st.sampled_from([0.3, 0.9, 1.0]),
-       st.sampled_from([0.0, 0.3, 1.0]))  # fmt: skip
+@given(
+    scores(),
+    st.sampled_from([0.5, 1.0, 2.0]),
+    st.integers(0, V),
+    st.sampled_from([0.3, 0.9, 1.0]),
+    st.sampled_from([0.0, 0.3, 1.0]),
+)
 def test_ids_are_drawn_as_often_as_their_probability_says(
     logits: Array, temperature: float, top_k: int, top_p: float, min_p: float
 ) -> None:
@@ -123,11 +128,18 @@ def test_finished_continuations_do_not_go_on() -> None:
 @pytest.mark.parametrize(
     ("early_stopping", "length_penalty", "worst", "goes_on"),
     [
-        (False, 1.0, -1.2, True), (False, 1.0, -0.9, False), (False, 0.0, -3.9, False), (True, 1.0, -1.2, False),
-        (True, 1.0, -np.inf, True), ("never", 1.0, -0.9, True), ("never", 1.0, -0.4, False),
-        ("never", 0.0, -3.9, False), ("never", -1.0, -17.0, True), ("never", -1.0, -15.0, False),
+        (False, 1.0, -1.2, True),
+        (False, 1.0, -0.9, False),
+        (False, 0.0, -3.9, False),
+        (True, 1.0, -1.2, False),
+        (True, 1.0, -np.inf, True),
+        ("never", 1.0, -0.9, True),
+        ("never", 1.0, -0.4, False),
+        ("never", 0.0, -3.9, False),
+        ("never", -1.0, -17.0, True),
+        ("never", -1.0, -15.0, False),
     ],
-)  # fmt: skip
+)
 def test_a_search_goes_on_while_it_may_improve(
     early_stopping: bool | str, length_penalty: float, worst: float, goes_on: bool
 ) -> None:

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 
-from parity.cases import Case, build, cases
-from parity.contracts import contracts
-from parity.liveness import STEP
-from parity.trial import references
-from parity.verdict import Verdict
+from parity.cases.cases import Case, build, cases
+from parity.cases.contracts import contracts
+from parity.verdict.liveness import STEP
+from parity.verdict.trial import references
+from parity.verdict.verdict import Verdict
 from reference import attention, model, ops
 from reference.config import ACTIVATIONS, GPT2Config, map_tree
 from reference.ops import Array
@@ -81,9 +81,19 @@ def test_gradients_are_the_derivatives_of_the_loss(function: str) -> None:
 def tiny(function: str, activation: str = "gelu_new", seed: int = 0) -> Case:
     """A small model with masks, pads and labels, of which some are not scored."""
     config = GPT2Config(
-        vocab_size=5, n_positions=4, n_embd=4, n_layer=2, n_head=2, n_inner=3, num_labels=2, embd_pdrop=0.1,
-        attn_pdrop=0.5, resid_pdrop=0.1, activation_function=activation, scale_attn_by_inverse_layer_idx=True,
-    )  # fmt: skip
+        vocab_size=5,
+        n_positions=4,
+        n_embd=4,
+        n_layer=2,
+        n_head=2,
+        n_inner=3,
+        num_labels=2,
+        embd_pdrop=0.1,
+        attn_pdrop=0.5,
+        resid_pdrop=0.1,
+        activation_function=activation,
+        scale_attn_by_inverse_layer_idx=True,
+    )
     return Case(
         contract=contracts()[function],
         sizes={"B": 2, "T": 4, "P": 0, "S": 4, "H": 2, "D": 2, "C": 4, "N": 1, "I": 3, "V": 5, "K": 2, "L": 4},
@@ -126,12 +136,15 @@ def head_forgotten(grad: Array, x: Array, weight: Array) -> tuple[Array, Array]:
 FAULTS = {
     "a row looked up twice": (model, "embedding_vjp", last_token_only, {"wpe.weight"}),
     "softmax without its second term": (
-        attention, "softmax_vjp", lambda grad, x: grad * ops.softmax(x), {"h.0.attn.c_attn.weight", "wte.weight"},
+        attention,
+        "softmax_vjp",
+        lambda grad, x: grad * ops.softmax(x),
+        {"h.0.attn.c_attn.weight", "wte.weight"},
     ),
     "gains forgotten": (model, "layer_norm_vjp", gains_forgotten, {"h.1.mlp.c_fc.weight", "h.0.ln_2.weight"}),
     "the head's share lost": (model, "unembedding_vjp", head_forgotten, {"wte.weight"}),
     "biases summed over the batch alone": (ops, "_sum_rows", lambda x: x[0], {"h.1.mlp.c_fc.bias"}),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("fault", FAULTS)

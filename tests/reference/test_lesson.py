@@ -76,9 +76,25 @@ def test_every_step_of_the_walk_through_can_be_watched() -> None:
     seen: dict[str, np.ndarray] = {}
     with observing(keep_in(seen)):
         logits, _ = language_model(nest(parameters()), np.array([[1, 2, 3]]), CONFIG)
-    layer = ["ln_1", "attn.qkv", "attn.q", "attn.k", "attn.v", "attn.scores", "attn.masked_scores", "attn.attn_weights",
-             "attn.attn_output", "attn.merged", "attn.c_proj", "attn_residual", "ln_2", "mlp.c_fc", "mlp.gelu_new",
-             "mlp.c_proj", "mlp_residual"]  # fmt: skip
+    layer = [
+        "ln_1",
+        "attn.qkv",
+        "attn.q",
+        "attn.k",
+        "attn.v",
+        "attn.scores",
+        "attn.masked_scores",
+        "attn.attn_weights",
+        "attn.attn_output",
+        "attn.merged",
+        "attn.c_proj",
+        "attn_residual",
+        "ln_2",
+        "mlp.c_fc",
+        "mlp.gelu_new",
+        "mlp.c_proj",
+        "mlp_residual",
+    ]
     layers = [f"h.{i}.{name}" for i in range(2) for name in layer]
     assert list(seen) == ["wte", "wpe", "embeddings", *layers, "ln_f", "logits"]
     assert seen["logits"] is logits

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from parity.verdict import close, judge
+from parity.verdict.verdict import close, judge
 from reference.config import TrainingConfig, decays, flatten, map_tree, nest
 from reference.fast import adamw_fast
 from reference.optim import (

@@ -1,0 +1,37 @@
+"""What `generate` of Hugging Face transformers writes, in the PyTorch environment."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from transformers import GenerationConfig
+
+from benchmarks.peers.hugging_face import load
+from benchmarks.peers.serving import Answer, Arrays
+
+
+@torch.no_grad()
+def continuations(
+    arrays: Arrays, folder: str, options: dict[str, Any], stop_ids: Sequence[int], alone: bool = False
+) -> Answer:
+    """new_ids: what each row of input_ids (B, T) is continued by, up to its stop id, without sampling.
+
+    attention_mask (B, T) says where the pads are, on the left. alone: every row is read by itself, without its pads.
+    options are those of transformers' GenerationConfig. Its num_return_sequences continuations of a row are neighbours.
+    """
+    model, ids, mask = load(folder), torch.from_numpy(arrays["input_ids"]), torch.from_numpy(arrays["attention_mask"])
+    config = GenerationConfig(
+        do_sample=False, eos_token_id=list(stop_ids) or None, pad_token_id=int(ids[0, -1]), **options
+    )
+    rows = [(row[None, kept != 0], kept[None, kept != 0]) for row, kept in zip(ids, mask, strict=True)]
+    new_ids = []
+    for prompts, kept in rows if alone else [(ids, mask)]:
+        written = model.generate(prompts, attention_mask=kept, generation_config=config)
+        new_ids += [until_stop(new, stop_ids) for new in written[:, prompts.shape[1] :].tolist()]
+    return {"new_ids": new_ids}, {}
+
+
+def until_stop(new_ids: list[int], stop_ids: Sequence[int]) -> list[int]:
+    """The ids up to the first stop id; what follows it is fill."""
+    ends = [i for i, each in enumerate(new_ids, 1) if each in stop_ids]
+    return new_ids[: ends[0]] if ends else new_ids

@@ -1,0 +1,125 @@
+"""Gradients and updates as PyTorch computes them, for GPT-2 of transformers. Imports nothing of ours that computes."""
+
+import contextlib
+import time
+from collections.abc import Iterator
+from typing import Any
+from unittest import mock
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel, get_scheduler
+
+from benchmarks.peers.hugging_face import given, load
+from benchmarks.peers.serving import Answer, Arrays
+
+KEEP = "keep."  # how the names of dropout masks begin
+SCHEDULES = {"constant": "constant_with_warmup", "linear": "linear", "cosine": "cosine"}  # ours, and transformers'
+Settings = dict[str, Any]  # the fields of TrainingConfig
+
+
+def gradients(arrays: Arrays, folder: str, head: str = "language_model", attention: str = "eager") -> Answer:
+    """The gradient of the loss by every parameter, under its name without "transformer.", float32.
+
+    arrays: as `loss_of` takes them.
+    """
+    model = load(folder, head, attention)
+    loss_of(model, arrays).backward()
+    return {}, {name.removeprefix("transformer."): _array(x.grad) for name, x in model.named_parameters()}
+
+
+def loss_of(model: PreTrainedModel, arrays: Arrays) -> Tensor:
+    """transformers' own mean loss, (), of input_ids (B, T) and labels, -100 where nothing is scored.
+
+    attention_mask and position_ids may be there. So may dropout masks, with names that begin with "keep.", in the order
+    of computation, for a model with eager attention; without them there is no dropout.
+    """
+    inputs = {name: x for name, x in arrays.items() if not name.startswith(KEEP)}
+    masks = [torch.from_numpy(x) for name, x in arrays.items() if name.startswith(KEEP)]
+    model.config.problem_type = "single_label_classification"  # with one label it would be a regression
+    with keeping(model, masks) if masks else contextlib.nullcontext():
+        return model(**given(inputs), use_cache=False).loss
+
+
+@contextlib.contextmanager
+def keeping(model: PreTrainedModel, masks: list[Tensor]) -> Iterator[None]:
+    """The model in training mode; each dropout keeps what the next mask says, and takes its rate from the model.
+
+    Raises ValueError if there are not as many masks as dropouts, or one has another shape.
+    """
+    remaining = iter(masks)
+
+    def dropout(x: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
+        keep = next(remaining, None)
+        if keep is None or keep.shape != x.shape:
+            raise ValueError(f"no mask for a dropout of shape {tuple(x.shape)}")
+        return x * keep / (1 - p)
+
+    model.train()
+    with mock.patch.object(nn.functional, "dropout", dropout):
+        yield
+    model.eval()
+    if next(remaining, None) is not None:
+        raise ValueError("there are more masks than dropouts")
+
+
+def train(arrays: Arrays, folder: str, settings: Settings, head: str = "language_model") -> Answer:
+    """losses (N,) of N micro-batches, float32; what `loss_of` takes of the second is named "1.input_ids" and so on."""
+    training = Training(load(folder, head), settings)
+    count = 1 + max(int(name.split(".")[0]) for name in arrays)
+    batches = [
+        {name.removeprefix(f"{i}."): x for name, x in arrays.items() if name.startswith(f"{i}.")} for i in range(count)
+    ]
+    return {}, {"losses": np.array([training.step(batch) for batch in batches], np.float32)}
+
+
+_timed: dict[str, "Training"] = {}
+
+
+def time_train_step(arrays: Arrays, folder: str, settings: Settings, threads: int = 2) -> Answer:
+    """Seconds and loss of one micro-batch with sdpa attention and the fused AdamW, the Trainer's own choice.
+
+    The model goes on learning from one request to the next.
+    """
+    torch.set_num_threads(threads)
+    if folder not in _timed:
+        _timed[folder] = Training(load(folder, attention="sdpa"), settings, fused=True)
+    start = time.perf_counter()
+    loss = _timed[folder].step(arrays)
+    return {"seconds": time.perf_counter() - start, "loss": loss}, {}
+
+
+class Training:
+    """The insides of a plain loop around torch.optim.AdamW, with a schedule of transformers that ends at rate 0."""
+
+    def __init__(self, model: PreTrainedModel, settings: Settings, fused: bool = False) -> None:
+        self.model, self.settings, self._seen = model, settings, 0
+        parameters = list(model.parameters())
+        groups = [
+            {"params": [x for x in parameters if x.ndim > 1], "weight_decay": settings["weight_decay"]},
+            {"params": [x for x in parameters if x.ndim < 2], "weight_decay": 0.0},  # biases and LayerNorm
+        ]
+        betas = settings["beta1"], settings["beta2"]
+        self.optimizer = torch.optim.AdamW(groups, settings["learning_rate"], betas, settings["epsilon"], fused=fused)
+        steps = settings["warmup_steps"], settings["total_steps"]
+        self.schedule = get_scheduler(SCHEDULES[settings["schedule"]], self.optimizer, *steps)
+
+    def step(self, arrays: Arrays) -> float:
+        """The loss of a micro-batch; every accumulate_step of them the optimizer makes a step on their mean."""
+        every, longest = self.settings["accumulate_step"], self.settings["max_grad_norm"]
+        loss = loss_of(self.model, arrays)
+        (loss / every).backward()
+        self._seen += 1
+        if self._seen % every == 0:
+            if longest is not None:
+                nn.utils.clip_grad_norm_(self.model.parameters(), longest)
+            self.optimizer.step()
+            self.schedule.step()
+            self.optimizer.zero_grad()
+        return loss.item()
+
+
+def _array(gradient: Tensor | None) -> np.ndarray:
+    assert gradient is not None, "a parameter that has no part in the loss"
+    return gradient.numpy()

@@ -1,0 +1,26 @@
+"""The process in the PyTorch environment: `python -m benchmarks.peers.pytorch`."""
+
+import torch
+
+from benchmarks.peers import evaluating, generating, hugging_face, learning
+from benchmarks.peers.serving import serve
+
+FUNCTIONS = (
+    hugging_face.logits,
+    hugging_face.classify,
+    hugging_face.save,
+    hugging_face.generate,
+    hugging_face.time_prefill,
+    hugging_face.time_decode,
+    hugging_face.accuracy,
+    hugging_face.ping,
+    evaluating.perplexity,
+    generating.continuations,
+    learning.gradients,
+    learning.train,
+    learning.time_train_step,
+)
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)  # models of a few channels
+    serve(FUNCTIONS)

@@ -1,0 +1,22 @@
+"""The engines: the one protocol between them and everything that uses them, where they are found, and NumPy's."""
+
+from gpt2.backends.numpy_backend import NumPyBackend, NumPyDecoder, NumPyModel, NumPyTrainer
+from gpt2.backends.protocol import DTYPES, Array, Backend, BackendModel, Batch, Decoder, Trainer, numpy_dtype
+from gpt2.backends.registry import backend_names, get_backend
+
+__all__ = [
+    "DTYPES",
+    "Array",
+    "Backend",
+    "BackendModel",
+    "Batch",
+    "Decoder",
+    "NumPyBackend",
+    "NumPyDecoder",
+    "NumPyModel",
+    "NumPyTrainer",
+    "Trainer",
+    "backend_names",
+    "get_backend",
+    "numpy_dtype",
+]

@@ -1,0 +1,219 @@
+"""The NumPy engine behind the protocol: the reference, run."""
+
+import functools
+import importlib
+import importlib.util
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gpt2.backends.protocol import Array, Batch, numpy_dtype
+from gpt2.errors import GPT2Error
+from reference import fast, generate, model, optim, precision, stages, train
+from reference.config import GPT2Config, StepReport, TrainingConfig, flatten, map_tree, nest
+
+
+class NumPyBackend:
+    """The reference behind the protocol: plain functions for `call` and `stages`, fast ones for the rest."""
+
+    name = "numpy"
+    accuracy: Mapping[str, float] = {}
+    sources = Path(model.__file__).parent
+
+    def __init__(self, device: str = "CPU", dtype: str = "float32", mode: str = "eager") -> None:
+        if device != "CPU":
+            raise GPT2Error(f"backend 'numpy' runs on device 'CPU' alone, not on {device!r}: use --backend mindspore")
+        if mode != "eager":
+            raise GPT2Error(f"backend 'numpy' has no mode {mode!r}, only 'eager': use --backend mindspore")
+        self.device, self.dtype, self.mode = device, dtype, mode
+        self._dtype = numpy_dtype(dtype)
+
+    def call(self, function: str, arguments: Mapping[str, Any]) -> Any:
+        """Run one function of the mirror."""
+        file, name = function.split(".")
+        return getattr(importlib.import_module(f"{model.__package__}.{file}"), name)(**arguments)
+
+    def model(self, config: GPT2Config, parameters: Mapping[str, Array]) -> "NumPyModel":
+        """Put the parameters in place."""
+        return NumPyModel(config, parameters, self._dtype)
+
+    def trainer(self, config: GPT2Config, parameters: Mapping[str, Array], settings: TrainingConfig) -> "NumPyTrainer":
+        """Start training."""
+        return NumPyTrainer(config, parameters, settings, self._dtype)
+
+
+class NumPyTrainer:
+    """The reference being trained: plain functions, gradients derived by hand."""
+
+    def __init__(
+        self, config: GPT2Config, parameters: Mapping[str, Array], settings: TrainingConfig, dtype: np.dtype
+    ) -> None:
+        if dtype.itemsize == 2:
+            raise GPT2Error(
+                f"weights are trained in float32, not in {dtype.name}: use --dtype float32 and a level from O1 to O3"
+            )
+        self.config, self.settings = config, settings
+        self.params = nest({name: x.astype(dtype) for name, x in parameters.items()})
+        self._optimizer = optim.OPTIMIZERS[settings.optimizer](self.params, settings)
+        self._accumulator = optim.Accumulator(self._optimizer, settings.accumulate_step, settings.max_grad_norm)
+        self._scaler = train.loss_scaler(settings)
+        self._grad_fn = functools.partial(
+            train.loss_and_gradients,
+            self.params,
+            config=config,
+            level=settings.level,
+            ignore_index=settings.ignore_index,
+        )
+
+    def step(self, batch: Batch) -> StepReport:
+        """Take one micro-batch."""
+        lr, scale = float(self._optimizer.lr()), float(self._scaler.scale_value)
+        with np.errstate(over="ignore", invalid="ignore"):  # float16 may overflow: that is what the scaler looks for
+            loss, finite, updated, norm = train.train_step(self._grad_fn, vars(batch), self._accumulator, self._scaler)
+        return StepReport(float(loss), bool(finite), bool(updated), lr, float(norm), scale)
+
+    def loss(self, batch: Batch) -> float:
+        """The mean loss of a batch."""
+        return float(self._forward(batch))
+
+    def _forward(self, batch: Batch) -> Array:
+        head = model.sequence_classifier_loss if "score" in self.params else model.language_model_loss
+        cast = precision.cast_parameters(self.params, self.settings.level)
+        return head(cast, config=self.config, ignore_index=self.settings.ignore_index, **vars(batch))
+
+    def stages(self, batch: Batch) -> dict[str, Array]:
+        """Every named stage."""
+        seen: dict[str, Array] = {}
+        with stages.observing(stages.keep_in(seen)):
+            seen["loss"] = self._forward(batch)
+        return seen
+
+    def parameters(self) -> dict[str, Array]:
+        """Copies of the weights."""
+        return {name: x.copy() for name, x in flatten(self.params).items()}
+
+    def state(self) -> dict[str, Array]:
+        """All that the next step depends on beside the weights."""
+        return self._optimizer.state() | self._accumulator.state() | self._scaler.state()
+
+    def load_state(self, parameters: Mapping[str, Array], state: Mapping[str, Array]) -> None:
+        """Go on from there."""
+        for name, x in flatten(self.params).items():
+            x[...] = parameters[name]
+        for part in (self._optimizer, self._accumulator, self._scaler):
+            part.load_state(state)
+
+
+class NumPyModel:
+    """A GPT-2 of the reference."""
+
+    def __init__(self, config: GPT2Config, parameters: Mapping[str, Array], dtype: np.dtype) -> None:
+        self.config, self.dtype = config, dtype
+        self._place(parameters)
+
+    def _place(self, parameters: Mapping[str, Array]) -> None:
+        self.params = nest({name: x.astype(self.dtype, copy=False) for name, x in parameters.items()})
+        self.fast_params = fast.fast_parameters(self.params)
+        self.fast_params = map_tree(lambda name, x: np.ascontiguousarray(x), self.fast_params)  # few rows: 2-3x faster
+
+    def assign(self, parameters: Mapping[str, Array]) -> None:
+        """Replace every weight."""
+        if {name: x.shape for name, x in flatten(self.params).items()} != {n: x.shape for n, x in parameters.items()}:
+            raise ValueError("the new weights must have the names and shapes of the old ones")
+        self._place(parameters)
+
+    def logits(self, ids: Array, attention_mask: Array | None = None, position_ids: Array | None = None) -> Array:
+        """Scores of every next token."""
+        return fast.language_model_fast(self.fast_params, ids, self.config, attention_mask, position_ids)
+
+    def classify(self, ids: Array, attention_mask: Array | None = None, position_ids: Array | None = None) -> Array:
+        """Scores of every label."""
+        return model.sequence_classifier(self.params, ids, self.config, attention_mask, position_ids)
+
+    def stages(
+        self,
+        ids: Array,
+        attention_mask: Array | None = None,
+        position_ids: Array | None = None,
+        given: Mapping[str, Array] | None = None,
+    ) -> dict[str, Array]:
+        """Every named stage."""
+        seen: dict[str, Array] = {}
+        keep, given = stages.keep_in(seen), given or {}
+        with stages.observing(lambda name, x: given.get(name, keep(name, x))):
+            head = model.sequence_classifier if "score" in self.params else model.language_model
+            head(self.params, ids, self.config, attention_mask, position_ids)
+        return seen
+
+    def decoder(self, batch_size: int, length: int) -> "NumPyDecoder":
+        """Start a batch."""
+        return NumPyDecoder(self, batch_size, length)
+
+
+class NumPyDecoder:
+    """A batch being continued by the reference."""
+
+    def __init__(self, owner: NumPyModel, batch_size: int, length: int) -> None:
+        self._model = owner
+        self._cache = fast.make_cache(owner.config, batch_size, length, owner.dtype)
+        self._attention_mask = np.zeros((batch_size, length), np.int64)
+        self._slot = 0
+        self._next_positions = np.zeros((batch_size, 1), np.int64)
+        self._chosen = np.zeros(batch_size, np.int64)
+        self._logits = np.zeros((batch_size, 0), owner.dtype)
+
+    @property
+    def slots(self) -> int:
+        """S, how many tokens the cache has room for."""
+        return self._attention_mask.shape[1]
+
+    @property
+    def cache_bytes(self) -> int:
+        """Memory of the keys and values, 2 n_layer B H S D numbers."""
+        return sum(kept.nbytes for pair in self._cache for kept in pair)
+
+    def read(self, ids: Array, attention_mask: Array, position_ids: Array) -> None:
+        """Take in ids."""
+        end = self._slot + ids.shape[1]
+        if end > self.slots:
+            raise ValueError(f"{ids.shape[1]} tokens do not fit: {self._slot} of {self.slots} have been read")
+        self._attention_mask[:, self._slot : end] = attention_mask
+        self._logits = fast.language_model_fast(
+            self._model.fast_params,
+            ids,
+            self._model.config,
+            self._attention_mask,
+            position_ids,
+            self._cache,
+            self._slot,
+            last_only=True,
+        )[:, -1]
+        self._slot = end
+        self._next_positions = position_ids[:, -1:] + 1
+
+    def logits(self) -> Array:
+        """Scores of the next token."""
+        return self._logits
+
+    def greedy(self) -> Array:
+        """The likeliest next ids."""
+        self._chosen = generate.greedy(self._logits)
+        return self._chosen
+
+    def sample(self, uniform: Array, temperature: float, top_k: int, top_p: float, min_p: float = 0.0) -> Array:
+        """Ids drawn by uniform."""
+        self._chosen = generate.sample(self._logits, uniform, temperature, top_k, top_p, min_p)
+        return self._chosen
+
+    def advance(self) -> None:
+        """Read the ids chosen last."""
+        self.read(self._chosen[:, None], np.ones((len(self._chosen), 1), np.int64), self._next_positions)
+
+    def reorder(self, rows: Array) -> None:
+        """Let sequence i go on from what sequence rows[i] has read."""
+        for kept in (self._attention_mask, *(each for pair in self._cache for each in pair)):
+            kept[...] = kept[rows]
+        self._next_positions, self._logits = self._next_positions[rows], self._logits[rows]
+        self._chosen = self._chosen[rows]

@@ -1,0 +1,117 @@
+"""`gpt2 compare`: two implementations of a function in the terminal, side by side."""
+
+import dataclasses
+import json
+import sys
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.markup import escape
+from rich.padding import Padding
+from rich.syntax import Syntax
+from rich.table import Table
+from rich.text import Text
+
+from gpt2.commands.lesson import BESIDE, NOT_INSTALLED, second_engine, twin_options
+from gpt2.commands.options import json_option
+
+
+@click.command()
+@click.argument("function")
+@click.option("--examples", type=click.IntRange(1), default=10, show_default=True, help="Random cases to judge by.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@twin_options
+@json_option
+def compare(function: str, examples: int, seed: int, as_json: bool, **engine: Any) -> None:
+    """Show FUNCTION of the reference, such as layer_norm, beside that of its twin, and whether the two agree.
+
+    --backend is the twin: MindSpore where it is installed. Exit code 1 if they differ.
+    """
+    from gpt2.lesson import sources
+
+    name = sources.full_name(function)
+    backend = second_engine(**engine)
+    folder = sources.twin_folder(backend)
+    pair = sources.find_source(sources.REFERENCE, name), folder and sources.find_source(folder, name)
+    result = _result(name, backend, examples, seed)
+    if as_json:
+        click.echo(json.dumps(_facts(name, pair, result, backend), ensure_ascii=False))
+    else:
+        _print(Console(highlight=False), name, pair, _verdict(result, backend))
+    sys.exit(0 if result is None or result.agrees else 1)
+
+
+def _result(name: str, backend: Any, examples: int, seed: int) -> Any:
+    """What the judge finds, or None: where there is nobody to judge, and of what promises no shapes."""
+    from parity.check import check_rule, rules
+
+    if backend.name == "numpy" or name not in rules():
+        return None
+    return check_rule(rules()[name], backend, examples, seed)
+
+
+def _verdict(result: Any, backend: Any) -> str:
+    if result is None:
+        return NOT_INSTALLED if backend.name == "numpy" else "the judge has no rule for it by itself"
+    if not result.offered:
+        return f"{backend.name} does not offer it"
+    shown = result.failure or result.worst
+    said = result.error or ("" if shown is None else shown.explain())
+    return f"{backend.name}, {backend.dtype}, {result.cases} random cases, the worst: {said}"
+
+
+def _facts(name: str, pair: Any, result: Any, backend: Any) -> dict[str, Any]:
+    from gpt2.lesson import sources
+
+    own, twin = (None if side is None else dataclasses.asdict(side) | {"folder": str(side.folder)} for side in pair)
+    return {
+        "function": name,
+        "shapes": sources.shapes(name),
+        "reference": own,
+        "twin": twin,
+        "rows": [] if twin is None else sources.matched_rows(pair[0].lines, pair[1].lines),
+        "verdict": None if result is None else result.to_dict(),
+        "backend": backend.name,
+        "dtype": backend.dtype,
+    }
+
+
+def _print(console: Console, name: str, pair: Any, verdict: str) -> None:
+    from gpt2.lesson import sources
+
+    own, twin = pair
+    console.print(f"[bold]{name}[/bold]  {escape(sources.shapes(name))}\n", soft_wrap=True)
+    if twin is None:
+        _print_one(console, own)
+        words = "The twin has no such function."
+        console.print(words + " Its gradients are automatic." * name.endswith("_vjp") + "\n", soft_wrap=True)
+    elif console.width < BESIDE:
+        _print_one(console, own)
+        _print_one(console, twin)
+    else:
+        table = Table(f"{own.file}:{own.line}", f"{twin.file}:{twin.line}", box=None, padding=(0, 2, 0, 0))
+        left, right = _coloured(own), _coloured(twin)
+        for a, b in sources.matched_rows(own.lines, twin.lines):
+            table.add_row("" if a is None else _indented(left[a]), "" if b is None else _indented(right[b]))
+        console.print(table)
+        console.print()
+    console.print(verdict, markup=False, soft_wrap=True)
+
+
+def _print_one(console: Console, source: Any) -> None:
+    console.print(f"[bold]{source.file}:{source.line}[/bold]", soft_wrap=True)
+    for line in _coloured(source):
+        console.print(line, soft_wrap=True)
+    console.print()
+
+
+def _indented(line: Text) -> Padding:
+    """A line whose wrapped rest keeps its indentation."""
+    depth = len(line.plain) - len(line.plain.lstrip())
+    return Padding(line[depth:], (0, 0, 0, depth))
+
+
+def _coloured(source: Any) -> list[Text]:
+    code = "\n".join(source.lines)
+    return list(Syntax("", "python", theme="ansi_dark").highlight(code).split("\n", allow_blank=True))

@@ -1,0 +1,266 @@
+"""`gpt2 finetune`, `gpt2 summarize` and `gpt2 classify`: train for a task, see how well it went, and use the model."""
+
+import functools
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from gpt2.commands.generate import ENGINE
+from gpt2.commands.options import engine_facts, engine_options, json_option, load_model, standard_input
+from gpt2.commands.train import facts_table, result_facts, show_training, stop_interrupted, training_options
+from gpt2.data.records import BrokenLines, Record, read_texts
+from gpt2.data.templates import find_template
+from gpt2.errors import GPT2Error
+from gpt2.finetune import run
+from gpt2.finetune.classifier import Classifier, label_names
+from gpt2.finetune.summarizer import GENERATION, Summarizer
+from gpt2.model.hf_folder import find_folder
+from gpt2.model.model import Model
+from gpt2.progress import ProgressBar
+
+SHOWN = 3  # samples of an evaluation that are printed
+
+
+def _shared(command: Any) -> Any:
+    """What both kinds of fine-tuning can be told beside the options of training."""
+    for option in (
+        click.option("--limit", type=click.IntRange(1), help="Judge by the first samples alone  [all]"),
+        click.option(
+            "--judge-batch",
+            "batch",
+            type=click.IntRange(1),
+            default=run.BATCH_SIZE,
+            show_default=True,
+            help="Samples that are judged at a time.",
+        ),
+        click.option("--skip-bad", is_flag=True, help="Leave broken lines out and count them, instead of stopping."),
+        click.option("--tokenizer", help="characters, bytes, bpe, or a path  [the model's own, or bpe]"),
+        click.option("--test", type=click.Path(path_type=Path), help="Judge by this file  [the held-out share]"),
+    ):
+        command = option(command)
+    return command
+
+
+def _generation_options(command: Any) -> Any:
+    """How a summary is written; the defaults are the course's."""
+    kinds = {
+        "max_new_tokens": "At most.",
+        "num_beams": "Search with that many beams; 1: greedy.",
+        "no_repeat_ngram_size": "No so many tokens twice, those of the article included; 0: off.",
+    }
+    for name, text in reversed(kinds.items()):
+        option = click.option(
+            f"--{name.replace('_', '-')}", name, type=int, default=GENERATION[name], show_default=True, help=text
+        )
+        command = option(command)
+    return command
+
+
+@click.group("finetune")
+def tune() -> None:
+    """Train a GPT-2 for a task, and judge it by that task at the end."""
+
+
+@tune.command("summarize")
+@click.option("--article", help="The field, or column by heading or number, of the article  [article]")
+@click.option("--summary", help="The field, or column by heading or number, of the summary  [summarization]")
+@_shared
+@_generation_options
+@training_options
+def tune_summarizer(
+    as_json: bool, max_new_tokens: int, num_beams: int, no_repeat_ngram_size: int, **options: Any
+) -> None:
+    """Train a summariser on pairs: JSON lines or TSV. ROUGE at the end; all of it in OUTPUT/evaluation.json.
+
+    The template is the course's, "[CLS] article [SEP] summary [SEP]", or "article TL;DR: summary" for a tokenizer
+    without these tokens. Exit code 130 if it was interrupted: --resume goes on, also with the evaluation.
+    """
+    generation = {
+        "max_new_tokens": max_new_tokens,
+        "num_beams": num_beams,
+        "no_repeat_ngram_size": no_repeat_ngram_size,
+    }
+    with ProgressBar() as bar:
+        watch = functools.partial(show_training, bar)
+        outcome = run.summarize(**options, generation=generation, watch=watch, count=bar.show)
+    _report(outcome, as_json, ("reference", "model", "lead"))
+
+
+@tune.command("classify")
+@click.option("--text", help="The field, or column by heading or number, of the text  [text]")
+@click.option("--label", help="The field, or column by heading or number, of the label  [label]")
+@_shared
+@training_options
+def tune_classifier(as_json: bool, **options: Any) -> None:
+    """Train a classifier on texts with labels: JSON lines or TSV. Its accuracy at the end.
+
+    Exit code 130 if it was interrupted: --resume goes on.
+    """
+    with ProgressBar() as bar:
+        outcome = run.classify(**options, watch=functools.partial(show_training, bar), count=bar.show)
+    _report(outcome, as_json, ("text", "label", "predicted"))
+
+
+def _report(outcome: run.FinetuneResult, as_json: bool, shown: tuple[str, ...]) -> None:
+    facts, found = result_facts(outcome.result), outcome.evaluation
+    if outcome.result.plan.corpus.labels:
+        del facts["perplexity"]  # of labels it means nothing
+    if as_json:
+        without = None if found is None else {name: x for name, x in found.items() if name not in ("examples", "of")}
+        told = {"interrupted": outcome.interrupted, "evaluation": without}
+        click.echo(json.dumps(facts | told, ensure_ascii=False))
+    else:
+        console = Console(highlight=False)
+        console.print(facts_table(facts))
+        if found is not None:
+            _show(console, found, shown)
+    if outcome.result.interrupted:
+        stop_interrupted(f"at step {outcome.result.step}")
+    if outcome.interrupted:
+        stop_interrupted("in the evaluation")
+
+
+def _show(console: Console, found: dict[str, Any], shown: tuple[str, ...]) -> None:
+    for example in found["examples"][:SHOWN]:
+        for name in shown:
+            console.print(f"{name}: {example[name]}", markup=False, soft_wrap=True)
+        console.print()
+    columns = list(next(iter(found["scores"].values())))
+    table = Table(f"{found['samples']} samples, in percent", *columns)
+    for name, scores in found["scores"].items():
+        table.add_row(name, *(f"{scores[column]:.2f}" for column in columns))
+    console.print(table)
+
+
+def _texts_options(command: Any) -> Any:
+    """What the commands share that use such a model."""
+    for option in (
+        json_option,
+        engine_options,
+        click.option("--field", help="The field, or column, of the texts of --file  [that of the training]"),
+        click.option("--batch-size", type=click.IntRange(1), default=8, show_default=True, help="Texts at a time."),
+        click.option("--file", type=click.Path(path_type=Path), help="Texts, one a line; or JSON lines, or TSV."),
+        click.argument("text", required=False),
+        click.argument("folder"),
+    ):
+        command = option(command)
+    return command
+
+
+@click.command()
+@click.option("--template", help="How the model was trained, a text with {fields} or a name of `gpt2 tasks`.")
+@_generation_options
+@_texts_options
+def summarize(
+    folder: str,
+    text: str | None,
+    file: Path | None,
+    batch_size: int,
+    field: str | None,
+    template: str | None,
+    as_json: bool,
+    max_new_tokens: int,
+    num_beams: int,
+    no_repeat_ngram_size: int,
+    **engine: Any,
+) -> None:
+    """Summarise TEXT ("-": standard input) with the model in FOLDER, that of `gpt2 finetune summarize`.
+
+    An article that is too long is cut at its end; a note on standard error says so.
+    """
+    model, task = _load(folder, run.SUMMARIZE, engine)
+    chosen = find_template(template or task.get("template", run.SUMMARIZE), *_names(task, template))
+    generation = {
+        "max_new_tokens": max_new_tokens,
+        "num_beams": num_beams,
+        "no_repeat_ngram_size": no_repeat_ngram_size,
+    }
+    block_size = task.get("block_size", model.config.n_positions)
+    summarizer = Summarizer(model, chosen, block_size, generation)
+    records = _records(text, file, field or summarizer.article)
+    prompts = []
+    for record in records:
+        with BrokenLines().at(record.where):
+            prompt, cut = summarizer.prompt({summarizer.article: next(iter(record.values.values()))})
+        _note_cut(cut, record, "article")
+        prompts.append(prompt)
+    found: list[str] = []
+    for answers in summarizer.write_all(prompts, batch_size):
+        found += answers
+        for answer in answers if not as_json else []:
+            click.echo(answer)
+    if as_json:
+        click.echo(json.dumps({"summaries": found} | engine_facts(model), ensure_ascii=False))
+
+
+def _names(task: dict[str, Any], template: str | None) -> tuple[str | None, str | None]:
+    """The fields of output and article, where the template is that of the folder."""
+    return (None, None) if template else (task.get("output"), task.get("truncate") or None)
+
+
+@click.command()
+@_texts_options
+def classify(
+    folder: str, text: str | None, file: Path | None, batch_size: int, field: str | None, as_json: bool, **engine: Any
+) -> None:
+    """Say which label TEXT ("-": standard input) has, by the classifier in FOLDER, and how probable each is."""
+    model, task = _load(folder, run.CLASSIFY, engine)
+    labels = label_names(find_folder(folder), model.config.num_labels)
+    classifier = Classifier(model, labels, task.get("block_size", model.config.n_positions))
+    records = _records(text, file, field or task.get("field", "text"))
+    rows = []
+    for record in records:
+        with BrokenLines().at(record.where):
+            row, cut = classifier.read(next(iter(record.values.values())))
+        _note_cut(cut, record, "text")
+        rows.append(row)
+    chances = classifier.probabilities(rows, batch_size)
+    found = [
+        {"label": labels[row.argmax()], "probabilities": dict(zip(labels, map(float, row), strict=True))}
+        for row in chances
+    ]
+    if as_json:
+        click.echo(json.dumps({"labels": found} | engine_facts(model), ensure_ascii=False))
+        return
+    for line in _lines(found):
+        click.echo(line)
+
+
+def _lines(found: list[dict[str, Any]]) -> Iterator[str]:
+    """Of one text every label, the likeliest first; of several the likeliest label of each."""
+    for one in found:
+        ranked = sorted(one["probabilities"].items(), key=lambda pair: -pair[1])
+        for label, chance in ranked if len(found) == 1 else ranked[:1]:
+            yield f"{label}\t{chance:.4f}"
+
+
+def _load(folder: str, task: str, engine: dict[str, Any]) -> tuple[Model, dict[str, Any]]:
+    """The model, and what was noted of its training. Raises GPT2Error if that was for another task."""
+    noted = run.read_task(find_folder(folder))
+    if noted.get("task", task) != task:
+        raise GPT2Error(f"{folder} was trained to {noted['task']}: use `gpt2 {noted['task']}`, or another folder")
+    return load_model(folder, **{name: engine[name] for name in ENGINE}), noted
+
+
+def _records(text: str | None, file: Path | None, field: str) -> list[Record]:
+    """What was given, one or many. Raises GPT2Error unless it is one of both, and if the text is empty."""
+    if (text is None) == (file is None):
+        raise GPT2Error("give either a TEXT or --file")
+    if file is not None:
+        return read_texts(file, field, BrokenLines())
+    given = standard_input() if text == "-" else str(text)
+    if not given.strip():
+        raise GPT2Error("the text is empty: give some words")
+    return [Record("the text", {field: given})]
+
+
+def _note_cut(cut: bool, record: Record, what: str) -> None:
+    if cut:
+        click.echo(
+            f"gpt2: note: {record.where}: the {what} is too long for the model, and was cut at its end", err=True
+        )

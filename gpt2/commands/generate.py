@@ -1,0 +1,223 @@
+"""`gpt2 generate`: prompts in, their continuations out."""
+
+import json
+import math
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+
+from gpt2.backends import Array
+from gpt2.commands.options import engine_facts, engine_options, json_option, load_model, read_prompt, token_ids
+from gpt2.errors import GPT2Error
+from gpt2.generation.config import GenerationConfig
+from gpt2.generation.loop import Generation
+from gpt2.model.model import left_padded
+from gpt2.tokenizer import encode
+
+ENGINE = ("backend", "device", "dtype", "mode")
+SEPARATOR = "---"  # between one continuation and the next
+EARLY_STOPPING: dict[str, bool | str] = {"no": False, "yes": True, "never": "never"}
+
+
+@click.command()
+@click.argument("model")
+@click.argument("prompt", required=False)
+@click.option("--ids", help="Prompt as token ids, like '15496 995', for a model without a tokenizer.")
+@click.option("--prompts", type=click.Path(path_type=Path), help="A file of prompts, one a line; texts, or else ids.")
+@click.option("--batch-size", type=click.IntRange(1), default=8, show_default=True, help="Prompts at a time.")
+@click.option("--max-new-tokens", type=int, default=20, show_default=True)
+@click.option("--min-new-tokens", type=int, default=0, show_default=True, help="No end before so many.")
+@click.option("--n", "num_return_sequences", type=int, default=1, show_default=True, help="Continuations per prompt.")
+@click.option("--temperature", type=float, default=0.0, show_default=True, help="0 takes the likeliest token.")
+@click.option("--top-k", type=int, default=0, show_default=True, help="Sample among that many; 0: all.")
+@click.option("--top-p", type=float, default=1.0, show_default=True, help="Sample among the likeliest of that share.")
+@click.option("--min-p", type=float, default=0.0, show_default=True, help="Sample above that share of the likeliest.")
+@click.option("--seed", type=int, default=0, show_default=True, help="The same seed, the same text on every backend.")
+@click.option("--repetition-penalty", type=float, default=1.0, show_default=True, help="Above 1: repeat less.")
+@click.option("--no-repeat-ngram-size", type=int, default=0, show_default=True, help="No so many tokens twice; 0: off.")
+@click.option("--bad-word", multiple=True, help="Never write this; ' word' with its space is another. Repeatable.")
+@click.option("--bad-ids", multiple=True, help="The same, as token ids. Repeatable.")
+@click.option("--stop", "stop_strings", multiple=True, help="End with this text. Repeatable.")
+@click.option("--stop-id", "stop_ids", type=int, multiple=True, help="End with this id  [the model's]. Repeatable.")
+@click.option("--num-beams", type=int, default=1, show_default=True, help="Search with that many beams.")
+@click.option("--length-penalty", type=float, default=1.0, show_default=True, help="Above 0: favour long beams.")
+@click.option(
+    "--early-stopping",
+    type=click.Choice(list(EARLY_STOPPING)),
+    default="no",
+    show_default=True,
+    help="End the search as soon as there are enough beams: yes; only when none can be better: never.",
+)
+@click.option("--sliding-window", is_flag=True, help="Beyond the context, look at the last tokens alone.")
+@click.option("--ties", is_flag=True, help="Say where the choice of a token is noise: another is as good.")
+@engine_options
+@json_option
+def generate(
+    model: str,
+    prompt: str | None,
+    ids: str | None,
+    prompts: Path | None,
+    batch_size: int,
+    bad_word: tuple[str, ...],
+    bad_ids: tuple[str, ...],
+    stop_ids: tuple[int, ...],
+    early_stopping: str,
+    ties: bool,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Continue PROMPT ("-": standard input) with MODEL, a folder or a name on the Hugging Face hub.
+
+    One continuation is printed as it comes; of several, each when it is complete, with a line --- between them. Ctrl-C
+    ends it: what was generated until then is printed, exit code 130.
+    """
+    loaded = load_model(model, **{name: options.pop(name) for name in ENGINE})
+    starts = read_prompts(loaded, prompt, ids, prompts)
+    options |= {
+        "bad_words": _bad_words(loaded, bad_word, bad_ids),
+        "early_stopping": EARLY_STOPPING[early_stopping],
+        "stop_ids": stop_ids or None,
+    }
+    if ties and (options["num_beams"] > 1 or options["sliding_window"]):
+        raise GPT2Error(
+            "ties are found in one pass over greedy or sampled text: leave out --num-beams, --sliding-window or --ties"
+        )
+    copies = options["num_return_sequences"]
+    stream, on_token = None, None
+    if len(starts) == copies == options["num_beams"] == 1 and not as_json:
+        stream = on_token = Stream(loaded, starts[0])
+    facts: list[dict[str, Any]] = []
+    for first in range(0, len(starts), batch_size):
+        batch = starts[first : first + batch_size]
+        padded, mask = left_padded(batch)
+        options["first_row"] = first * copies
+        found = loaded.generate_all(padded, attention_mask=mask, on_token=on_token, scored=as_json, **options)
+        places = _places_of_ties(loaded, found, mask, options) if ties else None
+        for row in _facts(loaded, batch, found, places):
+            if stream is None and not as_json:
+                _print(loaded, row, is_first=not facts)
+            facts.append(row)
+        interrupted = "interrupted" in found.finish_reasons
+        if interrupted:
+            break
+    if as_json:
+        only = facts[0] if len(facts) == 1 else {}  # of a single one the facts stand at the top as well
+        click.echo(json.dumps(only | {"continuations": facts} | engine_facts(loaded), ensure_ascii=False))
+    elif stream is not None:
+        stream.end()
+    if ties and not as_json:
+        _print_ties(facts)
+    if interrupted:
+        click.echo("gpt2: interrupted: this is what was generated until then", err=True)
+        sys.exit(130)
+
+
+def _places_of_ties(loaded: Any, found: Generation, mask: Array, options: dict[str, Any]) -> list[list[int]]:
+    from parity.verdict.ties import find_ties
+
+    return find_ties(loaded, found, mask, GenerationConfig(**options))
+
+
+def read_prompts(loaded: Any, text: str | None, ids: str | None, path: Path | None) -> list[Array]:
+    """Ids of every prompt, each (T,). Raises GPT2Error, naming the line of a file."""
+    if (text, ids, path).count(None) != 2:
+        raise GPT2Error("give one of PROMPT, --ids and --prompts")
+    if path is None:
+        return [read_prompt(loaded, text, ids)[0]]
+    try:
+        lines = path.read_text(encoding="utf-8").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise GPT2Error(f"cannot read the prompts in {path}: {getattr(error, 'strerror', None) or error}") from error
+    starts = [_prompt_of_line(loaded, line, f"{path}, line {i}") for i, line in enumerate(lines, 1) if line.strip()]
+    if not starts:
+        raise GPT2Error(f"{path} holds no prompt: write one a line")
+    return starts
+
+
+def _prompt_of_line(loaded: Any, line: str, place: str) -> Array:
+    if loaded.tokenizer is None:
+        return np.array(token_ids(place, line), np.int64)
+    try:
+        return loaded.encode(line.rstrip("\r"))[0]
+    except GPT2Error as error:
+        raise GPT2Error(f"{place}: {error}") from error
+
+
+def _bad_words(loaded: Any, texts: tuple[str, ...], ids: tuple[str, ...]) -> list[list[int]]:
+    if texts and loaded.tokenizer is None:
+        raise GPT2Error("--bad-word needs a tokenizer, and this model has none: give --bad-ids")
+    words = [encode(loaded.tokenizer, text, add_special_tokens=False) for text in texts]
+    return words + [token_ids("--bad-ids", text) for text in ids]
+
+
+def _facts(
+    loaded: Any, batch: list[Array], found: Generation, ties: list[list[int]] | None
+) -> Iterator[dict[str, Any]]:
+    copies = len(found.new_ids) // len(batch)
+    for i, new_ids in enumerate(found.new_ids):
+        prompt_ids = batch[i // copies].tolist()
+        text = None if loaded.tokenizer is None else _written(loaded, prompt_ids, new_ids)
+        facts = {
+            "prompt_ids": prompt_ids,
+            "new_ids": new_ids,
+            "text": text,
+            "finish_reason": found.finish_reasons[i],
+            "score": _finite(found.scores[i]),
+            "log_probabilities": list(map(_finite, found.log_probabilities[i])),
+        }
+        yield facts if ties is None else facts | {"ties": ties[i]}
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None  # JSON knows no infinity
+
+
+def _print(loaded: Any, row: dict[str, Any], is_first: bool) -> None:
+    if not is_first:
+        click.echo(SEPARATOR)
+    click.echo(_written(loaded, row["prompt_ids"], row["new_ids"]))
+
+
+def _print_ties(facts: list[dict[str, Any]]) -> None:
+    for number, row in enumerate(facts, start=1):
+        places = ", ".join(str(place + 1) for place in row["ties"])
+        of = f" of continuation {number}" if len(facts) > 1 else ""
+        said = f"the choice of new token {places}{of} is noise" if places else f"no choice{of} is noise"
+        click.echo(f"gpt2: note: {said}", err=True)
+
+
+def _written(model: Any, prompt_ids: list[int], new_ids: list[int]) -> str:
+    """The whole text, but for the special token that ends it; the ids, if there is no tokenizer."""
+    if model.tokenizer is None:
+        return " ".join(map(str, prompt_ids + new_ids))
+    known = model.tokenizer.get_added_tokens_decoder()
+    ends = bool(new_ids) and new_ids[-1] in known and known[new_ids[-1]].special
+    return model.decode(prompt_ids + (new_ids[:-1] if ends else new_ids))
+
+
+class Stream:
+    """Prints a sequence as its tokens come, the prompt with the first: text if there is a tokenizer, else ids."""
+
+    def __init__(self, model: Any, prompt: Array) -> None:
+        self._model, self._prompt_ids, self._printed = model, prompt.tolist(), ""
+        self._new_ids: list[int] = []
+
+    def __call__(self, chosen: Array) -> None:
+        self._new_ids.append(int(chosen[0]))
+        text = _written(self._model, self._prompt_ids, self._new_ids)
+        if not text.endswith("\N{REPLACEMENT CHARACTER}"):  # else more tokens spell one character: wait for them
+            self._show(text)
+
+    def end(self) -> None:
+        """Print what waited for more to come, and end the line."""
+        self._show(_written(self._model, self._prompt_ids, self._new_ids))
+        click.echo()
+
+    def _show(self, text: str) -> None:
+        click.echo(text[len(self._printed) :], nl=False)
+        sys.stdout.flush()
+        self._printed = text

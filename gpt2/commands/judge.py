@@ -1,0 +1,146 @@
+"""`gpt2 check` and `gpt2 blame`: a backend before the judge, and where a model parts from the reference."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.table import Table
+
+from gpt2.commands import on_trial
+from gpt2.commands.options import (
+    console,
+    engine_facts,
+    engine_options,
+    json_option,
+    judged_engine,
+    judged_engine_options,
+    load_model,
+    read_prompt,
+    search_options,
+)
+from gpt2.errors import GPT2Error
+
+
+@click.command()
+@click.argument("functions", nargs=-1)
+@search_options(25)
+@judged_engine_options
+@click.option("--html", type=click.Path(path_type=Path), help="Write the report as one HTML file too.")
+@click.option("--junit", type=click.Path(path_type=Path), help="Write the report as JUnit XML too.")
+@click.option("--expected", type=click.Path(path_type=Path), help="Expected failures, a JSON file (docs/report.md).")
+@click.option("--resume", type=click.Path(path_type=Path), help="Keep what is found in this file, and go on from it.")
+@click.option("--measure-accuracy", is_flag=True, hidden=True)
+@click.option("--mutants", is_flag=True, hidden=True)
+@click.option("--diagnose", is_flag=True, hidden=True)
+@click.option("--other-rules", is_flag=True, hidden=True)
+@click.option("--markdown", type=click.Path(path_type=Path), hidden=True)
+@json_option
+@click.pass_context
+def check(
+    context: click.Context,
+    functions: tuple[str, ...],
+    examples: int,
+    seed: int,
+    backend: str,
+    device: str | None,
+    dtype: str,
+    mode: str | None,
+    html: Path | None,
+    junit: Path | None,
+    expected: Path | None,
+    resume: Path | None,
+    measure_accuracy: bool,
+    mutants: bool,
+    diagnose: bool,
+    other_rules: bool,
+    markdown: Path | None,
+    as_json: bool,
+) -> None:
+    """Judge a backend against the reference, and by laws that it must keep by itself, on random cases.
+
+    FUNCTIONS are rules by name: functions ("layer_norm"), files ("ops"), "laws", or none for all. Exit code 1 if
+    anything differs.
+    """
+    from parity import check as judge
+    from parity.report import print_results
+
+    engine_named: dict[str, Any] = {"backend": backend, "device": device, "dtype": dtype, "mode": mode}
+    tried = {"examples": examples, "seed": seed, "markdown": markdown, "as_json": as_json}
+    if diagnose and not mutants:
+        raise GPT2Error("--diagnose is about planted bugs: gpt2 diagnosis-table")
+    if mutants:
+        old = "--mutants --diagnose" if diagnose else "--mutants"
+        _forward(context, old, on_trial.diagnosis_table if diagnose else on_trial.kill_table, tried)
+    if other_rules:
+        _forward(context, "--other-rules", on_trial.other_rules, tried)
+    if measure_accuracy:
+        _forward(context, "--measure-accuracy", on_trial.measure_accuracy, engine_named)
+        return
+    engine = judged_engine(**engine_named)
+    try:
+        rules = judge.select(functions)
+    except KeyError as error:
+        raise GPT2Error(
+            f"no function, file or law {error} in the mirror: try 'layer_norm', 'ops', 'laws' or no name at all"
+        ) from error
+    shown = None if as_json else console
+    report = print_results(
+        rules, engine, examples, seed, shown, html=html, junit=junit, expected=expected, resume=resume
+    )
+    if as_json:
+        click.echo(report.to_json())
+    sys.exit(report.exit_code)
+
+
+def _forward(context: click.Context, old: str, command: click.Command, arguments: dict[str, Any]) -> None:
+    """Run the command that an option of `gpt2 check` has become."""
+    click.echo(f"gpt2: note: `gpt2 check {old}` is `gpt2 {command.name}` now", err=True)
+    context.invoke(command, **arguments)
+
+
+@click.command()
+@click.argument("model")
+@click.argument("prompt", required=False)
+@click.option("--ids", help="Prompt as token ids, like '15496 995', for a model without a tokenizer.")
+@engine_options
+@json_option
+def blame(model: str, prompt: str | None, ids: str | None, as_json: bool, **engine: Any) -> None:
+    """Say at which stage of MODEL a backend parts from the reference on PROMPT, and by how much at each.
+
+    Every stage is computed twice: in the run as it is, and from the reference's values, so that no error is inherited.
+    Exit code 1 if a stage is wrong by itself.
+    """
+    from parity.diagnosis.blame import blame as find
+    from parity.diagnosis.blame import first_wrong
+
+    loaded = load_model(model, **engine)
+    stages = find(loaded.backend, loaded.config, loaded.parameters, read_prompt(loaded, prompt, ids))
+    first = first_wrong(stages)
+    if as_json:
+        rows = [
+            {
+                "stage": stage.name,
+                "agrees": stage.alone.agrees,
+                "alone": stage.alone.explain(),
+                "in_the_run": stage.in_the_run.explain(),
+                "lines": list(stage.lines),
+            }
+            for stage in stages
+        ]
+        click.echo(json.dumps({"first_wrong": first and first.name, "stages": rows} | engine_facts(loaded)))
+    else:
+        table = Table("stage", "by itself", "in the run", title=f"{loaded.backend.name} against the reference")
+        for stage in stages:
+            table.add_row(stage.name, *(_in_short(verdict) for verdict in (stage.alone, stage.in_the_run)))
+        console.print(table)
+        console.print(first.explain() if first else "Every stage agrees.", markup=False, soft_wrap=True)
+    if first is not None:
+        sys.exit(1)
+
+
+def _in_short(verdict: Any) -> str:
+    if verdict.reason or not verdict.agrees:
+        return f"[bold red]{'wrong' if verdict.reason else f'{verdict.noise_ratio:.2g} x noise'}[/bold red]"
+    return "identical" if verdict.error == 0 else f"{verdict.noise_ratio:.2g} x noise"

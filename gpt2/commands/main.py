@@ -1,0 +1,81 @@
+"""The command `gpt2`. Results go to standard output; what went wrong is one line on standard error, exit code 2."""
+
+import sys
+import warnings
+
+import click
+
+from gpt2.commands.compare import compare
+from gpt2.commands.demo import demo
+from gpt2.commands.evaluate import evaluation
+from gpt2.commands.finetune import classify, summarize, tune
+from gpt2.commands.generate import generate
+from gpt2.commands.judge import blame, check
+from gpt2.commands.lesson import lesson
+from gpt2.commands.model import convert, info, levels, logits
+from gpt2.commands.on_trial import diagnosis_table, exercise, kill_table, measure_accuracy, other_rules
+from gpt2.commands.tasks import tasks
+from gpt2.commands.train import train
+from gpt2.errors import GPT2Error
+
+COMMANDS = (
+    blame,
+    check,
+    classify,
+    compare,
+    convert,
+    demo,
+    diagnosis_table,
+    evaluation,
+    exercise,
+    generate,
+    info,
+    kill_table,
+    lesson,
+    levels,
+    logits,
+    measure_accuracy,
+    other_rules,
+    summarize,
+    tasks,
+    train,
+    tune,
+)
+
+
+def main() -> None:
+    """Run the command; turn every foreseen error into one line and exit code 2."""
+    warnings.showwarning = lambda message, *_: click.echo(f"gpt2: note: {message}", err=True)
+    try:
+        cli(standalone_mode=False, prog_name="gpt2")
+    except GPT2Error as error:
+        _stop(f"gpt2: error: {error}")
+    except click.exceptions.Abort:
+        _stop("gpt2: interrupted", 130)
+    except click.ClickException as error:
+        context = getattr(error, "ctx", None)
+        command = "gpt2" if context is None else context.command_path
+        _stop(f"gpt2: error: {error.format_message()} (see {command} --help)", error.exit_code)
+    except BrokenPipeError:
+        sys.stderr.close()  # whoever read the output has gone; nobody is left to tell
+        sys.exit(1)
+
+
+def _stop(message: str, code: int = 2) -> None:
+    click.echo(message, err=True)
+    sys.exit(code)
+
+
+@click.group(
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110}, invoke_without_command=True
+)
+@click.version_option(package_name="gpt2-parity", prog_name="gpt2")
+@click.pass_context
+def cli(context: click.Context) -> None:
+    """GPT-2 twice, in NumPy to read and in MindSpore to run, and a judge that says whether the two agree."""
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
+
+
+for command in COMMANDS:
+    cli.add_command(command)

@@ -1,0 +1,125 @@
+"""`gpt2 logits`, `info`, `convert` and `levels`: what a model says, what it is, where it comes from, how it runs."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+from rich.markup import escape
+from rich.table import Table
+
+from gpt2.commands.options import console, engine_facts, engine_options, json_option, load_model, read_prompt
+from gpt2.files import write_whole
+
+
+@click.command()
+@click.argument("model")
+@click.argument("prompt", required=False)
+@click.option("--ids", help="Prompt as token ids.")
+@click.option("--top", type=click.IntRange(1), default=5, show_default=True, help="How many next tokens to show.")
+@click.option("--output", type=click.Path(path_type=Path), help="Write all scores, (1, T, V), to this .npy file.")
+@engine_options
+@json_option
+def logits(
+    model: str, prompt: str | None, ids: str | None, top: int, output: Path | None, as_json: bool, **engine: Any
+) -> None:
+    """Show what MODEL expects after PROMPT."""
+    loaded = load_model(model, **engine)
+    start = read_prompt(loaded, prompt, ids)
+    scores = loaded.logits(start)
+    if output is not None:
+        _save_array(output, scores)
+    last = scores[0, -1].astype(np.float64)
+    shifted = np.exp(last - last.max())
+    probabilities = shifted / shifted.sum()
+    best = np.argsort(-last, kind="stable")[:top]
+    rows = [
+        {
+            "id": int(i),
+            "token": None if loaded.tokenizer is None else loaded.decode([i]),
+            "logit": float(last[i]),
+            "probability": float(probabilities[i]),
+        }
+        for i in best
+    ]
+    if as_json:
+        click.echo(json.dumps({"next": rows, "shape": scores.shape} | engine_facts(loaded), ensure_ascii=False))
+        return
+    table = Table("id", "token", "logit", "probability")
+    for row in rows:
+        token = "" if row["token"] is None else escape(repr(row["token"]))
+        table.add_row(str(row["id"]), token, f"{row['logit']:.4f}", f"{row['probability']:.4f}")
+    console.print(table)
+
+
+def _save_array(path: Path, array: np.ndarray) -> None:
+    with write_whole(path) as part, part.open("wb") as file:
+        np.save(file, array)
+
+
+@click.command()
+@click.argument("source", type=click.Path(path_type=Path))
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--n-head", type=click.IntRange(1), help="Number of heads, where the source does not say it.")
+def convert(source: Path, folder: Path, n_head: int | None) -> None:
+    """Turn SOURCE, a minGPT or nanoGPT state (.safetensors, or .json with base64 tensors), into a GPT-2 FOLDER."""
+    from gpt2.model.convert import convert as run
+
+    config, count = run(source, folder, n_head)
+    click.echo(
+        f"{folder}: {config.n_layer} layers, {config.n_head} heads, {config.n_embd} channels, vocabulary "
+        f"{config.vocab_size}, context {config.n_positions}; {count} tensors"
+    )
+
+
+@click.command()
+@click.argument("model")
+@json_option
+def info(model: str, as_json: bool) -> None:
+    """Say what MODEL is: its configuration, parameters and tokenizer."""
+    from gpt2.model import hf_folder
+    from gpt2.tokenizer import load_tokenizer
+
+    folder = hf_folder.find_folder(model)
+    config = hf_folder.read_config(folder)
+    parameters, tokenizer = hf_folder.read_parameters(folder, config), load_tokenizer(folder)
+    facts = {
+        "head": "classification" if "score.weight" in parameters else "language model",
+        "parameters": sum(x.size for x in parameters.values()),
+        "tensors": len(parameters),
+        "dtype": ", ".join(sorted({x.dtype.name for x in parameters.values()})),
+        "tokenizer": None if tokenizer is None else f"{tokenizer.get_vocab_size()} tokens",
+        "config": config.to_dict(),
+    }
+    if as_json:
+        click.echo(json.dumps(facts, ensure_ascii=False))
+        return
+    table = Table("", escape(str(folder)), show_header=True)
+    for name, value in facts.items():
+        if name != "config":
+            table.add_row(name, f"{value:,}" if isinstance(value, int) else str(value or "none"))
+    for name, value in config.to_dict().items():
+        if name not in ("id2label", "label2id"):
+            table.add_row(name, "null" if value is None else json.dumps(value))
+    console.print(table)
+
+
+@click.command()
+@click.option("--backend", envvar="GPT2_BACKEND", default="numpy", show_default=True, help="The engine that trains.")
+@click.option("--device", help="CPU, Ascend or GPU  [CPU]")
+@json_option
+def levels(backend: str, device: str | None, as_json: bool) -> None:
+    """Show what runs in float16 at each level of mixed precision, O0 to O3, as seen on a small model."""
+    from gpt2.backends import get_backend
+    from gpt2.training.levels import dtypes_by_level
+
+    found = dtypes_by_level(get_backend(backend, device))
+    if as_json:
+        click.echo(json.dumps(found))
+        return
+    table = Table("stage", *found, title=f"Mixed precision on {backend}", title_justify="left")
+    for stage in next(iter(found.values())):
+        words = [found[level][stage] for level in found]
+        table.add_row(stage, *(f"[bold]{word}[/bold]" if word == "float16" else f"[dim]{word}[/dim]" for word in words))
+    console.print(table)

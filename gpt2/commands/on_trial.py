@@ -1,0 +1,153 @@
+"""The judge on trial: `gpt2 kill-table`, `diagnosis-table`, `other-rules`, `measure-accuracy` and `exercise`."""
+
+import functools
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from gpt2.commands.options import console, json_option, judged_engine, judged_engine_options, search_options
+from gpt2.files import require_writable, write_text
+from gpt2.progress import ProgressBar
+
+Found = TypeVar("Found")
+
+markdown_option = click.option("--markdown", type=click.Path(path_type=Path), help="Write the page of the docs too.")
+
+
+@click.command("kill-table")
+@search_options(25)
+@markdown_option
+@json_option
+def kill_table(examples: int, seed: int, markdown: Path | None, as_json: bool) -> None:
+    """Try the judge on planted bugs: which rule sees which bug, after how many cases.
+
+    Exit code 1 if a bug is seen by none, or an equivalent form by any.
+    """
+    from parity.mutants import MUTANTS
+    from parity.on_trial import kill_table as table
+    from parity.on_trial.hunt import hunt
+
+    kills, interrupted = _with_progress(markdown, lambda work: hunt(MUTANTS, examples, seed, work=work))
+    if as_json:
+        _print_json(examples, seed, interrupted, mutants=[kill.to_dict() for kill in kills])
+    else:
+        console.print(table.kill_table(kills, interrupted))
+        console.print(table.summary(kills), soft_wrap=True)
+    _write_page(markdown, lambda: table.markdown(kills, examples, seed), interrupted)
+    _exit(all(kill.right for kill in kills), interrupted)
+
+
+@click.command("diagnosis-table")
+@search_options(25)
+@markdown_option
+@json_option
+def diagnosis_table(examples: int, seed: int, markdown: Path | None, as_json: bool) -> None:
+    """Try the judge on planted bugs: which place it blames, how little it leaves of a case, whether its script holds.
+
+    Exit code 1 if too few places are right.
+    """
+    from parity.mutants import MUTANTS
+    from parity.on_trial import diagnosis_table as table
+
+    found, interrupted = _with_progress(markdown, lambda work: table.measure(MUTANTS, examples, seed, work))
+    if as_json:
+        _print_json(examples, seed, interrupted, diagnoses=[diagnosis.to_dict() for diagnosis in found])
+    else:
+        console.print(table.diagnosis_table(found))
+        console.print(table.summary(found), soft_wrap=True)
+    _write_page(markdown, lambda: table.markdown(found, examples, seed), interrupted)
+    _exit(table.all_well(found), interrupted)
+
+
+@click.command("other-rules")
+@search_options(25)
+@markdown_option
+@json_option
+def other_rules(examples: int, seed: int, markdown: Path | None, as_json: bool) -> None:
+    """Put the planted bugs to the rules of other projects: what they see of them, and what they object to in vain."""
+    from parity.mutants import MUTANTS
+    from parity.on_trial import kill_table as table
+    from parity.on_trial.other_rules import compare_rules, tried_on
+
+    correct = ["twin:reordered", "mindspore"]
+    planted = tried_on(MUTANTS)
+    scores, interrupted = _with_progress(markdown, lambda work: compare_rules(planted, correct, examples, seed, work))
+    if as_json:
+        rules = [score.to_dict() for score in scores]
+        _print_json(examples, seed, interrupted, bugs=len(planted), rules=rules)
+    else:
+        console.print(table.scores_table(scores, len(planted)))
+    _write_page(markdown, lambda: table.scores_markdown(scores, len(planted), correct, examples, seed), interrupted)
+    _exit(True, interrupted)
+
+
+@click.command("measure-accuracy")
+@judged_engine_options
+def measure_accuracy(backend: str, device: str | None, dtype: str, mode: str | None) -> None:
+    """Measure a backend's exp, sigmoid and log, for its file accuracy.json. Prints JSON."""
+    from parity.verdict.accuracy import measure
+
+    engine = judged_engine(backend, device, dtype, mode)
+    click.echo(json.dumps({"device": engine.device, "relative_error": measure(engine)}))
+
+
+@click.command()
+@click.argument("number", required=False)
+@click.option("--sources", type=click.Path(path_type=Path), help="Copy the sources with the bug into this new folder.")
+@click.option("--answer", is_flag=True, help="Say what the bug is.")
+def exercise(number: str | None, sources: Path | None, answer: bool) -> None:
+    """Find the bug: each NUMBER is a NumPy GPT-2 with one planted bug, for the judge's tools to find."""
+    from parity.on_trial import exercise as exercises
+
+    count = len(exercises.exercises())
+    if number is None:
+        click.echo(f"There are {count} exercises: gpt2 exercise 1 to gpt2 exercise {count}")
+        return
+    bug = exercises.exercise(number)
+    if sources is not None:
+        exercises.write_sources(number, sources)
+        click.echo(f"{sources}: the reference with the bug in it")
+    if answer:
+        click.echo(f"{bug.name}: {bug.story}\n\n{exercises.difference(bug)}")
+    elif sources is None:
+        click.echo(
+            f"Exercise {number} of {count}: somewhere in this NumPy GPT-2 a few lines are wrong. Which?\n\n"
+            f"  gpt2 check --backend exercise:{number}               which functions differ, which laws are broken\n"
+            f"  gpt2 blame MODEL PROMPT --backend exercise:{number}  where a model parts from the reference\n"
+            f"  gpt2 exercise {number} --sources FOLDER              the sources, to read\n"
+            f"  gpt2 exercise {number} --answer                      the solution"
+        )
+
+
+def _with_progress(page: Path | None, run: Callable[[Any], Found]) -> tuple[Found, bool]:
+    """What run(work) returns, and whether Ctrl-C ended it early; its progress shows on standard error."""
+    from parity.on_trial.pool import Work
+
+    if page is not None:
+        require_writable(page)
+    with ProgressBar() as bar:
+        work = Work(watch=functools.partial(bar.show, ""))
+        found = run(work)
+    if work.interrupted:
+        click.echo("gpt2: interrupted: this is what was found until then", err=True)
+    return found, work.interrupted
+
+
+def _print_json(examples: int, seed: int, interrupted: bool, **found: Any) -> None:
+    facts = {"schema": "gpt2-check/1", "seed": seed, "examples": examples, "interrupted": interrupted}
+    click.echo(json.dumps(facts | found))
+
+
+def _write_page(path: Path | None, text: Callable[[], str], interrupted: bool) -> None:
+    if path is not None and interrupted:
+        click.echo(f"gpt2: note: {path} was not written", err=True)
+    elif path is not None:
+        write_text(path, text())
+
+
+def _exit(right: bool, interrupted: bool) -> None:
+    sys.exit(130 if interrupted else 0 if right else 1)

@@ -1,0 +1,102 @@
+"""What several commands of `gpt2` share: how a model and a prompt are named, and what is said of the engine."""
+
+import functools
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import click
+import numpy as np
+from rich.console import Console
+
+from gpt2.backends import DTYPES, Array, Backend, get_backend
+from gpt2.errors import GPT2Error
+
+console = Console(highlight=False)
+json_option = click.option("--json", "as_json", is_flag=True, help="The same facts for machines.")
+
+
+def engine_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """--backend, --device, --dtype and --mode: where and how to compute."""
+    options = [
+        click.option("--backend", help="numpy, mindspore, or another that is registered  [$GPT2_BACKEND, or numpy]"),
+        click.option("--device", help="CPU, Ascend or GPU  [CPU]"),
+        click.option("--dtype", type=click.Choice(DTYPES), help="Precision of weights and results  [float32]"),
+        click.option("--mode", type=click.Choice(["graph", "pynative"]), help="How MindSpore runs  [graph]"),
+    ]
+    return functools.reduce(lambda wrapped, option: option(wrapped), reversed(options), command)
+
+
+def judged_engine_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """engine_options of a backend that is judged: MindSpore's, in float32, unless others are named."""
+    options = [
+        click.option(
+            "--backend", envvar="GPT2_BACKEND", default="mindspore", show_default=True, help="The engine to judge."
+        ),
+        click.option("--device", help="CPU, Ascend or GPU  [CPU]"),
+        click.option("--dtype", type=click.Choice(DTYPES[1:]), default="float32", show_default=True),
+        click.option("--mode", help="graph or pynative, for MindSpore  [pynative]"),
+    ]
+    return functools.reduce(lambda wrapped, option: option(wrapped), reversed(options), command)
+
+
+def judged_engine(backend: str, device: str | None, dtype: str | None, mode: str | None) -> Backend:
+    """The engine to judge. MindSpore runs op by op unless told otherwise: a graph is compiled for every new shape."""
+    return get_backend(backend, device, dtype, "pynative" if mode is None and backend == "mindspore" else mode)
+
+
+def search_options(examples: int) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """--examples, with that default, and --seed: how many random cases are drawn, and which."""
+
+    def add(command: Callable[..., Any]) -> Callable[..., Any]:
+        cases = click.option(
+            "--examples", type=click.IntRange(1), default=examples, show_default=True, help="Random cases per rule."
+        )
+        seed = click.option(
+            "--seed", type=click.IntRange(0), default=0, show_default=True, help="The same seed draws the same cases."
+        )
+        return cases(seed(command))
+
+    return add
+
+
+def load_model(model: str, **engine: Any) -> Any:
+    """The model of that name or folder, on the engine that the options name."""
+    import gpt2
+
+    return gpt2.load(model, **engine)
+
+
+def engine_facts(loaded: Any) -> dict[str, Any]:
+    """Where and how a model computes, for --json."""
+    backend = loaded.backend
+    return {"backend": backend.name, "device": backend.device, "dtype": backend.dtype, "mode": backend.mode}
+
+
+def read_prompt(loaded: Any, text: str | None, ids: str | None) -> Array:
+    """Ids of the prompt, (1, T): of a text ("-": standard input), or as they are. Raises GPT2Error unless it is one."""
+    if (text is None) == (ids is None):
+        raise GPT2Error("give either a PROMPT or --ids")
+    if text is not None:
+        return loaded.encode(standard_input() if text == "-" else text)
+    return np.array([token_ids("--ids", ids or "")], np.int64)
+
+
+def standard_input() -> str:
+    """All of it. Raises GPT2Error if it is no text."""
+    try:
+        return sys.stdin.read()
+    except UnicodeDecodeError as error:
+        raise GPT2Error(f"the prompt from standard input is not valid text: {error}") from error
+
+
+def token_ids(name: str, text: str) -> list[int]:
+    """Ids written as numbers, with spaces or commas between them. Raises GPT2Error, naming the option."""
+    return [_token_id(name, word) for word in text.replace(",", " ").split()]
+
+
+def _token_id(name: str, word: str) -> int:
+    try:
+        return int(np.int64(int(word)))
+    except (ValueError, OverflowError) as error:
+        raise GPT2Error(f"{name} must be token ids, like '15496 995', but holds {word!r}") from error

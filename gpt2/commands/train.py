@@ -1,0 +1,114 @@
+"""`gpt2 train`: what a training run shows of itself while it works, and at its end."""
+
+import functools
+import json
+import math
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from gpt2.commands.options import engine_options, json_option
+from gpt2.progress import ProgressBar
+from gpt2.training import run
+
+
+def training_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """What a training run can be told, whatever it trains: the arguments of `gpt2.training.train`."""
+    options: list[Callable[..., Any]] = [
+        click.option(
+            "--data", type=click.Path(path_type=Path), required=True, help="Text, JSON lines (.jsonl) or TSV (.tsv)."
+        ),
+        click.option(
+            "--output", type=click.Path(path_type=Path), required=True, help="The folder for the model and the run."
+        ),
+        click.option(
+            "--config", type=click.Path(path_type=Path), help="Settings of model, training and data, a JSON file."
+        ),
+        click.option("--model", help="Go on from the weights of this GPT-2 folder, instead of new ones."),
+        click.option("--steps", type=click.IntRange(1), help=f"Updates of the weights.  [{run.STEPS}]"),
+        click.option("--batch-size", type=click.IntRange(1), help=f"Rows of a micro-batch.  [{run.BATCH_SIZE}]"),
+        click.option("--seed", type=click.IntRange(0, 2**64 - 1), help=f"Of weights, order and dropout.  [{run.SEED}]"),
+        click.option("--save-every", type=click.IntRange(1), help="Steps between two checkpoints.  [a tenth of all]"),
+        click.option("--keep", type=click.IntRange(1), default=3, show_default=True, help="How many checkpoints stay."),
+        click.option("--eval-every", type=click.IntRange(1), help="Steps between two evaluations.  [a tenth of all]"),
+        click.option(
+            "--eval-batches", type=click.IntRange(1), default=200, show_default=True, help="At most, each time."
+        ),
+        click.option(
+            "--resume", is_flag=True, help="Go on from the last checkpoint in the output folder, if there is one."
+        ),
+        click.option(
+            "--pipeline", type=click.Choice(["numpy", "mindspore"]), help="What reads the rows: the same rows."
+        ),
+        click.option("--tensorboard", is_flag=True, help="Write event files for TensorBoard too."),
+        click.option("--log", type=click.Path(path_type=Path), help="Append what happens to this file."),
+        engine_options,
+        json_option,
+    ]
+    return functools.reduce(lambda wrapped, option: option(wrapped), reversed(options), command)
+
+
+@click.command()
+@training_options
+def train(as_json: bool, **options: Any) -> None:
+    """Train a GPT-2 on a file. Ctrl-C leaves a checkpoint; --resume goes on as if nothing had happened.
+
+    Exit code 130 if it was interrupted.
+    """
+    with ProgressBar() as bar:
+        result = run.train(**options, watch=functools.partial(show_training, bar))
+    facts = result_facts(result)
+    if as_json:
+        click.echo(json.dumps(facts))
+    else:
+        Console(highlight=False).print(facts_table(facts))
+    if result.interrupted:
+        stop_interrupted(f"at step {result.step}")
+
+
+def result_facts(result: run.TrainingResult) -> dict[str, Any]:
+    """What came of a run, as JSON takes it."""
+    return {
+        "folder": str(result.folder),
+        "step": result.step,
+        "loss": _finite(result.loss),
+        "validation_loss": _finite(result.validation_loss),
+        "perplexity": _finite(result.perplexity),
+        "interrupted": result.interrupted,
+    }
+
+
+def stop_interrupted(where: str) -> NoReturn:
+    """End the program, as Ctrl-C asks for."""
+    click.echo(f"gpt2: interrupted {where}: --resume goes on from there", err=True)
+    sys.exit(130)
+
+
+def show_training(bar: ProgressBar, progress: run.TrainingProgress) -> None:
+    """Draw the bar of a run after a step."""
+    words = [f"loss {progress.loss:.4f}"]
+    if not math.isnan(progress.validation_loss):
+        words.append(f"validation {progress.validation_loss:.4f}")
+    words.append(f"lr {progress.lr:.2e}")
+    if progress.scale != 1:
+        words.append(f"scale {progress.scale:g}")
+    words.append(f"{progress.tokens_per_second:,.0f} tokens/s")
+    bar.show("  ".join(words), progress.step, progress.steps)
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def facts_table(facts: dict[str, Any]) -> Table:
+    """The facts of a run for people."""
+    table = Table(show_header=False)
+    for name, value in facts.items():
+        if name != "interrupted":
+            table.add_row(name.replace("_", " "), f"{value:.4f}" if isinstance(value, float) else str(value))
+    return table

@@ -1,0 +1,184 @@
+"""What a run learns from: a file of text, JSON lines or TSV becomes rows of token ids, some of them held out."""
+
+import dataclasses
+import hashlib
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tokenizers import Tokenizer
+
+from gpt2.backends import Array
+from gpt2.data.records import BrokenLines, Record, decode_text, format_of, read_data, records_of
+from gpt2.data.rows import (
+    Row,
+    end_of_sample,
+    label_number,
+    labelled_rows,
+    rows_of,
+    split_rows,
+    split_stream,
+    tokenizer_for,
+    weighted,
+)
+from gpt2.data.settings import DataConfig, get_pipeline
+from gpt2.data.templates import SPECIAL, Template
+from gpt2.errors import GPT2Error
+
+
+@dataclasses.dataclass(frozen=True)
+class Corpus:
+    """Rows to learn from and rows to be judged by: ids and labels, (R, T) int32, if padded attention_mask too.
+
+    Of a classifier the labels are (R,) int32, places in `labels`.
+    """
+
+    training: dict[str, Array]
+    held_out: dict[str, Array]
+    tokenizer: Tokenizer
+    fingerprint: str
+    """SHA-256 of the file's bytes."""
+    facts: dict[str, Any]
+    """What was found, as JSON takes it."""
+    labels: tuple[str, ...] = ()
+    """What a classifier tells apart; none for a language model."""
+    held_out_records: tuple["Record", ...] = ()
+    """What the rows are made of that are held out; none of a text that is one stream."""
+
+
+def read_corpus(
+    path: Path,
+    settings: DataConfig,
+    n_positions: int,
+    tokenizer: Tokenizer | None = None,
+    vocab_size: int | None = None,
+    pad_id: int | None = None,
+    ignore_index: int = -100,
+    labels: Sequence[str] | None = None,
+) -> Corpus:
+    """Read, tokenize and lay out a file.
+
+    tokenizer is the model's own, or None. vocab_size is the model's, or None if it may follow from the tokenizer
+    ("bpe" is trained to it). pad_id None: pads are 0, which is as good as any, for nothing looks at them. A sample ends
+    with the end-of-text token if the tokenizer has one, as those have that are trained here for a template; packed
+    samples otherwise with a line break. Samples without a token are left out. labels are those that a classifier has
+    already; None: those of the file, in order.
+    Raises GPT2Error, naming file and line, for what cannot be read, and for too little to fill a row.
+    """
+    length = n_positions if settings.block_size is None else settings.block_size
+    if length > n_positions:
+        raise GPT2Error(f"block_size {length} exceeds the model's context: expected at most {n_positions}")
+    pipeline, raw, template = get_pipeline(settings.pipeline), read_data(path), settings.layout_template()
+    form = format_of(path)
+    layout = settings.layout or ("packed" if form == "text" else "padded")
+    as_stream = form == "text" and layout == "packed" and template is None
+    broken = BrokenLines(settings.skip_bad and not as_stream)
+    if as_stream:
+        records = [Record(str(path), {settings.field: decode_text(path, raw)})]
+    else:
+        is_task = template is not None or bool(settings.label)
+        records = records_of(path, raw, _fields(settings), is_task, broken, settings.label)
+    texts = [_learnt_text(record.values, template, settings.field) for record in records]
+    between = "\n" if layout == "packed" and not as_stream else ""
+    tokenizer = tokenizer_for(settings, [*texts, between], tokenizer, vocab_size, pad_id)
+    limit = length if layout == "padded" else None
+    known: tuple[str, ...] = ()
+    if settings.label:
+        known = tuple(labels or _distinct(path, [record.values[settings.label] for record in records]))
+        rows = labelled_rows(records, settings, tokenizer, length, known, broken)
+    else:
+        end = [] if as_stream else end_of_sample(tokenizer, between)
+        rows = rows_of(records, settings, tokenizer, end, limit, ignore_index, broken)
+    if broken.messages:
+        left_out = f"{len(broken.messages)} of the lines of {path} are left out"
+        warnings.warn(f"{left_out}; the first: {broken.messages[0]}", stacklevel=2)
+    training, held_out = (split_stream if as_stream else split_rows)(rows, settings.held_out)
+    training = weighted(path, training, settings.weights, {row.task for row in rows})
+    pad = 0 if pad_id is None else pad_id
+    held_out_records = tuple(row.record for row in held_out if row.record is not None)
+    corpus = Corpus(
+        _lay_out(pipeline, layout, training, length, pad, ignore_index),
+        _lay_out(pipeline, layout, held_out, length, pad, ignore_index),
+        tokenizer,
+        hashlib.sha256(raw).hexdigest(),
+        {
+            "format": form,
+            "layout": layout,
+            "block_size": length,
+            "vocabulary": tokenizer.get_vocab_size(),
+            "samples": len(rows),
+            "training_tokens": _tokens(training),
+            "held_out_tokens": _tokens(held_out),
+            "cut_samples": sum(row.cut for row in rows),
+            "skipped_lines": len(broken.messages),
+        },
+        known,
+        held_out_records,
+    )
+    _check_rows(path, corpus, settings)
+    return corpus
+
+
+def _lay_out(
+    pipeline: Any, layout: str, rows: list[Row], length: int, pad_id: int, ignore_index: int
+) -> dict[str, Array]:
+    ids, labels = [row.ids for row in rows], [row.labels for row in rows]
+    if layout == "padded":
+        if any(each.ndim == 0 for each in labels):  # a label for each row, not for each token
+            return pipeline.pad_rows(ids, length, pad_id, ignore_index) | {"labels": np.array(labels, np.int32)}
+        return pipeline.pad_rows(ids, length, pad_id, ignore_index, labels)
+    none = np.zeros(0, np.int32)
+    return {
+        name: pipeline.windows(np.concatenate([*part, none]), length)
+        for name, part in (("ids", ids), ("labels", labels))
+    }
+
+
+def _tokens(rows: list[Row]) -> int:
+    return sum(len(row.ids) for row in rows)
+
+
+def read_labelled(path: Path, settings: DataConfig, labels: Sequence[str], broken: BrokenLines) -> list[Record]:
+    """Texts with labels that a classifier knows. Raises GPT2Error, naming file and line."""
+    kept = []
+    for record in records_of(path, read_data(path), _fields(settings), True, broken, settings.label):
+        with broken.at(record.where):
+            label_number(record.values[settings.label], labels)
+            kept.append(record)
+    return kept
+
+
+def _learnt_text(values: Mapping[str, str], template: Template | None, field: str) -> str:
+    """What a tokenizer is trained on, of a sample: all but the tokens that are single ones in any case."""
+    if template is None:
+        return values[field]
+    return "".join(part.fill(values) for part in template.parts if part.text not in SPECIAL)
+
+
+def _fields(settings: DataConfig) -> tuple[str, ...]:
+    """The fields that a record must have."""
+    template = settings.layout_template()
+    if template is not None:
+        return template.fields
+    return (settings.field, settings.label) if settings.label else (settings.field,)
+
+
+def _distinct(path: Path, labels: list[str]) -> list[str]:
+    """The labels that there are, in order; numbers by their size. Raises GPT2Error if there are not two."""
+    found = set(labels)
+    if len(found) < 2:
+        raise GPT2Error(f"{path} has one label only, {labels[0]!r}: a classifier needs two to tell apart")
+    numbers = all(label.isascii() and label.isdigit() for label in found)
+    return sorted(found, key=lambda label: (int(label) if numbers else 0, label))
+
+
+def _check_rows(path: Path, corpus: Corpus, settings: DataConfig) -> None:
+    facts = corpus.facts
+    for part, rows in (("training", corpus.training), ("held_out", corpus.held_out)):
+        if len(rows["ids"]) == 0 and (part == "training" or settings.held_out > 0):
+            raise GPT2Error(
+                f"{path} is too short: {facts[f'{part}_tokens']} tokens in the {part} part make no row of "
+                f"{facts['block_size']} ({facts['layout']}): give more data, or another block_size or held_out"
+            )

@@ -1,0 +1,269 @@
+"""Tasks in which the model writes: summaries after "TL;DR:", translations, answers to questions."""
+
+import dataclasses
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from gpt2.arguments import is_integer, require
+from gpt2.data.records import BrokenLines, read_records
+from gpt2.data.templates import Template
+from gpt2.errors import GPT2Error
+from gpt2.evaluation import metrics
+from gpt2.evaluation.base import EvaluationReport, Run
+from gpt2.evaluation.files import json_document, json_lines, list_of, text_of
+from gpt2.model.model import NO_TOKENIZER, Model, left_padded
+from gpt2.tokenizer import encode
+
+SENTENCE_END = re.compile(r"(?<=[.!?])\s+|(?<=[。！？])|\n+")
+
+
+class Asked(NamedTuple):
+    """A text for the model to go on from, and the answers that are right."""
+
+    where: str
+    head: str
+    """Cut at its end where the whole is too long for the context."""
+    tails: Sequence[str]
+    """What follows it and is never cut; the first that fits, longest first."""
+    expected: Sequence[str]
+
+
+def prompt_ids(model: Model, asked: Asked, new: int) -> list[int]:
+    """Ids of the prompt, with room for so many new tokens. Raises GPT2Error if even the shortest tail leaves none."""
+    if model.tokenizer is None:
+        raise GPT2Error(f"{NO_TOKENIZER}: a task is text")
+    room = model.config.n_positions - new + 1  # the last new token is never read
+    whole = encode(model.tokenizer, asked.head + asked.tails[0], add_special_tokens=False)
+    if 0 < len(whole) <= room:
+        return whole
+    head = encode(model.tokenizer, asked.head, add_special_tokens=False)
+    for tail in asked.tails:
+        end = encode(model.tokenizer, tail, add_special_tokens=False)
+        if len(end) + min(1, len(head)) <= room:
+            return head[: room - len(end)] + end
+    raise GPT2Error(
+        f"{len(end)} tokens that cannot be cut and {new} new ones exceed the context of {model.config.n_positions}: "
+        "ask for fewer (max_new_tokens)"
+    )
+
+
+def write(
+    model: Model, samples: Sequence[Asked], run: Run, max_new_tokens: int, **options: Any
+) -> list[tuple[Asked, str]]:
+    """Each sample with what the model writes after it, without the end-of-text token. Broken ones are left out."""
+    prompts = []
+    for asked in samples:
+        with run.broken.at(asked.where):
+            prompts.append((asked, prompt_ids(model, asked, max_new_tokens)))
+    answers: list[str] = []
+    for first in range(0, len(prompts), run.batch_size):
+        batch = [np.array(ids, np.int64) for _, ids in prompts[first : first + run.batch_size]]
+        ids, mask = left_padded(batch)
+        found = model.generate_all(
+            ids, max_new_tokens, attention_mask=mask, scored=False, first_row=first, seed=run.seed, **options
+        )
+        if "interrupted" in found.finish_reasons:
+            raise KeyboardInterrupt
+        answers += [model.decode([i for i in new if i != model.config.eos_token_id]) for new in found.new_ids]
+        run.watch(len(answers), len(prompts))
+    return [(asked, answer) for (asked, _), answer in zip(prompts, answers, strict=True)]
+
+
+def _example(asked: Asked, answer: str, **scores: Any) -> dict[str, Any]:
+    prompt = asked.head + asked.tails[0]
+    return {"where": asked.where, "prompt": prompt, "expected": list(asked.expected), "answer": answer} | scores
+
+
+def first_sentences(text: str, count: int) -> list[str]:
+    """The first sentences of a text: they end with . ! ? and a space, with 。！？, or with the line."""
+    return [sentence.strip() for sentence in SENTENCE_END.split(text) if sentence.strip()][:count]
+
+
+@dataclasses.dataclass(frozen=True)
+class Summaries:
+    """A summary, written after the article and "TL;DR:". Files: JSON lines or TSV with two fields, the options' names.
+
+    100 tokens are drawn among the 2 likeliest; the first 3 sentences of them are the summary. ROUGE is F1, and English
+    words are not stemmed. rougeL takes a text as one sequence, rougeLsum (that of CNN/Daily Mail) by lines.
+    Source: GPT-2 paper, section 3.6. Different: an article too long for the context is cut at its end; the paper's
+    way of splitting sentences is not stated.
+    """
+
+    article: str = "article"
+    summary: str = "highlights"
+    """NLPCC 2017 has "summarization"."""
+    max_new_tokens: int = 100
+    top_k: int = 2
+    sentences: int = 3
+
+    def __post_init__(self) -> None:
+        require("sentences", self.sentences, is_integer(self.sentences, 2**31, 1), "an integer of at least 1")
+
+    def read(self, path: Path, broken: BrokenLines) -> list[Asked]:
+        """One article for each line that is not blank."""
+        template = Template(f"{{{self.article}}}{{{self.summary}}}", self.summary)
+        return [
+            Asked(where, values[self.article].strip(), ["\nTL;DR:"], [values[self.summary]])
+            for where, values in read_records(path, template, broken)
+        ]
+
+    def judge(self, model: Model, samples: list[Asked], run: Run) -> EvaluationReport:
+        """ROUGE-1, -2, -L and -Lsum."""
+        written = write(model, samples, run, self.max_new_tokens, temperature=1.0, top_k=self.top_k)
+        if not written:
+            return EvaluationReport({}, 0, [])
+        answers = ["\n".join(first_sentences(text, self.sentences)) for _, text in written]
+        examples = [_example(asked, answer) for (asked, _), answer in zip(written, answers, strict=True)]
+        return EvaluationReport(
+            metrics.rouge(answers, [asked.expected[0] for asked, _ in written]), len(written), examples
+        )
+
+
+class Pair(NamedTuple):
+    """A sentence in two languages."""
+
+    where: str
+    source: str
+    target: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Translation:
+    """A translation, after example pairs "english sentence = french sentence" and the sentence with " =".
+
+    Files: TSV, or JSON lines with the fields themselves or in an object "translation", as WMT has on the hub. The first
+    pairs of the file are the examples, and are not judged. Greedy; the first line that is written is the answer.
+    Source: GPT-2 paper, section 3.7. Different: it does not state how many examples there are, and takes the first
+    sentence, here the line; examples that do not fit the context are left out, the first ones first.
+    """
+
+    source: str = "en"
+    target: str = "fr"
+    examples: int = 5
+    max_new_tokens: int = 100
+    bleu_tokenizer: str = "13a"
+    """sacrebleu's; "zh" if the target is Chinese."""
+
+    def __post_init__(self) -> None:
+        require("examples", self.examples, is_integer(self.examples, 2**31), "an integer of at least 0")
+
+    def read(self, path: Path, broken: BrokenLines) -> list[Asked]:
+        """One pair for each line. Raises GPT2Error if there are no more than the examples."""
+        pairs = self._pairs(path, broken)
+        if len(pairs) <= self.examples:
+            raise GPT2Error(
+                f"{path} holds {len(pairs)} pairs, and {self.examples} are examples: give more, or examples=0"
+            )
+        shown = [f"{pair.source} = {pair.target}\n" for pair in pairs[: self.examples]]
+        before = ["".join(shown[i:]) for i in range(len(shown) + 1)]
+        return [
+            Asked(pair.where, "", [f"{text}{pair.source} =" for text in before], [pair.target])
+            for pair in pairs[self.examples :]
+        ]
+
+    def _pairs(self, path: Path, broken: BrokenLines) -> list[Pair]:
+        if path.suffix.lower() == ".tsv":
+            template = Template(f"{{{self.source}}}{{{self.target}}}", self.target)
+            return [Pair(where, *values.values()) for where, values in read_records(path, template, broken)]
+        pairs = []
+        for where, record in json_lines(path, broken):
+            with broken.at(where):
+                texts = record.get("translation", record)
+                pairs.append(Pair(where, text_of(texts, self.source), text_of(texts, self.target)))
+        return pairs
+
+    def judge(self, model: Model, samples: list[Asked], run: Run) -> EvaluationReport:
+        """BLEU of all answers together."""
+        written = write(model, samples, run, self.max_new_tokens, stop_strings=["\n"])
+        if not written:
+            return EvaluationReport({}, 0, [])
+        examples = [_example(asked, first_line(text)) for asked, text in written]
+        answers, references = [one["answer"] for one in examples], [asked.expected[0] for asked, _ in written]
+        score, signature = metrics.bleu(answers, references, self.bleu_tokenizer)
+        return EvaluationReport({"bleu": score}, len(written), examples, {"sacrebleu": signature})
+
+
+def first_line(text: str) -> str:
+    """The text up to the line's end; where it begins with line breaks, there is none."""
+    return text.split("\n", 1)[0].strip()
+
+
+@dataclasses.dataclass(frozen=True)
+class Questions:
+    """Answers to questions on a text, after the text, the questions and right answers before it, and "A:".
+
+    Files: CoQA's or SQuAD's JSON. Greedy; the first line that is written is the answer. Exact match and F1 are SQuAD's,
+    the best over all reference answers; a question of SQuAD 2 without one expects nothing.
+    Source: GPT-2 paper, section 3.5. Different: CoQA's own script compares each of its answers with the others in turn;
+    a text too long for the context is cut at its end, and where turns leave no room for it the first ones are left out.
+    """
+
+    max_new_tokens: int = 30
+
+    def read(self, path: Path, broken: BrokenLines) -> list[Asked]:
+        """The questions, in the file's order."""
+        samples: list[Asked] = []
+        for i, entry in enumerate(list_of_document(path)):
+            where = f"{path}, data[{i}]"
+            with broken.at(where):
+                samples += _coqa(where, entry) if isinstance(entry, dict) and "story" in entry else _squad(where, entry)
+        return samples
+
+    def judge(self, model: Model, samples: list[Asked], run: Run) -> EvaluationReport:
+        """Exact match and F1, means over the questions."""
+        examples = []
+        for asked, text in write(model, samples, run, self.max_new_tokens, stop_strings=["\n"]):
+            answer = first_line(text)
+            right, shared = metrics.exact_match(answer, asked.expected), metrics.f1(answer, asked.expected)
+            examples.append(_example(asked, answer, exact_match=right, f1=shared))
+        if not examples:
+            return EvaluationReport({}, 0, [])
+        means = {name: sum(example[name] for example in examples) / len(examples) for name in ("exact_match", "f1")}
+        return EvaluationReport(means, len(examples), examples)
+
+
+def list_of_document(path: Path) -> list[Any]:
+    """What a file of CoQA or SQuAD holds under "data". Raises GPT2Error."""
+    document = json_document(path)
+    try:
+        return list_of(document, "data")
+    except GPT2Error as error:
+        raise GPT2Error(f"{path}: {error}") from error
+
+
+def _coqa(where: str, entry: dict[str, Any]) -> list[Asked]:
+    questions, answers = list_of(entry, "questions"), list_of(entry, "answers")
+    more = entry.get("additional_answers", {})
+    if not isinstance(more, dict):
+        raise GPT2Error(f"'additional_answers' must be an object, but is {str(more)[:60]!r}")
+    listed = [answers, *(list_of(more, name) for name in more)]
+    if any(len(each) != len(questions) for each in listed):
+        raise GPT2Error(f"{len(questions)} questions have {', '.join(str(len(each)) for each in listed)} answers")
+    asked = [text_of(question, "input_text") for question in questions]
+    expected = [[text_of(each[i], "input_text") for each in listed] for i in range(len(asked))]
+    turns = [f"Q: {question}\nA: {right[0]}\n" for question, right in zip(asked, expected, strict=True)]
+    story = text_of(entry, "story").strip()
+    samples = []
+    for i, question in enumerate(asked):
+        tails = [_dialogue(turns[first:i], question) for first in range(i + 1)]
+        samples.append(Asked(f"{where}.questions[{i}]", story, tails, expected[i]))
+    return samples
+
+
+def _dialogue(turns: Sequence[str], question: str) -> str:
+    return "\n\n" + "".join(turns) + f"Q: {question}\nA:"
+
+
+def _squad(where: str, entry: Any) -> list[Asked]:
+    samples = []
+    for i, paragraph in enumerate(list_of(entry, "paragraphs")):
+        text = text_of(paragraph, "context").strip()
+        for j, question in enumerate(list_of(paragraph, "qas")):
+            answers = [text_of(answer, "text") for answer in list_of(question, "answers")]
+            place = f"{where}.paragraphs[{i}].qas[{j}]"
+            samples.append(Asked(place, text, [_dialogue([], text_of(question, "question"))], answers or [""]))
+    return samples

@@ -1,0 +1,115 @@
+"""Summaries by a model that was trained on pairs laid out by a template: how it is asked, and what it writes."""
+
+import dataclasses
+import math
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from tokenizers import decoders
+
+from gpt2.data.templates import Sample, Template
+from gpt2.errors import GPT2Error
+from gpt2.evaluation.metrics import WORD
+from gpt2.model.model import NO_TOKENIZER, Model, left_padded
+from gpt2.tokenizer import END_OF_TEXT
+from gpt2.training.run import closing_token
+
+# The course's way of writing; see gpt2.generation.GenerationConfig.
+GENERATION: Mapping[str, Any] = {"max_new_tokens": 50, "num_beams": 5, "no_repeat_ngram_size": 2}
+# Word pieces are joined by spaces, which Chinese and Japanese do not have.
+IDEOGRAPH = "\u2e80-\u9fff\uf900-\ufaff\uff00-\uffef"
+NEEDLESS_SPACE = re.compile(f"(?<=[{IDEOGRAPH}]) +| +(?=[{IDEOGRAPH}])")
+COUNTED = re.compile(WORD.pattern, re.IGNORECASE)
+
+
+@dataclasses.dataclass(frozen=True)
+class Summarizer:
+    """A model, and how its samples were laid out. Raises GPT2Error if the model has no tokenizer."""
+
+    model: Model
+    template: Template
+    block_size: int
+    """Tokens of a sample, the summary included."""
+    generation: Mapping[str, Any] = dataclasses.field(default_factory=lambda: dict(GENERATION))
+    """Options of `Model.generate_all`, max_new_tokens among them."""
+
+    def __post_init__(self) -> None:
+        if self.model.tokenizer is None:
+            raise GPT2Error(f"{NO_TOKENIZER}: a summary is text")
+
+    @property
+    def article(self) -> str:
+        """The field of the article. Raises GPT2Error if the template has more than that and the summary."""
+        given = [field for field in self.template.fields if field != self.template.output]
+        if len(given) != 1:
+            raise GPT2Error(f"a template with an article and a summary is needed, but it is {self.template.text!r}")
+        return given[0]
+
+    @property
+    def stop_id(self) -> int | None:
+        """What ends a summary: the template's last special token, or else the end of text."""
+        assert self.model.tokenizer is not None
+        closing = closing_token(self.template, self.model.tokenizer)
+        end = self.model.tokenizer.token_to_id(END_OF_TEXT) if closing is None else closing
+        return self.model.config.eos_token_id if end is None else end
+
+    def prompt(self, record: Mapping[str, str]) -> tuple[list[int], bool]:
+        """Ids of what stands before the summary, with room for it, and whether the article was cut for that.
+
+        It is cut at its end, as in training, and nothing else is. Raises GPT2Error if none of it would stay.
+        """
+        assert self.model.tokenizer is not None
+        new = self.generation["max_new_tokens"]
+        room = self.block_size - new + 1  # the last new token is never read
+        if room < 1:
+            raise GPT2Error(f"{new} new tokens leave no room for an article in {self.block_size}: ask for fewer")
+        whole = self.template.lay_out({**record, self.template.output: ""}, self.model.tokenizer)
+        before = [i for i, role in enumerate(whole.roles) if role not in ("output", "end")]
+        asked = Sample(whole.ids[before], tuple(whole.roles[i] for i in before), tuple(whole.fields[i] for i in before))
+        fitting = asked.cut(room, self.template.truncate or self.article)
+        return fitting.ids.tolist(), fitting is not asked
+
+    def write(self, prompts: Sequence[Sequence[int]]) -> list[str]:
+        """A summary of each, without its end token. Raises KeyboardInterrupt at Ctrl-C."""
+        ids, mask = left_padded([np.array(prompt, np.int64) for prompt in prompts])
+        stop = self.stop_id
+        found = self.model.generate_all(
+            ids, attention_mask=mask, scored=False, stop_ids=None if stop is None else [stop], **self.generation
+        )
+        if "interrupted" in found.finish_reasons:
+            raise KeyboardInterrupt
+        return [self.text(new) for new in found.new_ids]
+
+    def text(self, new_ids: Sequence[int]) -> str:
+        """New ids as text, without the end token, and without the spaces that word pieces put into Chinese."""
+        assert self.model.tokenizer is not None
+        text = self.model.decode([i for i in new_ids if i != self.stop_id]).strip()
+        if isinstance(self.model.tokenizer.decoder, decoders.WordPiece):
+            return NEEDLESS_SPACE.sub("", text)
+        return text
+
+    def write_all(
+        self, prompts: Sequence[Sequence[int]], batch_size: int, watch: Callable[[int], Any] = lambda done: None
+    ) -> Iterator[list[str]]:
+        """The summaries, batch by batch; watch hears how many there are."""
+        for first in range(0, len(prompts), batch_size):
+            batch = prompts[first : first + batch_size]
+            yield self.write(batch)
+            watch(first + len(batch))
+
+
+def lead(article: str, count: int) -> str:
+    """The beginning of an article: its first words, or Chinese characters, so many as ROUGE counts them."""
+    end = 0
+    for i, match in enumerate(COUNTED.finditer(article)):
+        if i == count:
+            break
+        end = match.end()
+    return article[:end]
+
+
+def mean_length(texts: Sequence[str]) -> int:
+    """How long texts are on average, in words or Chinese characters; 1 or more."""
+    return max(1, math.floor(sum(len(COUNTED.findall(text)) for text in texts) / len(texts) + 0.5))

@@ -1,0 +1,141 @@
+"""How a text is to be continued: every option, checked."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from gpt2.arguments import integers, is_integer, is_number, require
+from gpt2.errors import GPT2Error
+
+NEVER = "never"  # a value of early_stopping
+MOST_BEAMS = 1000
+
+
+@dataclasses.dataclass(frozen=True)
+class GenerationConfig:
+    """How a text is continued. Names and meanings are Hugging Face's. Raises GPT2Error, naming the field.
+
+    Above temperature 0 ids are drawn; with num_beams above 1 they are searched for; else the likeliest is taken.
+    """
+
+    max_new_tokens: int = 20
+    min_new_tokens: int = 0
+    """Until then no stop id is chosen, and no stop string ends the text."""
+    temperature: float = 0.0
+    """0: take the likeliest id each time, whatever top_k, top_p and min_p."""
+    top_k: int = 0
+    """Sample among that many ids; 0: among all."""
+    top_p: float = 1.0
+    """Sample among the fewest likeliest ids that have that share together; 1: among all."""
+    min_p: float = 0.0
+    """Sample among the ids that are at least that many times as probable as the likeliest; 0: among all."""
+    repetition_penalty: float = 1.0
+    no_repeat_ngram_size: int = 0
+    """No n-gram of that many tokens comes twice, those of the prompt included; 0: any may."""
+    bad_words: Sequence[Sequence[int]] = ()
+    """Sequences of ids that are never completed."""
+    stop_ids: Sequence[int] | None = None
+    """Each ends the text, of which it is the last id. None: the model's eos_token_id."""
+    stop_strings: Sequence[str] = ()
+    """Each ends the text as soon as the new tokens spell it; the text keeps it."""
+    num_beams: int = 1
+    length_penalty: float = 1.0
+    """Finished beams are ranked by their log-probability over their length to this power."""
+    early_stopping: bool | str = False
+    """When a search ends: see reference.generate.beams_may_improve."""
+    num_return_sequences: int = 1
+    """How many continuations of each prompt: drawn ones, or the best beams."""
+    seed: int = 0
+    first_row: int = 0
+    """The number of the batch's first row, where a larger batch is sampled in parts."""
+    sliding_window: bool = False
+    """Beyond the context, let the next token depend on the last n_positions tokens, instead of raising an error."""
+
+    def __post_init__(self) -> None:
+        for field, end in (
+            ("max_new_tokens", 2**63),
+            ("min_new_tokens", 2**63),
+            ("top_k", 2**63),
+            ("no_repeat_ngram_size", 2**63),
+            ("first_row", 2**31),
+        ):
+            off = " (0: off)" if field in ("top_k", "no_repeat_ngram_size") else ""
+            self._require(field, is_integer(getattr(self, field), end), f"an integer of at least 0{off}")
+        for field in ("num_beams", "num_return_sequences"):
+            usable = is_integer(getattr(self, field), MOST_BEAMS + 1, 1)
+            self._require(field, usable, f"an integer from 1 to {MOST_BEAMS}")
+        self._require("seed", is_integer(self.seed, 2**64), "an integer from 0 to 2**64 - 1")
+        self._number(
+            "temperature", lambda x: x == 0 or 1e-30 <= x <= 1e30, "0 (greedy), or a number from 1e-30 to 1e30"
+        )
+        self._number("top_p", lambda x: 0 < x <= 1, "a number above 0, and at most 1 (off)")
+        self._number("min_p", lambda x: 0 <= x <= 1, "a number from 0 (off) to 1")
+        self._number("repetition_penalty", lambda x: 0.01 <= x <= 100, "a number from 0.01 to 100 (1: off)")
+        self._number("length_penalty", lambda x: -10 <= x <= 10, "a number from -10 to 10")
+        known = isinstance(self.early_stopping, bool) or self.early_stopping == NEVER
+        self._require("early_stopping", known, f"True, False or {NEVER!r}")
+        self._require("sliding_window", isinstance(self.sliding_window, bool), "True or False")
+        self._set("stop_ids", None if self.stop_ids is None else tuple(_ids("stop_ids", self.stop_ids)))
+        self._set("bad_words", _words(self.bad_words))
+        strings = (self.stop_strings,) if isinstance(self.stop_strings, str) else self.stop_strings
+        usable = isinstance(strings, list | tuple) and all(isinstance(text, str) and text for text in strings)
+        self._require("stop_strings", usable, "a list of texts of at least one character")
+        self._set("stop_strings", tuple(strings))
+        self._check_together()
+
+    def _check_together(self) -> None:
+        if self.num_beams > 1 and self.temperature > 0:
+            raise GPT2Error("beam search does not sample: give either num_beams above 1 or a temperature above 0")
+        if self.num_beams > 1 and self.num_return_sequences > self.num_beams:
+            raise GPT2Error(
+                f"num_return_sequences must be at most num_beams = {self.num_beams}, but is {self.num_return_sequences}"
+            )
+        if self.num_beams == 1 and self.num_return_sequences > 1 and self.temperature == 0:
+            raise GPT2Error(
+                f"num_return_sequences is {self.num_return_sequences}, but the likeliest continuation is only one: "
+                "give a temperature above 0, or num_beams"
+            )
+        require(
+            "min_new_tokens",
+            self.min_new_tokens,
+            self.min_new_tokens <= self.max_new_tokens,
+            f"at most max_new_tokens = {self.max_new_tokens}",
+        )
+        for word in self.bad_words:
+            if len(word) == 1 and word[0] in (self.stop_ids or ()):
+                raise GPT2Error(f"bad_words: {word[0]} is a stop id too: leave it out of one of the two")
+
+    def _require(self, field: str, holds: bool, expected: str) -> None:
+        require(field, getattr(self, field), holds, expected)
+        if isinstance(getattr(self, field), np.integer):
+            self._set(field, int(getattr(self, field)))
+
+    def _number(self, field: str, holds: Callable[[Any], bool], expected: str) -> None:
+        self._require(field, is_number(getattr(self, field)) and holds(getattr(self, field)), expected)
+        self._set(field, float(getattr(self, field)))  # a NumPy scalar would turn float32 into float64
+
+    def _set(self, field: str, value: Any) -> None:
+        object.__setattr__(self, field, value)
+
+    @property
+    def looks_back(self) -> bool:
+        """Whether the scores are changed by what was read before."""
+        return bool(
+            self.repetition_penalty != 1
+            or self.no_repeat_ngram_size
+            or self.bad_words
+            or (self.min_new_tokens and self.stop_ids)
+        )
+
+
+def _ids(name: str, value: Any) -> list[int]:
+    return integers(name, value).reshape(-1).tolist()
+
+
+def _words(value: Any) -> tuple[tuple[int, ...], ...]:
+    require("bad_words", value, isinstance(value, list | tuple | np.ndarray), "a list of lists of ids")
+    words = tuple(tuple(_ids("bad_words", word)) for word in value)
+    require("bad_words", value, all(words), "a list of lists of at least one id")
+    return words

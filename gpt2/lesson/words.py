@@ -1,6 +1,0 @@
-"""What every step of the lesson says, English and 简体中文 side by side, in plain HTML: p, code, em, sub, sup."""
-
-from gpt2.lesson.forward_words import FORWARD
-from gpt2.lesson.training_words import TRAINING
-
-STEP_WORDS = FORWARD | TRAINING

@@ -1,0 +1,239 @@
+"""A GPT-2 folder as Hugging Face lays it out: config.json, safetensors weights, tokenizer files. Read, check, write."""
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from gpt2.errors import GPT2Error
+from gpt2.files import read_json, write_folder_whole
+from reference.config import ConfigError, GPT2Config, parameter_shapes
+
+WEIGHTS, INDEX, CONFIG = "model.safetensors", "model.safetensors.index.json", "config.json"
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "vocab.json",
+    "merges.txt",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "vocab.txt",
+)
+HEADS = ("lm_head.weight", "score.weight")  # what stands beside "transformer"
+ARCHITECTURES = {"language_model": "GPT2LMHeadModel", "sequence_classifier": "GPT2ForSequenceClassification"}
+# Buffers that old checkpoints carry beside the parameters: the causal mask and its fill value.
+BUFFER = re.compile(r"h\.\d+\.attn\.(bias|masked_bias)")
+# "gpt2", "openai-community/gpt2".
+HUB_NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
+# Models inside the package. The hub takes no new names without an owner, so these cannot clash with one of it.
+PACKAGED = {"tiny": Path(__file__).parents[1] / "tiny"}
+Parameters = dict[str, NDArray[Any]]
+
+
+def find_folder(source: str | os.PathLike[str]) -> Path:
+    """The folder that `source` names: itself on disk, the model "tiny" of this package, or one of the Hugging Face hub.
+
+    The hub's files are downloaded. A folder that holds no config.json does not hide a model of its name in the package
+    or on the hub. Raises GPT2Error if it is none of them.
+    """
+    folder, name = Path(source), str(source)
+    on_hub = HUB_NAME.fullmatch(name)
+    try:
+        if name and ((folder / CONFIG).is_file() or (folder.is_dir() and not on_hub)):
+            return folder
+        if name in PACKAGED:
+            return PACKAGED[name]
+        is_file = folder.is_file()
+    except OSError as error:  # no permission, or a name longer than a name can be
+        raise GPT2Error(f"cannot look for the model folder {name!r}: {error.strerror}") from error
+    if is_file or not on_hub:
+        raise GPT2Error(
+            f"no model folder {name!r}: expected a folder with {CONFIG} and {WEIGHTS}, or a name on the hub"
+        )
+    import huggingface_hub
+
+    try:
+        return Path(
+            huggingface_hub.snapshot_download(name, allow_patterns=[CONFIG, "*.safetensors", INDEX, *TOKENIZER_FILES])
+        )
+    except Exception as error:  # offline, unknown name, no access: the library has many classes for it
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise GPT2Error(
+            f"no {CONFIG} in {name!r} here, and the Hugging Face hub did not give a model of that name: "
+            f"check the name and the network ({reason})"
+        ) from error
+
+
+def read_config(folder: Path) -> GPT2Config:
+    """The configuration in folder/config.json. Raises GPT2Error, naming the field, for what GPT-2 cannot be."""
+    path = folder / CONFIG
+    if not path.is_file():
+        raise GPT2Error(f"no {CONFIG} in {folder}: expected a Hugging Face GPT-2 folder; `gpt2 convert` makes one")
+    fields = read_json(path)
+    if not isinstance(fields, dict):
+        raise GPT2Error(f"{path} holds a {type(fields).__name__}, expected an object of configuration fields")
+    try:
+        return GPT2Config.from_dict(fields)
+    except ConfigError as error:
+        raise GPT2Error(f"{path}: {error}") from error
+
+
+def read_labels(folder: Path) -> tuple[str, ...] | None:
+    """The names of a classifier's labels, by number, from id2label in config.json; None if the folder names none.
+
+    The names LABEL_0, LABEL_1, ... are Hugging Face's for labels without one. Raises GPT2Error for names that are not
+    numbered from 0, or not all different.
+    """
+    fields = read_json(folder / CONFIG)
+    named = fields.get("id2label") if isinstance(fields, dict) else None
+    if not isinstance(named, dict) or named == {str(i): f"LABEL_{i}" for i in range(len(named))}:
+        return None
+    names = [named.get(str(i)) for i in range(len(named))]
+    if not all(isinstance(name, str) for name in names) or len(set(names)) < len(names):
+        raise GPT2Error(f"{folder / CONFIG}: id2label must name each label by its number, from '0' on: {named}")
+    return tuple(map(str, names))
+
+
+def config_fields(config: GPT2Config, head: str, dtype: str, labels: Sequence[str] = ()) -> dict[str, Any]:
+    """What config.json holds. head: "language_model" or "sequence_classifier"; labels: the names of a classifier's."""
+    fields = {"architectures": [ARCHITECTURES[head]], **config.to_dict(), "dtype": dtype}
+    if not labels:
+        return fields
+    return fields | {
+        "problem_type": "single_label_classification",
+        "id2label": {str(i): label for i, label in enumerate(labels)},
+        "label2id": {label: i for i, label in enumerate(labels)},
+    }
+
+
+def read_parameters(folder: Path, config: GPT2Config) -> Parameters:
+    """Every parameter by its name without the prefix "transformer.", in the dtype of the file.
+
+    Raises GPT2Error for pickled weights, a damaged file, and any tensor that is missing, unknown or of another shape
+    than config says.
+    """
+    parameters: Parameters = {}
+    for path in _weight_files(folder):
+        for name, x in read_tensors(path):
+            name = name.removeprefix("transformer.")
+            if name in parameters:
+                raise GPT2Error(f"{path}: {name} is there twice, in two files or with and without 'transformer.'")
+            if not BUFFER.fullmatch(name):
+                parameters[name] = x
+    return check_parameters(parameters, config, str(folder))
+
+
+def check_parameters(parameters: Parameters, config: GPT2Config, where: str) -> Parameters:
+    """The parameters that config asks for, and no others. Raises GPT2Error that says what does not fit."""
+    head = "sequence_classifier" if "score.weight" in parameters else "language_model"
+    if config.tie_word_embeddings or head == "sequence_classifier":
+        copy = parameters.pop("lm_head.weight", None)
+        embeddings = parameters.get("wte.weight", np.zeros(0))
+        if copy is not None and head == "language_model" and not np.array_equal(copy, embeddings):
+            raise GPT2Error(
+                f"{where}: lm_head.weight differs from wte.weight, but the config ties them: "
+                "set tie_word_embeddings to false"
+            )
+    if len(parameters) < config.n_layer:
+        raise GPT2Error(f"{where}: holds {len(parameters)} tensors, but the config says n_layer = {config.n_layer}")
+    expected = parameter_shapes(config, head)
+    missing, unknown = expected.keys() - parameters.keys(), parameters.keys() - expected.keys()
+    if missing:
+        raise GPT2Error(f"{where}: missing {_some(missing)}; the config asks for {len(expected)} tensors")
+    if unknown:
+        raise GPT2Error(f"{where}: unexpected {_some(unknown)}; the config has no place for it")
+    for name, shape in expected.items():
+        found = parameters[name]
+        if found.shape != shape:
+            raise GPT2Error(f"{where}: {name} has shape {found.shape}, but the config says {shape}")
+        if found.dtype.kind == "f" or found.dtype.name == "bfloat16":
+            continue
+        raise GPT2Error(f"{where}: {name} holds {found.dtype}, expected floating-point numbers")
+    return parameters
+
+
+def _some(names: set[str]) -> str:
+    first = sorted(names)[:3]
+    return ", ".join(first) + (f" and {len(names) - len(first)} more" if len(names) > len(first) else "")
+
+
+def _weight_files(folder: Path) -> list[Path]:
+    if (folder / WEIGHTS).is_file():
+        return [folder / WEIGHTS]
+    if (folder / INDEX).is_file():
+        index = read_json(folder / INDEX)
+        shards = index.get("weight_map") if isinstance(index, dict) else None
+        if not isinstance(shards, dict) or not all(isinstance(name, str) for name in shards.values()):
+            raise GPT2Error(f"{folder / INDEX} has no weight_map of file names")
+        outside = [name for name in shards.values() if Path(name).name != name or name in ("", "..")]
+        if outside:
+            raise GPT2Error(f"{folder / INDEX} points outside its folder: {outside[0]!r}")
+        return [folder / name for name in sorted(set(shards.values()))]
+    pickled = sorted(folder.glob("*.bin")) + sorted(folder.glob("*.pt")) + sorted(folder.glob("*.pth"))
+    if pickled:
+        raise GPT2Error(
+            f"{pickled[0]} is a pickle, which can run code when it is read: save the model as {WEIGHTS} and try again"
+        )
+    raise GPT2Error(f"no {WEIGHTS} in {folder}: expected the weights as safetensors, in one file or with {INDEX}")
+
+
+def read_tensors(path: Path) -> Iterator[tuple[str, NDArray[Any]]]:
+    """Every (name, array) of a safetensors file. Raises GPT2Error if it is missing, damaged or truncated."""
+    try:
+        with safe_open(path, framework="numpy") as file:
+            for name in file.keys():  # noqa: SIM118 (not a dict)
+                yield name, _tensor(file, name, path)
+    except FileNotFoundError as error:
+        raise GPT2Error(f"{path} is missing: the index names it as one of the weight files") from error
+    except (SafetensorError, OSError) as error:
+        raise GPT2Error(f"{path} is not a readable safetensors file ({error}): fetch or save it again") from error
+
+
+def _tensor(file: Any, name: str, path: Path) -> NDArray[Any]:
+    import ml_dtypes
+
+    try:
+        x = file.get_tensor(name)
+    except (SafetensorError, TypeError, AttributeError) as error:  # what it raises where NumPy has no such dtype
+        dtype = file.get_slice(name).get_dtype()
+        raise GPT2Error(f"{path}: {name} holds {dtype}, expected F32, F16, BF16 or F64") from error
+    # NumPy finds bfloat16 by its name, and MindSpore has a type of its own of that name.
+    return x.view(ml_dtypes.bfloat16) if x.dtype.name == "bfloat16" else x
+
+
+def write_folder(
+    folder: Path,
+    config: GPT2Config,
+    parameters: Mapping[str, NDArray[Any]],
+    files: list[Path],
+    labels: Sequence[str] = (),
+) -> None:
+    """Write a folder that Hugging Face transformers and `read_parameters` load: all of it, or nothing at all.
+
+    files are tokenizer files to copy along, labels the names of a classifier's labels. Raises GPT2Error if the folder
+    holds something or cannot be written.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise GPT2Error(f"{folder} exists and is not an empty folder: name another one, or remove it first")
+    head = "sequence_classifier" if "score.weight" in parameters else "language_model"
+    fields = config_fields(config, head, next(iter(parameters.values())).dtype.name, labels)
+    with write_folder_whole(folder) as part:
+        (part / CONFIG).write_text(json.dumps(fields, indent=2) + "\n", encoding="utf-8")
+        save_weights(parameters, part / WEIGHTS)
+        for file in files:
+            shutil.copy(file, part / file.name)
+
+
+def save_weights(parameters: Mapping[str, NDArray[Any]], path: Path) -> None:
+    """Write the weights to a new file, under Hugging Face's names."""
+    tensors = {
+        name if name in HEADS else f"transformer.{name}": np.asarray(x, order="C") for name, x in parameters.items()
+    }
+    save_file(tensors, path, metadata={"format": "pt"})

@@ -1,0 +1,275 @@
+"""A GPT-2 that somebody uses: weights, tokenizer and backend in one object, with its input checked at the door."""
+
+import dataclasses
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+from tokenizers import Tokenizer
+
+from gpt2.arguments import in_range, integers
+from gpt2.backends import Array, Backend, BackendModel, get_backend
+from gpt2.errors import GPT2Error
+from gpt2.generation.config import GenerationConfig
+from gpt2.generation.loop import Generation, continue_batch
+from gpt2.generation.reader import Watch
+from gpt2.interrupt import postponed_interrupt
+from gpt2.model import hf_folder
+from gpt2.tokenizer import encode, load_tokenizer
+from reference.config import GPT2Config
+
+NO_TOKENIZER = "this model has no tokenizer (tokenizer.json, or vocab.json and merges.txt)"
+
+
+def load(
+    path: str | os.PathLike[str],
+    backend: str | Backend | None = None,
+    device: str | None = None,
+    dtype: str | None = None,
+    mode: str | None = None,
+) -> "Model":
+    """Load a GPT-2 folder, or a model of that name from the Hugging Face hub.
+
+    backend: "numpy" or "mindspore" (default: $GPT2_BACKEND, or numpy); device: "CPU", "Ascend", "GPU"; dtype:
+    "float32", "float16", "bfloat16", on NumPy "float64" too; mode, on MindSpore: "graph" or "pynative".
+    Raises GPT2Error, one line, for whatever is missing, damaged, contradictory or unknown.
+    """
+    engine = get_backend(backend, device, dtype, mode) if backend is None or isinstance(backend, str) else backend
+    folder = hf_folder.find_folder(path)
+    config = hf_folder.read_config(folder)
+    return Model(config, hf_folder.read_parameters(folder, config), engine, load_tokenizer(folder), folder)
+
+
+class Model:
+    """A GPT-2 with its weights on a backend. The same calls give the same answers on every backend, up to rounding."""
+
+    def __init__(
+        self,
+        config: GPT2Config,
+        parameters: hf_folder.Parameters,
+        backend: Backend,
+        tokenizer: Tokenizer | None = None,
+        folder: Path | None = None,
+    ) -> None:
+        self.config, self.parameters, self.backend = config, parameters, backend
+        self.tokenizer, self.folder = tokenizer, folder
+        self.engine: BackendModel = backend.model(config, parameters)
+
+    def logits(
+        self, ids: ArrayLike, attention_mask: ArrayLike | None = None, position_ids: ArrayLike | None = None
+    ) -> Array:
+        """Scores of every next token, (B, T, V), in the backend's dtype.
+
+        ids (B, T) or (T,): integers below vocab_size. attention_mask (B, T): 1 token, 0 pad, default all tokens.
+        position_ids (B, T): default 0, 1, 2, ... in every row, as in Hugging Face's forward, whatever the mask says:
+        with pads on the left, pass `positions(attention_mask)`. Scores at pads mean nothing.
+        Raises GPT2Error for anything out of range.
+        """
+        return self.engine.logits(*self._check(ids, attention_mask, position_ids))
+
+    def classify(
+        self, ids: ArrayLike, attention_mask: ArrayLike | None = None, position_ids: ArrayLike | None = None
+    ) -> Array:
+        """Scores of every label, (B, K), of a model with the classification head `score`. Arguments as in logits."""
+        if "score.weight" not in self.parameters:
+            raise GPT2Error("this model has no classification head: expected a checkpoint with score.weight")
+        checked = self._check(ids, attention_mask, position_ids)
+        if checked[1] is None and self.config.pad_token_id is None and len(checked[0]) > 1:
+            raise GPT2Error("a batch to classify needs an attention_mask, or a config with pad_token_id")
+        return self.engine.classify(*checked)
+
+    def stages(
+        self, ids: ArrayLike, attention_mask: ArrayLike | None = None, position_ids: ArrayLike | None = None
+    ) -> dict[str, Array]:
+        """Every named stage of the forward pass ("h.0.attn.q", ..., "logits"), in order. Arguments as in logits."""
+        return self.engine.stages(*self._check(ids, attention_mask, position_ids))
+
+    def generate(
+        self,
+        ids: ArrayLike,
+        max_new_tokens: int = 20,
+        *,
+        attention_mask: ArrayLike | None = None,
+        on_token: Callable[[Array], Any] | None = None,
+        **options: Any,
+    ) -> Array:
+        """Continue every sequence: ids (B, T) in, (B, T + new) int64 out.
+
+        Prompts of different lengths are padded on the left, attention_mask (B, T) marking the pads with 0. The options,
+        temperature, top_k, num_beams and many more, are the fields of `gpt2.generation.GenerationConfig`. By default
+        the likeliest id is taken each time. Chance comes from `seed` alone: the same ids on every backend.
+        A sequence ends at one of stop_ids (default: the config's eos_token_id) and is filled up with the pad id;
+        generation ends when all have, or at max_new_tokens. With num_return_sequences = n there are n rows for each
+        prompt, one below the other. on_token is called with the ids (rows,) of each step as they come.
+        Raises GPT2Error for anything out of range, also if prompt and new tokens exceed the context.
+        """
+        config = GenerationConfig(max_new_tokens, **options)
+        return self._continue(ids, attention_mask, config, on_token, lambda: False, scored=False).ids
+
+    def generate_all(
+        self,
+        ids: ArrayLike,
+        max_new_tokens: int = 20,
+        *,
+        attention_mask: ArrayLike | None = None,
+        on_token: Callable[[Array], Any] | None = None,
+        scored: bool = True,
+        **options: Any,
+    ) -> Generation:
+        """generate, with all there is to say about the new ids: log-probabilities, scores, why they end.
+
+        scored: whether to give log-probabilities and scores, which takes time (beams have them in any case). Ctrl-C
+        ends it early: what was generated until then is returned, its finish_reason is "interrupted".
+        """
+        config = GenerationConfig(max_new_tokens, **options)
+        with postponed_interrupt() as interrupt:
+            return self._continue(ids, attention_mask, config, on_token, lambda: interrupt.asked, scored)
+
+    def _continue(
+        self,
+        ids: ArrayLike,
+        attention_mask: ArrayLike | None,
+        config: GenerationConfig,
+        on_token: Callable[[Array], Any] | None,
+        interrupted: Callable[[], bool],
+        scored: bool,
+    ) -> Generation:
+        checked = self._check_ids(ids)
+        mask = np.ones_like(checked) if attention_mask is None else _check_mask(attention_mask, checked)
+        if (np.diff(mask, axis=1) < 0).any() or not mask[:, -1].all():
+            raise GPT2Error("generate continues the last token: put the pads (attention_mask 0) on the left")
+        config = self.complete(config)
+        self._check_room(int(mask.sum(axis=1).max()), config)
+        if on_token is not None and config.num_beams > 1:
+            raise GPT2Error("on_token cannot follow a beam search, which has no text before its end: leave it out")
+        decode = None if self.tokenizer is None else self.decode
+        # a backend may bring loops of its own: the judge's planted bugs do
+        run: Callable[..., Generation] = getattr(self.backend, "continue_batch", continue_batch)
+        return run(
+            self.engine,
+            checked,
+            mask,
+            config,
+            self.config.n_positions,
+            self._fill_id(config),
+            scored,
+            Watch(decode, on_token or (lambda ids: None), interrupted),
+        )
+
+    def complete(self, config: GenerationConfig) -> GenerationConfig:
+        """The options with this model's own stop id, if they name none. Raises GPT2Error if they do not fit the model.
+
+        Whatever else may be wrong with them, GenerationConfig has seen to.
+        """
+        for word in config.bad_words:
+            in_range("bad_words", np.array(word), self.config.vocab_size, "the vocabulary")
+        if config.stop_strings and self.tokenizer is None:
+            raise GPT2Error(f"{NO_TOKENIZER}, so stop_strings cannot be found: give stop_ids instead")
+        if config.stop_ids is not None:
+            return config
+        end = self.config.eos_token_id
+        return dataclasses.replace(config, stop_ids=() if end is None else (end,))
+
+    def _check_room(self, longest: int, config: GenerationConfig) -> None:
+        context = self.config.n_positions
+        room = context - longest + 1  # the last new token is never read
+        if config.sliding_window or config.max_new_tokens <= max(room, 0):
+            return
+        if room < 1:
+            raise GPT2Error(
+                f"{longest} tokens exceed the context of {context}: shorten the prompt by {longest - context}, or let "
+                "the model see the last tokens alone (sliding_window=True, --sliding-window)"
+            )
+        raise GPT2Error(
+            f"{longest} tokens and {config.max_new_tokens} new ones exceed the context of {context}: shorten the "
+            f"prompt, ask for at most {room}, or slide the window (sliding_window=True, --sliding-window)"
+        )
+
+    def _fill_id(self, config: GenerationConfig) -> int:
+        if self.config.pad_token_id is not None:
+            return self.config.pad_token_id
+        return config.stop_ids[0] if config.stop_ids else 0
+
+    def encode(self, text: str) -> Array:
+        """Ids of a text, (1, T).
+
+        Raises GPT2Error if the model has no tokenizer, the tokenizer no token for something, or the text no token.
+        """
+        if self.tokenizer is None:
+            raise GPT2Error(f"{NO_TOKENIZER}: give ids instead")
+        ids = encode(self.tokenizer, text)
+        if not ids:
+            raise GPT2Error("the prompt is empty: GPT-2 continues a text, so give at least one token")
+        return np.array([ids], np.int64)
+
+    def decode(self, ids: ArrayLike) -> str:
+        """Text of ids (T,). Raises GPT2Error if the model has no tokenizer, or the ids are no row of token ids."""
+        if self.tokenizer is None:
+            raise GPT2Error(f"{NO_TOKENIZER}: it speaks in ids")
+        checked = integers("ids", ids)
+        if checked.ndim != 1:
+            raise GPT2Error(f"decode takes the ids of one sequence, (tokens,), but these have {checked.shape}")
+        in_range("ids", checked, 2**32, "what a tokenizer can hold")
+        return self.tokenizer.decode(checked.tolist(), skip_special_tokens=False)
+
+    def save(self, folder: str | os.PathLike[str]) -> None:
+        """Write a folder that Hugging Face transformers and `load` read; weights in the dtype they were read in.
+
+        Raises GPT2Error if the folder exists and is not empty, or cannot be written.
+        """
+        files = [] if self.folder is None else [self.folder / name for name in hf_folder.TOKENIZER_FILES]
+        labels = None if self.folder is None else hf_folder.read_labels(self.folder)
+        present = [file for file in files if file.is_file()]
+        hf_folder.write_folder(Path(folder), self.config, self.parameters, present, labels or ())
+
+    def _check(
+        self, ids: ArrayLike, attention_mask: ArrayLike | None, position_ids: ArrayLike | None
+    ) -> tuple[Array, Array | None, Array | None]:
+        checked, context = self._check_ids(ids), self.config.n_positions
+        mask = None if attention_mask is None else _check_mask(attention_mask, checked)
+        if position_ids is None:
+            if checked.shape[1] > context:
+                raise GPT2Error(f"{checked.shape[1]} tokens exceed the context of {context}: shorten the text")
+            return checked, mask, None
+        positions = integers("position_ids", position_ids)
+        if positions.shape not in (checked.shape, checked.shape[1:], (1, checked.shape[1])):
+            raise GPT2Error(f"position_ids has shape {positions.shape}, but the ids have {checked.shape}")
+        in_range("position_ids", positions, context, "the context")
+        return checked, mask, np.broadcast_to(positions, checked.shape)
+
+    def _check_ids(self, ids: ArrayLike) -> Array:
+        checked = integers("ids", ids)
+        if checked.ndim == 1:
+            checked = checked[None]
+        if checked.ndim != 2:
+            raise GPT2Error(f"ids must have the shape (batch, tokens), but have {checked.shape}")
+        if checked.size == 0:
+            raise GPT2Error(f"ids are empty (shape {checked.shape}): give at least one sequence of at least one token")
+        in_range("ids", checked, self.config.vocab_size, "the vocabulary")
+        return checked
+
+
+def _check_mask(attention_mask: ArrayLike, ids: Array) -> Array:
+    mask = integers("attention_mask", attention_mask)
+    mask = mask[None] if mask.ndim == 1 else mask
+    if mask.shape != ids.shape:
+        raise GPT2Error(f"attention_mask has shape {mask.shape}, but the ids have {ids.shape}")
+    in_range("attention_mask", mask, 2, "0 (pad) and 1 (token)")
+    return mask
+
+
+def left_padded(prompts: list[Array]) -> tuple[Array, Array]:
+    """Prompts of any lengths as one batch, ids and attention_mask (B, T), with pads on the left."""
+    longest = max(map(len, prompts))
+    ids, mask = np.zeros((2, len(prompts), longest), np.int64)
+    for i, prompt in enumerate(prompts):
+        ids[i, longest - len(prompt) :], mask[i, longest - len(prompt) :] = prompt, 1
+    return ids, mask
+
+
+def positions(attention_mask: ArrayLike) -> Array:
+    """Position ids (B, T) that count the tokens of attention_mask (B, T) alone; those of pads mean nothing."""
+    return np.maximum(np.cumsum(np.asarray(attention_mask, np.int64), axis=1) - 1, 0)

@@ -1,0 +1,170 @@
+"""Where a training run stands, in one file that is there whole or not at all, and whose damage is always noticed."""
+
+import dataclasses
+import errno
+import hashlib
+import json
+import os
+import re
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors.numpy import save_file
+
+from gpt2.errors import GPT2Error
+from gpt2.files import PART, write_whole
+from gpt2.model.hf_folder import read_tensors, save_weights
+
+Array = NDArray[Any]
+FORMAT = "gpt2-training/1"
+NAME = re.compile(r"step-(\d+)\.safetensors")
+DIGEST = re.compile(rb'"sha256":"([0-9a-f]{64})"')  # in the head of the file, where safetensors keeps metadata
+
+
+@dataclasses.dataclass(frozen=True)
+class Checkpoint:
+    """All that a run needs to go on. Order of rows and dropout masks are functions of seed and micro_batch."""
+
+    step: int
+    """Updates of the weights so far."""
+    micro_batch: int
+    """The number of the next micro-batch."""
+    parameters: dict[str, Array]
+    state: dict[str, Array]
+    """What `gpt2.backends.Trainer.state` returned."""
+    facts: dict[str, Any]
+    """Whatever else must be as it was, in JSON: configuration, recipe, seed, fingerprint of the data."""
+
+
+def write_checkpoint(folder: Path, snapshot: Checkpoint, keep: int) -> Path:
+    """Write folder/step-00000100.safetensors, then remove the oldest beyond `keep` and what killed runs left half done.
+
+    Whenever the process or the machine stops, each file of that name is whole. Raises GPT2Error, with all that was
+    there still there, if the file cannot be written.
+    """
+    if keep < 1:
+        raise GPT2Error(f"cannot keep {keep} checkpoints: keep 1 or more")
+    path = folder / f"step-{snapshot.step:08d}.safetensors"
+    tensors = {f"model.{name}": x for name, x in snapshot.parameters.items()}
+    tensors |= {f"state.{name}": x for name, x in snapshot.state.items()}
+    facts = {"step": snapshot.step, "micro_batch": snapshot.micro_batch, "facts": snapshot.facts}
+    with write_whole(path) as part:
+        _save(tensors, part, {"format": FORMAT, "snapshot": json.dumps(facts), "sha256": "0" * 64})
+        _seal(part)
+    _tidy(folder, path, keep)
+    return path
+
+
+def latest_checkpoint(folder: Path) -> Path | None:
+    """The checkpoint of the highest step in folder, if there is one. Raises GPT2Error if folder cannot be read."""
+    return max(_checkpoints(folder), key=_step, default=None)
+
+
+def read_checkpoint(path: Path) -> Checkpoint:
+    """What `write_snapshot` wrote, bit for bit.
+
+    Raises GPT2Error if the file is cut short, has another bit than was written anywhere, or is of another format; the
+    line names the checkpoint before it.
+    """
+    try:
+        with path.open("rb") as file:
+            seal = _checksum(file)
+    except OSError as error:
+        raise GPT2Error(f"cannot read the checkpoint {path}: {error.strerror}; {_way_out(path)}") from error
+    if seal is None:
+        raise GPT2Error(f"{path} is damaged, or was not written by a training run: {_way_out(path)}")
+    _, found, expected = seal
+    if found != expected:
+        raise GPT2Error(f"{path} is damaged, its contents do not have the checksum it carries: {_way_out(path)}")
+    metadata = _metadata(path)
+    if metadata.get("format") != FORMAT:
+        raise GPT2Error(
+            f"{path} has the format {metadata.get('format')!r}, expected {FORMAT!r}: "
+            f"go on with the version of this program that wrote it; otherwise, {_way_out(path)}"
+        )
+    named: dict[str, dict[str, Array]] = {"model": {}, "state": {}}
+    for name, x in read_tensors(path):
+        kind, _, own = name.partition(".")
+        named[kind][own] = x
+    return Checkpoint(parameters=named["model"], state=named["state"], **json.loads(metadata["snapshot"]))
+
+
+def write_weights(path: Path, parameters: Mapping[str, Array]) -> None:
+    """Write the weights as Hugging Face transformers and `gpt2.load` read them: whole, or not at all.
+
+    Raises GPT2Error if the file cannot be written.
+    """
+    with write_whole(path) as part:
+        save_weights(parameters, part)
+
+
+def _save(tensors: Mapping[str, Array], path: Path, metadata: dict[str, str]) -> None:
+    """(np.ascontiguousarray would give an array without axes one.)"""
+    save_file({name: np.asarray(x, order="C") for name, x in tensors.items()}, path, metadata=metadata)
+
+
+def _seal(path: Path) -> None:
+    with path.open("r+b") as file:
+        seal = _checksum(file)
+        if seal is None:
+            raise OSError(errno.EIO, "it came out damaged")
+        place, _, digest = seal
+        file.seek(place)
+        file.write(digest)
+
+
+def _checksum(file: BinaryIO) -> tuple[int, bytes, bytes] | None:
+    """Where the file carries a SHA-256, what stands there, and that of all other bytes. None if it carries none."""
+    head = file.read(8)
+    length = int.from_bytes(head, "little")  # of the JSON that follows
+    if length > os.fstat(file.fileno()).st_size:
+        return None
+    head += file.read(length)
+    match = DIGEST.search(head)
+    if match is None:
+        return None
+    digest = hashlib.sha256(head[: match.start(1)] + head[match.end(1) :])
+    while block := file.read(1 << 20):
+        digest.update(block)
+    return match.start(1), match[1], digest.hexdigest().encode()
+
+
+def _metadata(path: Path) -> dict[str, Any]:
+    with path.open("rb") as file:
+        return json.loads(file.read(int.from_bytes(file.read(8), "little")))["__metadata__"]
+
+
+def _checkpoints(folder: Path) -> list[Path]:
+    try:
+        return [path for path in folder.iterdir() if NAME.fullmatch(path.name)]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise GPT2Error(f"cannot look for checkpoints in {folder}: {error.strerror}") from error
+
+
+def _step(path: Path) -> int:
+    match = NAME.fullmatch(path.name)
+    return int(match[1]) if match else -1
+
+
+def _way_out(path: Path) -> str:
+    older = max((other for other in _checkpoints(path.parent) if _step(other) < _step(path)), key=_step, default=None)
+    if older is None:
+        return "remove it and start anew, there is no older one"
+    return f"remove it to go on from {older}"
+
+
+def _tidy(folder: Path, newest: Path, keep: int) -> None:
+    others = sorted((path for path in _checkpoints(folder) if path != newest), key=_step)
+    try:
+        for path in others[: max(0, len(others) + 1 - keep)]:
+            path.unlink()
+    except OSError as error:
+        raise GPT2Error(f"cannot remove the old checkpoint {path}: {error.strerror}") from error
+    for room in folder.glob(f".step-*{PART}"):
+        shutil.rmtree(room, ignore_errors=True)

@@ -1,0 +1,161 @@
+"""What a training run is made by: every setting that decides which weights come out, and how to read it from a file."""
+
+import dataclasses
+import difflib
+import json
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from gpt2.data.settings import DataConfig
+from gpt2.errors import GPT2Error
+from gpt2.files import read_json
+from reference.config import ConfigError, GPT2Config, TrainingConfig
+
+SECTIONS = ("model", "training", "data")
+OPTIONS = ("steps", "batch_size", "seed")
+# Where nothing is said: a model and a schedule that learn to write on a laptop in minutes.
+SMALL = {
+    "n_positions": 64,
+    "n_embd": 128,
+    "n_layer": 4,
+    "n_head": 4,
+    "embd_pdrop": 0.0,
+    "attn_pdrop": 0.0,
+    "resid_pdrop": 0.0,
+}
+QUICK = {
+    "learning_rate": 1e-3,
+    "schedule": "cosine",
+    "final_learning_rate": 1e-4,
+    "beta2": 0.99,
+    "weight_decay": 0.1,
+}
+DROPOUT = ("embd_pdrop", "attn_pdrop", "resid_pdrop")
+
+Sections = dict[str, dict[str, Any]]
+Settings = TypeVar("Settings")
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """Every setting that decides which weights come out of a run, resolved."""
+
+    model: GPT2Config
+    training: TrainingConfig
+    data: DataConfig
+    steps: int
+    batch_size: int
+    seed: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """The recipe as JSON holds it."""
+        return dataclasses.asdict(self)
+
+
+def read_sections(source: str | os.PathLike[str] | Mapping[str, Any] | None) -> Sections:
+    """The settings of a JSON file, or of a mapping like it, by section: model, training, data.
+
+    A file has these three objects, each optional; or it is a Hugging Face config.json, among whose fields those of
+    training and data may stand too. Raises GPT2Error, naming the field, for what is unknown.
+    """
+    if source is None:
+        return {name: {} for name in SECTIONS}
+    where, fields = (
+        ("config", _as_json(source)) if isinstance(source, Mapping) else (str(source), read_json(Path(source)))
+    )
+    if not isinstance(fields, dict):
+        raise GPT2Error(f"{where} holds a {type(fields).__name__}, expected an object with model, training and data")
+    sections: Sections = {}
+    for name in SECTIONS:
+        section = fields.get(name, {})
+        if not isinstance(section, dict):
+            raise GPT2Error(f"{where}: {name!r} must be an object of settings, but is {section!r}")
+        sections[name] = dict(section)
+    for name in ("training", "data"):
+        _refuse_unknown(where, sections[name], _names(name))
+    for field in sections["model"]:
+        if _section_of(where, field) != "model":
+            raise GPT2Error(f"{where}: {field!r} stands under 'model', but belongs under {_section_of(where, field)!r}")
+    for field, value in fields.items():
+        if field not in SECTIONS:
+            sections[_section_of(where, field)][field] = value
+    return sections
+
+
+def _as_json(settings: Mapping[str, Any]) -> Any:
+    """A mapping as a file would have it: checkpoints hold it."""
+    try:
+        return json.loads(json.dumps(settings))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise GPT2Error(f"config must hold what JSON can hold: {error}") from error
+
+
+def _names(section: str) -> set[str]:
+    kinds = {"model": GPT2Config, "training": TrainingConfig, "data": DataConfig}
+    return {field.name for field in dataclasses.fields(kinds[section])}
+
+
+def _refuse_unknown(where: str, section: Mapping[str, Any], known: set[str]) -> None:
+    for field in section:
+        if field not in known:
+            raise GPT2Error(f"{where}: no setting {field!r}: expected one of {', '.join(sorted(known))}")
+
+
+def _section_of(where: str, field: str) -> str:
+    """The section of a field; one that is an option, or looks like a slip of the pen, is refused.
+
+    Other fields that this GPT-2 does not know are the model's: a Hugging Face config.json has many.
+    """
+    if field in OPTIONS:
+        raise GPT2Error(f"{where}: {field!r} is no setting, but an option of its own: --{field.replace('_', '-')}")
+    for name in ("training", "data"):
+        if field in _names(name):
+            return name
+    near = difflib.get_close_matches(field, set().union(*map(_names, SECTIONS)) - {field}, n=1, cutoff=0.85)
+    if near and field not in _names("model"):
+        raise GPT2Error(f"{where}: no setting {field!r}: is {near[0]!r} meant?")
+    return "model"
+
+
+def data_settings(sections: Sections, pipeline: str | None) -> DataConfig:
+    """Where the rows come from; pipeline, if given, goes before the file's. Raises GPT2Error for a bad value."""
+    given = sections["data"] | ({} if pipeline is None else {"pipeline": pipeline})
+    return _checked(lambda: DataConfig(**given))
+
+
+def model_fields(sections: Sections) -> dict[str, Any]:
+    """The fields of the model to train: those of the file, or of a small one if it has none."""
+    return dict(sections["model"] or SMALL)
+
+
+def model_settings(fields: Mapping[str, Any]) -> GPT2Config:
+    """The model of these fields. Raises GPT2Error, naming the field, for what GPT-2 cannot be."""
+    return _checked(lambda: GPT2Config.from_dict(fields))
+
+
+def with_dropout(config: GPT2Config, sections: Sections) -> GPT2Config:
+    """A model that is there already, with the dropout rates of the file. Raises GPT2Error if it says anything else."""
+    for field in sections["model"]:
+        if field not in DROPOUT:
+            raise GPT2Error(
+                f"config field {field!r} is that of a new model, but one is given to go on from: "
+                f"only {', '.join(DROPOUT)} can change"
+            )
+    return _checked(lambda: dataclasses.replace(config, **sections["model"]))
+
+
+def training_settings(sections: Sections, steps: int) -> TrainingConfig:
+    """How to train for so many steps: the file's settings; a schedule ends with the run, if nothing else is said."""
+    given = sections["training"] or QUICK | {"warmup_steps": min(100, steps // 10)}
+    if given.get("schedule", "constant") != "constant":
+        given = {"total_steps": steps} | given
+    return _checked(lambda: TrainingConfig(**given))
+
+
+def _checked(make: Callable[[], Settings]) -> Settings:
+    try:
+        return make()
+    except ConfigError as error:
+        raise GPT2Error(str(error)) from error

@@ -1,0 +1,484 @@
+"""A training run: from a file of text to a GPT-2 folder, in steps that can be interrupted and gone on with.
+
+Everything follows from the seed and the number of the micro-batch: which rows it has, and what dropout keeps. So a
+checkpoint holds the trainer's state and a few numbers, and a run that was killed ends with the weights of one that was
+not.
+"""
+
+import dataclasses
+import hashlib
+import json
+import math
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tokenizers import Tokenizer
+
+from gpt2.backends import Array, Backend, Batch, Trainer, get_backend
+from gpt2.data.corpus import Corpus, read_corpus
+from gpt2.data.dropout_masks import draw_keep
+from gpt2.data.settings import get_pipeline
+from gpt2.data.templates import SPECIAL, Template
+from gpt2.errors import GPT2Error
+from gpt2.files import PART, write_whole
+from gpt2.interrupt import Interrupt, postponed_interrupt
+from gpt2.model import hf_folder
+from gpt2.tokenizer import END_OF_TEXT, load_tokenizer
+from gpt2.training import recipe
+from gpt2.training.checkpoint import Checkpoint, latest_checkpoint, read_checkpoint, write_checkpoint, write_weights
+from gpt2.training.initial_weights import initial_parameters
+from gpt2.training.metrics_file import METRICS, TrainingLog, perplexity, plot_curves
+from gpt2.training.recipe import Recipe
+from reference.config import StepReport, parameter_shapes
+
+CHECKPOINTS, TOKENIZER, CURVES = "checkpoints", "tokenizer.json", "curves.png"
+STEPS, BATCH_SIZE, SEED = 1000, 12, 0
+SCORE = "score.weight"
+LOSSES = ("losses", "loss", "validation_loss")  # of a run, kept in its checkpoints
+MOST_PASSED_OVER = 1000  # micro-batches in a row; the largest dynamic scale of float32 falls to 1 in 127
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingProgress:
+    """What a run says of itself after every update. tokens_per_second is that of the last update."""
+
+    step: int
+    steps: int
+    loss: float
+    lr: float
+    scale: float
+    tokens_per_second: float
+    validation_loss: float
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingResult:
+    """What came of a run. NaN where a loss was not measured."""
+
+    folder: Path
+    step: int
+    loss: float
+    validation_loss: float
+    interrupted: bool
+    plan: "Plan" = dataclasses.field(repr=False, compare=False)
+
+    @property
+    def perplexity(self) -> float:
+        """exp of the validation loss."""
+        return perplexity(self.validation_loss)
+
+
+def train(
+    data: str | os.PathLike[str],
+    output: str | os.PathLike[str],
+    *,
+    config: str | os.PathLike[str] | Mapping[str, Any] | None = None,
+    model: str | os.PathLike[str] | None = None,
+    steps: int | None = None,
+    batch_size: int | None = None,
+    seed: int | None = None,
+    save_every: int | None = None,
+    keep: int = 3,
+    eval_every: int | None = None,
+    eval_batches: int = 200,
+    resume: bool = False,
+    backend: str | Backend | None = None,
+    device: str | None = None,
+    dtype: str | None = None,
+    mode: str | None = None,
+    pipeline: str | None = None,
+    tensorboard: bool = False,
+    log: str | os.PathLike[str] | None = None,
+    watch: Callable[[TrainingProgress], Any] | None = None,
+) -> TrainingResult:
+    """Train a GPT-2 on a file of text, JSON lines or TSV, and write it to a folder that `gpt2.load` reads.
+
+    config: a JSON file, or a mapping, of settings (docs/training.md); model: a folder to go on from instead of new
+    weights; steps: updates of the weights (default 1000), of batch_size (12) rows each, times accumulate_step;
+    save_every, eval_every: steps between two checkpoints and two evaluations on the held-out share (default: ten of
+    each in a run); keep: how many checkpoints stay; eval_batches: the most batches of an evaluation.
+    resume: go on from the last checkpoint in output, as if nothing had happened; what decides the weights (data,
+    config, steps, batch_size, seed) must be what it was, and may be left out. The backend may be another one.
+    pipeline: "numpy" or "mindspore", what reads the rows. watch is called after every update.
+    Ctrl-C or SIGTERM ends the run with a checkpoint. Raises GPT2Error, one line, for whatever is missing, damaged,
+    contradictory, or has changed since the checkpoint.
+    """
+    for name, number in (
+        ("steps", steps),
+        ("batch_size", batch_size),
+        ("save_every", save_every),
+        ("keep", keep),
+        ("eval_every", eval_every),
+        ("eval_batches", eval_batches),
+    ):
+        if number is not None and not (type(number) is int and number >= 1):
+            raise GPT2Error(f"{name} must be an integer of at least 1, but is {number!r}")
+    if seed is not None and not (type(seed) is int and 0 <= seed < 2**64):
+        raise GPT2Error(f"seed must be an integer from 0 to 2**64 - 1, but is {seed!r}")
+    engine = get_backend(backend, device, dtype, mode) if backend is None or isinstance(backend, str) else backend
+    given = {
+        "config": None if config is None else recipe.read_sections(config),
+        "model": None if model is None else str(model),
+        "steps": steps,
+        "batch_size": batch_size,
+        "seed": seed,
+    }
+    run = _open_run(Path(data), Path(output), given, resume, engine, pipeline, keep)
+    often = max(1, run.plan.recipe.steps // 10)
+    with TrainingLog(run.folder, run.step, tensorboard, None if log is None else Path(log)) as record:
+        loop = _Loop(
+            run, record, save_every or often, eval_every or often, eval_batches, watch or (lambda progress: None)
+        )
+        # Numbers that overflow are told of in the run's own words.
+        with postponed_interrupt() as interrupt, np.errstate(over="ignore", invalid="ignore"):
+            loop.go(interrupt)
+    interrupted = run.step < run.plan.recipe.steps
+    if not interrupted:
+        write_weights(run.folder / hf_folder.WEIGHTS, run.trainer.parameters())
+    plot_curves({engine.name: run.folder / METRICS}, run.folder / CURVES)
+    return TrainingResult(run.folder, run.step, run.loss, run.validation_loss, interrupted, run.plan)
+
+
+def _open_run(
+    data: Path, folder: Path, given: dict[str, Any], resume: bool, engine: Backend, pipeline: str | None, keep: int
+) -> "_Run":
+    """The run in folder as its last checkpoint has it, or a new one with its first checkpoint written."""
+    snapshot = _last_snapshot(folder, resume)
+    # config.json is the last of the files that a run begins with: where it is, the tokenizer is.
+    begun = folder if snapshot is not None and (folder / hf_folder.CONFIG).is_file() else None
+    plan = _plan(data, _complete(given, snapshot), pipeline, begun)
+    if snapshot is not None:
+        _require_as_before(plan, snapshot)
+    run = _Run(folder, plan, _trainer(engine, plan, snapshot), keep)
+    if snapshot is None:
+        run.save()  # now: a disk that is full, or settings that are forgotten, would else be noticed hours later
+    else:
+        run.go_on_from(snapshot)
+    _write_beginning(folder, plan, engine.dtype)
+    return run
+
+
+def _last_snapshot(folder: Path, resume: bool) -> Checkpoint | None:
+    """Where to go on from; None to begin. Raises GPT2Error if the folder is somebody else's."""
+    path = latest_checkpoint(folder / CHECKPOINTS)
+    if path is None and not _is_free(folder):
+        raise GPT2Error(f"{folder} exists and is no folder of a training run: name another one, or remove it first")
+    if path is not None and not resume:
+        raise GPT2Error(f"{folder} holds a training run: give --resume to go on with it, or name another folder")
+    return None if path is None else read_checkpoint(path)
+
+
+def _is_free(folder: Path) -> bool:
+    """Whether the folder holds nothing, but for what a run leaves that is killed in its first checkpoint."""
+    half_written = f"{CHECKPOINTS}/.step-*{PART}"
+    files = (path for path in folder.rglob("*") if not path.is_dir())
+    return not folder.exists() or (folder.is_dir() and all(path.parent.match(half_written) for path in files))
+
+
+def settings_before(folder: Path) -> dict[str, Any] | None:
+    """The settings (config, model, steps, batch_size, seed) of the run in folder; None if it holds none.
+
+    Raises GPT2Error if its last checkpoint is damaged.
+    """
+    path = latest_checkpoint(folder / CHECKPOINTS)
+    return None if path is None else read_checkpoint(path).facts["given"]
+
+
+def _complete(given: dict[str, Any], snapshot: Checkpoint | None) -> dict[str, Any]:
+    """The settings given, and for what was not given those of the run that is gone on with, or the defaults."""
+    before = {"config": recipe.read_sections(None), "steps": STEPS, "batch_size": BATCH_SIZE, "seed": SEED}
+    if snapshot is not None:
+        before = snapshot.facts["given"]
+    return {name: before.get(name) if value is None else value for name, value in given.items()}
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What a run is to do: its settings, as given and resolved, its rows, and the model that it begins with."""
+
+    given: dict[str, Any]
+    recipe: Recipe
+    corpus: Corpus
+    start: Path | None
+    """The folder that has the weights to begin with; None for new ones."""
+
+    def facts(self) -> dict[str, Any]:
+        """What has to be the same when the run is gone on with, as JSON holds it."""
+        return {
+            "given": self.given,
+            "recipe": json.loads(json.dumps(self.recipe.to_dict())),
+            "data": self.corpus.fingerprint,
+            "tokenizer": hashlib.sha256(self.corpus.tokenizer.to_str().encode()).hexdigest(),
+        }
+
+    @property
+    def head(self) -> str:
+        """What the model is: with labels a classifier."""
+        return "sequence_classifier" if self.corpus.labels else "language_model"
+
+    def parameters(self) -> Mapping[str, Array]:
+        """The weights to begin with. A language model that is to classify gets a head drawn from the seed."""
+        if self.start is None:
+            return initial_parameters(self.recipe.model, self.recipe.seed, self.head)
+        parameters = hf_folder.read_parameters(self.start, self.recipe.model)
+        if self.head == "language_model" and SCORE in parameters:
+            raise GPT2Error(f"{self.start} holds a classifier ({SCORE}): a language model is needed to go on from")
+        if self.head == "sequence_classifier" and SCORE not in parameters:
+            return parameters | {SCORE: initial_parameters(self.recipe.model, self.recipe.seed, self.head)[SCORE]}
+        return parameters
+
+    def batch(self, rows: dict[str, Array], micro_batch: int) -> Batch:
+        """The micro-batch of that number: its rows, and what dropout keeps of them."""
+        batch_size, tokens = rows["ids"].shape
+        keep = draw_keep(self.recipe.model, batch_size, tokens, self.recipe.seed, micro_batch)
+        return Batch(**rows, keep=keep)
+
+
+def _plan(data: Path, given: dict[str, Any], pipeline: str | None, begun: Path | None) -> Plan:
+    """Read all that the settings name. begun: the folder of the run that is gone on with: its tokenizer is there."""
+    sections, steps, batch_size = given["config"], given["steps"], given["batch_size"]
+    start = None if given["model"] is None else begun or hf_folder.find_folder(given["model"])
+    fields = recipe.model_fields(sections) if start is None else hf_folder.read_config(start).to_dict()
+    settings, training = recipe.data_settings(sections, pipeline), recipe.training_settings(sections, steps)
+    shape = recipe.model_settings(fields)
+    corpus = read_corpus(
+        data,
+        settings,
+        shape.n_positions,
+        _tokenizer_of(begun or start),
+        shape.vocab_size if "vocab_size" in fields else None,
+        shape.pad_token_id,
+        training.ignore_index,
+        None if start is None else hf_folder.read_labels(start),
+    )
+    tokens = _tokens_of(corpus.tokenizer, settings.layout_template())
+    if start is None:
+        config = recipe.model_settings(tokens | fields)
+    else:
+        config = recipe.with_dropout(hf_folder.read_config(start), sections)
+    if corpus.labels:  # Hugging Face finds the last token of a row by its pads: GPT-2, without one, takes its end
+        pads = (config.pad_token_id, tokens["pad_token_id"], tokens["eos_token_id"])
+        pad = next((token for token in pads if token is not None), None)
+        config = dataclasses.replace(config, num_labels=len(corpus.labels), pad_token_id=pad)
+    if len(corpus.training["ids"]) < batch_size:
+        raise GPT2Error(
+            f"{data} gives {len(corpus.training['ids'])} rows to train on, but a batch has {batch_size}: "
+            "give more text, or a smaller batch size or block_size"
+        )
+    return Plan(given, Recipe(config, training, settings, steps, batch_size, given["seed"]), corpus, start)
+
+
+def _tokenizer_of(folder: Path | None) -> Tokenizer | None:
+    return None if folder is None else load_tokenizer(folder)
+
+
+def _tokens_of(tokenizer: Tokenizer, template: Template | None) -> dict[str, Any]:
+    """What a new model takes from its tokenizer, where its settings say nothing else."""
+    end = None if template is None else closing_token(template, tokenizer)
+    end = tokenizer.token_to_id(END_OF_TEXT) if end is None else end
+    return {
+        "vocab_size": tokenizer.get_vocab_size(),
+        "bos_token_id": end,
+        "eos_token_id": end,
+        "pad_token_id": tokenizer.token_to_id("[PAD]"),
+    }
+
+
+def closing_token(template: Template, tokenizer: Tokenizer) -> int | None:
+    """The id of the special token that a template itself ends with, such as [SEP]; None if it has none."""
+    last = template.parts[-1]
+    return tokenizer.token_to_id(last.text) if last.role == "end" and last.text in SPECIAL else None
+
+
+def _require_as_before(plan: Plan, snapshot: Checkpoint) -> None:
+    """Raises GPT2Error, naming what has changed since the checkpoint, if that makes another run of it."""
+    now, before = plan.facts(), snapshot.facts
+    for name, what in (("data", "the data file"), ("tokenizer", "the tokenizer")):
+        if now[name] != before[name]:
+            raise GPT2Error(f"{what} has changed since the checkpoint: give the one that the run was begun with")
+    old, new = before["recipe"], now["recipe"]
+    for section in recipe.SECTIONS:
+        defaults = type(getattr(plan.recipe, section))  # hold for settings that came after the checkpoint
+        for field, value in new[section].items():
+            was = old[section].get(field, getattr(defaults, field, None))
+            if field != "pipeline" and value != was:
+                raise GPT2Error(
+                    f"{field} is {value!r} now, but was {was!r} when the run was begun (with "
+                    f"{old['steps']} steps): leave out --config and --steps to go on as before, or begin a new run"
+                )
+    for field, is_now, was in (
+        ("batch_size", new["batch_size"], old["batch_size"]),
+        ("seed", new["seed"], old["seed"]),
+        ("model", now["given"]["model"], before["given"]["model"]),
+    ):
+        if is_now != was:
+            raise GPT2Error(f"{field} is {is_now} now, but was {was} when the run was begun: leave it out")
+    if plan.recipe.steps < snapshot.step:
+        raise GPT2Error(f"the run has made {snapshot.step} steps, more than {plan.recipe.steps}: give more, or none")
+
+
+def _write_beginning(folder: Path, plan: Plan, dtype: str) -> None:
+    """What is known of the model before it is trained."""
+    fields = hf_folder.config_fields(plan.recipe.model, plan.head, dtype, plan.corpus.labels)
+    for name, text in (
+        (TOKENIZER, plan.corpus.tokenizer.to_str(pretty=True)),
+        (hf_folder.CONFIG, json.dumps(fields, indent=2) + "\n"),
+    ):
+        with write_whole(folder / name) as part:
+            part.write_text(text, encoding="utf-8")
+
+
+def _trainer(engine: Backend, plan: Plan, snapshot: Checkpoint | None) -> Trainer:
+    if getattr(engine, "trainer", None) is None:
+        raise GPT2Error(f"backend {engine.name!r} does not train: choose another one, such as numpy or mindspore")
+    config, given = plan.recipe.model, plan.parameters() if snapshot is None else snapshot.parameters
+    # Always in the same order, whatever that of the file is: the norm of the gradients is a sum, and rounded.
+    parameters = {name: given[name] for name in parameter_shapes(config, plan.head)}
+    try:
+        trainer = engine.trainer(config, parameters, plan.recipe.training)
+    except ValueError as error:  # a dtype that it cannot train in
+        raise GPT2Error(str(error)) from error
+    if snapshot is not None:
+        trainer.load_state(snapshot.parameters, snapshot.state)
+    return trainer
+
+
+@dataclasses.dataclass
+class _Run:
+    """Where a run stands, and how to keep it."""
+
+    folder: Path
+    plan: Plan
+    trainer: Trainer
+    keep: int
+    step: int = 0
+    micro_batch: int = 0
+    losses: list[float] = dataclasses.field(default_factory=list)
+    """Of the micro-batches since the last update; NaN for one that was passed over."""
+    skipped: int = 0
+    """How many were passed over before the last update."""
+    loss: float = math.nan
+    validation_loss: float = math.nan
+    saved: int | None = None
+    """The number that micro_batch had in the last checkpoint."""
+
+    def save(self) -> None:
+        """Write a checkpoint."""
+        facts = self.plan.facts() | {name: getattr(self, name) for name in LOSSES}
+        state = Checkpoint(self.step, self.micro_batch, self.trainer.parameters(), self.trainer.state(), facts)
+        write_checkpoint(self.folder / CHECKPOINTS, state, self.keep)
+        self.saved = self.micro_batch
+
+    def go_on_from(self, snapshot: Checkpoint) -> None:
+        """Stand where the checkpoint does; the trainer does already."""
+        self.step, self.micro_batch, self.saved = snapshot.step, snapshot.micro_batch, snapshot.micro_batch
+        for name in LOSSES:
+            setattr(self, name, snapshot.facts[name])
+
+
+@dataclasses.dataclass
+class _Loop:
+    """Micro-batch after micro-batch, and after every update what is due."""
+
+    run: _Run
+    record: TrainingLog
+    save_every: int
+    eval_every: int
+    eval_batches: int
+    watch: Callable[[TrainingProgress], Any]
+    passed_over: int = 0
+    """Micro-batches in a row that overflowed."""
+
+    def go(self, interrupt: Interrupt) -> None:
+        """Train to the end, or to an interrupt, and leave a checkpoint of it."""
+        run, steps = self.run, self.run.plan.recipe.steps
+        rows, began = self._rows(), time.perf_counter()
+        while run.step < steps and not interrupt.asked:
+            report = self._micro_batch(next(rows))
+            if not report.updated:
+                continue
+            self._write_down(report, time.perf_counter() - began)
+            if run.step % self.eval_every == 0 or run.step == steps:
+                self._evaluate()
+            if run.step % self.save_every == 0:
+                self._save()
+            began = time.perf_counter()
+        if run.micro_batch != run.saved:
+            self._save()
+
+    def _rows(self) -> Iterator[dict[str, Array]]:
+        made = self.run.plan.recipe
+        pipeline = get_pipeline(made.data.pipeline)
+        return pipeline.batches(self.run.plan.corpus.training, made.batch_size, made.seed, self.run.micro_batch)
+
+    def _micro_batch(self, rows: dict[str, Array]) -> StepReport:
+        run = self.run
+        report = run.trainer.step(run.plan.batch(rows, run.micro_batch))
+        self.passed_over = 0 if report.finite else self.passed_over + 1
+        if not report.finite and (report.scale <= 1 or self.passed_over == MOST_PASSED_OVER):
+            raise GPT2Error(
+                f"the gradients of micro-batch {run.micro_batch} (step {run.step + 1}) are not finite, at loss scale "
+                f"{report.scale:g}: lower learning_rate, clip with max_grad_norm, or take a level with less float16"
+            )
+        run.micro_batch += 1
+        run.losses.append(report.loss if report.finite else math.nan)
+        if report.updated:
+            run.step, run.loss = run.step + 1, float(np.nanmean(run.losses))
+            run.skipped, run.losses = int(np.isnan(run.losses).sum()), []
+        return report
+
+    def _write_down(self, report: StepReport, seconds: float) -> None:
+        run, made = self.run, self.run.plan.recipe
+        tokens = run.plan.corpus.training["ids"].shape[1] * made.batch_size * made.training.accumulate_step
+        self.record.update(
+            step=run.step,
+            micro_batch=run.micro_batch,
+            loss=run.loss,
+            lr=report.lr,
+            grad_norm=report.grad_norm,
+            scale=report.scale,
+            skipped=run.skipped,
+            tokens=tokens,
+            seconds=seconds,
+        )
+        self.watch(
+            TrainingProgress(
+                run.step, made.steps, run.loss, report.lr, report.scale, tokens / seconds, run.validation_loss
+            )
+        )
+
+    def _evaluate(self) -> None:
+        """The mean loss of every token scored in the held-out rows."""
+        losses, counts = [], []
+        for rows, count in self._held_out():
+            losses.append(self.run.trainer.loss(Batch(**rows)))
+            counts.append(count)
+        if sum(counts) == 0:
+            return
+        self.run.validation_loss = float(np.average(losses, weights=counts))
+        self.record.evaluation(self.run.step, self.run.validation_loss)
+
+    def _held_out(self) -> Iterator[tuple[dict[str, Array], int]]:
+        """Batches of held-out rows in their order, all of one shape, and how many tokens, or labels, each scores.
+
+        What is no full batch is filled up with rows of which nothing is scored.
+        """
+        made, held_out = self.run.plan.recipe, self.run.plan.corpus.held_out
+        empty = {"labels": made.training.ignore_index, "attention_mask": 1, "ids": 0}
+        for first in range(0, min(len(held_out["ids"]), self.eval_batches * made.batch_size), made.batch_size):
+            rows = {name: x[first : first + made.batch_size] for name, x in held_out.items()}
+            short = made.batch_size - len(rows["ids"])
+            full = {
+                name: np.pad(x, [(0, short)] + [(0, 0)] * (x.ndim - 1), constant_values=empty[name])
+                for name, x in rows.items()
+            }
+            scored = full["labels"] if self.run.plan.corpus.labels else full["labels"][:, 1:]
+            yield full, int((scored != made.training.ignore_index).sum())
+
+    def _save(self) -> None:
+        self.record.sync()
+        self.run.save()

@@ -1,0 +1,1 @@
+"""How the twin is run: devices, compiled graphs, whole models, decoding and training."""

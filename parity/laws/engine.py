@@ -1,0 +1,162 @@
+"""Laws of engines: what a loaded model, its decoders and its weights must keep to."""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from parity.cases.cases import axis_factors
+from parity.cases.contracts import Axes
+from parity.laws.base import (
+    Array,
+    Verdicts,
+    everything_returned,
+    inputs_of,
+    is_tame,
+    law,
+    model_scores,
+    random_of,
+    same_bits,
+    score_of,
+    scores_by_piece,
+    token_rows,
+    two_pieces,
+    where_offered,
+    without_past,
+)
+from parity.verdict.stages import stage_axes
+from parity.verdict.trial import Trial, result_axes
+from parity.verdict.verdict import Verdict
+from reference.config import flatten
+
+# What an engine promises beside numbers.
+
+
+@law("engine.logits")
+def an_engine_is_the_plain_model(trial: Trial) -> Verdicts:
+    """The scores that an engine returns are those in which its named stages end, and those of the plain function.
+
+    Proof: all three are one formula.
+    """
+    if is_tame(trial):
+        named = trial.model().stages(*inputs_of(trial))["logits"]
+        for scores in model_scores(trial):
+            yield trial.close(scores, named, 2 * trial.noise(), token_rows(trial))
+
+
+@law("engine.logits")
+def the_same_call_gives_the_same_bits(trial: Trial) -> Verdicts:
+    """Called twice with the same arguments, a model returns the same bits, of scores, of a decoder and of every stage.
+
+    Proof: nothing is drawn at random, and nothing that was computed before is looked at.
+    """
+    model = trial.model()
+    yield from same_bits(trial, everything_returned(model, trial), everything_returned(model, trial))
+    yield from same_bits(trial, model_scores(trial), model_scores(trial))
+
+
+def _other_weights(trial: Trial) -> dict[str, Array]:
+    return {name: -np.flip(x) for name, x in flatten(trial.arguments["params"]).items()}
+
+
+@law("engine.logits")
+def assigned_weights_are_used(trial: Trial) -> Verdicts:
+    """A model that has run, and is then assigned other weights, returns what a new model of these returns, bit for bit:
+    scores, those of a decoder, and every stage.
+
+    Proof: all weights are replaced, the shapes stay, so every sum is taken in the same order.
+    """
+    other, model = _other_weights(trial), trial.model()
+    everything_returned(model, trial)
+    model.assign(other)
+    new = trial.backend.model(trial.arguments["config"], other)
+    yield from same_bits(trial, everything_returned(model, trial), everything_returned(new, trial))
+
+
+@law("engine.classify")
+def assigned_weights_reach_the_classifier(trial: Trial) -> Verdicts:
+    """A classifier that has run, and is then assigned other weights, returns what a new one of these returns, bit for
+    bit.
+
+    Proof: as for assigned_weights_are_used.
+    """
+    other, inputs, model = _other_weights(trial), inputs_of(trial), trial.model()
+    model.classify(*inputs)
+    model.assign(other)
+    new = trial.backend.model(trial.arguments["config"], other)
+    yield trial.identical(model.classify(*inputs), new.classify(*inputs))
+
+
+@law("engine.logits")
+def results_do_not_change_afterwards(trial: Trial) -> Verdicts:
+    """An array that a model has returned stays as it is when the model is run again or assigned other weights.
+
+    Proof: a result belongs to the caller.
+    """
+    model, ids = trial.model(), trial.arguments["ids"]
+    results = everything_returned(model, trial)
+    before = [x.copy() for x in results]
+    everything_returned(model, trial.with_arguments(ids=(ids + 1) % trial.case.sizes["V"]))
+    model.assign(_other_weights(trial))
+    everything_returned(model, trial)
+    yield from same_bits(trial, results, before)
+
+
+@law("engine.logits")
+def decoders_do_not_meet(trial: Trial) -> Verdicts:
+    """A decoder has the same scores, bit for bit, while another one of its model reads other tokens in turn with it,
+    and after others have been used.
+
+    Proof: each has a cache of its own, empty at the start.
+    """
+    model, inputs = trial.model(), inputs_of(trial)
+    others = ((inputs[0] + 1) % trial.case.sizes["V"], *inputs[1:])
+
+    def read(what: tuple[Array, ...]) -> Iterator[Array]:
+        return scores_by_piece(model.decoder(*what[0].shape), what, two_pieces(what[0].shape[1]))
+
+    expected = list(read(inputs))
+    in_turn = [one for one, _ in zip(read(inputs), read(others), strict=True)]
+    yield from same_bits(trial, [*in_turn, *read(inputs)], expected * 2)
+
+
+@law("engine.logits")
+def a_decoder_chooses_by_its_scores(trial: Trial) -> Verdicts:
+    """The id that a decoder chooses greedily, or samples from the likeliest one alone, has the highest of its scores.
+
+    Proof: that is what greedy means; of one id there is nothing to sample.
+    """
+    inputs = inputs_of(trial)
+    decoder = trial.model().decoder(*inputs[0].shape)
+    decoder.read(*inputs)
+    scores, uniform = decoder.logits(), random_of(trial).random(len(inputs[0]))
+    for chosen in (decoder.greedy(), decoder.sample(uniform, 0.5, 1, 1.0)):
+        yield trial.identical(score_of(scores, chosen), scores.max(axis=-1))
+
+
+def _promised(trial: Trial, x: Array, axes: Axes, dtype: np.dtype) -> Verdict:
+    shape = [int(np.prod(axis_factors(axis, trial.case.sizes))) for axis in axes]
+    return trial.identical(np.zeros_like(x), np.zeros(shape, dtype))
+
+
+@law("model.language_model")
+def results_have_the_promised_shape_and_dtype(trial: Trial) -> Verdicts:
+    """Scores, keys, values and stages have the shapes that their axes promise, and the dtype of the backend.
+
+    Proof: they are computed from parameters of that dtype. (The scores of attention alone may be of a higher one.)
+    """
+
+    def engine() -> Verdicts:
+        alone, model, dtype = without_past(trial), trial.model(), trial.dtype
+        inputs = inputs_of(alone)
+        yield _promised(alone, model.logits(*inputs), ("B", "T", "V"), dtype)
+        for scores in scores_by_piece(model.decoder(*inputs[0].shape), inputs, two_pieces(inputs[0].shape[1])):
+            yield _promised(alone, scores, ("B", "V"), dtype)
+        for name, x in model.stages(*inputs).items():
+            yield _promised(alone, x, stage_axes(name), x.dtype if name.endswith("scores") else dtype)
+
+    def plain() -> Verdicts:
+        found = trial.run()
+        for x, axes in zip(found, result_axes(trial.case, len(found)), strict=True):
+            yield _promised(trial, x, axes, trial.dtype)
+
+    return where_offered(engine(), plain())

@@ -1,0 +1,502 @@
+"""Laws of generation: what holds of every correct continuation of a text. They are read as those of laws.py are.
+
+A choice between two ids that lie as near as rounding goes is noise. So where a law foretells a choice, it objects only
+if that choice stays the same when all scores move at random by as much as two correct implementations may differ.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpt2.backends import BackendModel
+from gpt2.generation import loop, reader
+from gpt2.generation.config import GenerationConfig
+from gpt2.generation.loop import Generation
+from gpt2.generation.reader import Watch
+from parity.cases.cases import padding_mask
+from parity.laws.base import law, longer_context
+from parity.verdict.trial import Trial
+from parity.verdict.verdict import NOISE_FACTOR, ULP_TERM, Verdict, identical, ulp
+
+Array = NDArray[Any]
+Verdicts = Iterator[Verdict]
+NEW = 4  # tokens
+MOVES = 16  # how often scores are moved to see whether a choice is noise
+FILL = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Scene:
+    """Prompts (B, T), padded on the left, and a model with room to continue them. trial: whose model it is."""
+
+    trial: Trial
+    engine: BackendModel
+    ids: Array
+    mask: Array
+    vocabulary: int
+
+    def run(self, watch: Watch = reader.NOBODY, engine: Any = None, context: int = 0, **options: Any) -> Generation:
+        """The backend's continuation of the prompts; by another engine, in a narrower context."""
+        run: Callable[..., Generation] = getattr(self.trial.backend, "continue_batch", loop.continue_batch)
+        room = context or self.trial.case.sizes["L"]
+        return run(engine or self.engine, self.ids, self.mask, _config(options), room, FILL, True, watch)
+
+    def alone(self, row: int) -> "Scene":
+        """One of the prompts without its pads."""
+        ids = self.ids[row, self.mask[row] == 1][None]
+        return dataclasses.replace(self, ids=ids, mask=np.ones_like(ids))
+
+    def prompt(self, row: int) -> list[int]:
+        """The tokens of one of the prompts."""
+        return self.alone(row).ids[0].tolist()
+
+    def reads(self, ids: Array) -> tuple[Array, float]:
+        """Scores (rows, T + new, V) at ids, which continue the prompts, and their noise floor."""
+        mask = np.repeat(self.mask, len(ids) // len(self.ids), axis=0)
+        mask = np.concatenate((mask, np.ones((len(ids), ids.shape[1] - mask.shape[1]), np.int64)), axis=1)
+        inputs = {"ids": ids, "attention_mask": mask, "position_ids": np.maximum(np.cumsum(mask, axis=1) - 1, 0)}
+        sizes = {"B": len(ids), "T": mask.shape[1], "S": mask.shape[1]}
+        case = dataclasses.replace(self.trial.case, sizes=self.trial.case.sizes | sizes)
+        read = self.trial.with_arguments(case, **inputs)
+        return self.engine.logits(*inputs.values()).astype(np.float64), read.noise()
+
+    def may_err(self, found: Generation) -> float:
+        """How far the scores of two correct implementations may lie apart while they write this text."""
+        scores, noise = self.reads(found.ids)
+        return _allowed(scores, noise, self.trial.dtype)
+
+
+def _allowed(scores: Array, noise: float, dtype: np.dtype) -> float:
+    return NOISE_FACTOR * noise + ULP_TERM * float(ulp(np.max(np.abs(scores), initial=1.0), dtype))
+
+
+def _scene(trial: Trial) -> Scene:
+    """Most batches have pads on the left. What stands there is a trap: the last token, and what the row would write.
+
+    It must not count as read.
+    """
+    own = longer_context(trial, NEW)
+    ids, random = trial.arguments["ids"], np.random.default_rng(trial.case.seed)
+    mask = padding_mask(random, ids.shape, str(random.choice(["none", "left", "left"])))
+    scene = Scene(own, own.model(), ids.copy(), mask, trial.case.sizes["V"])
+    for row, new in enumerate(scene.run().new_ids):
+        pads = int((mask[row] == 0).sum())
+        scene.ids[row, :pads] = np.resize((scene.prompt(row)[-1:] if pads > 1 else []) + new, pads)
+    return scene
+
+
+def _options(scene: Scene) -> dict[str, Any]:
+    """Options that bite, for they forbid, or end with, what the model would write without them."""
+    random = np.random.default_rng([scene.trial.case.seed, 1])
+    plain = scene.run().new_ids
+    row = plain[random.integers(len(plain))]
+    seen: dict[str, Any] = {}
+    if random.random() < 0.5:
+        seen["repetition_penalty"] = float(random.choice([1.5, 4.0, 0.5]))
+    if random.random() < 0.5:
+        seen["no_repeat_ngram_size"] = int(random.integers(1, 4))
+    if random.random() < 0.5:
+        seen["bad_words"] = [row[:2], [int(random.integers(scene.vocabulary)), row[-1]]]
+    if random.random() < 0.5:
+        seen["stop_ids"] = [int(random.integers(scene.vocabulary)), row[int(random.integers(NEW))]]
+        seen["min_new_tokens"] = int(random.integers(0, NEW))
+    return seen
+
+
+def _drawn(scene: Scene) -> dict[str, Any]:
+    """Options of sampling, the cuts one by one or together."""
+    random = np.random.default_rng([scene.trial.case.seed, 2])
+    return {
+        "temperature": float(random.choice([1.0, 0.5, 3.0])),
+        "top_k": int(random.choice([0, 2, 5])),
+        "top_p": float(random.choice([1.0, 0.8, 0.4])),
+        "min_p": float(random.choice([0.0, 0.1, 0.5])),
+        "seed": int(random.integers(1000)),
+    }
+
+
+def _strategies(scene: Scene) -> Iterator[dict[str, Any]]:
+    """Greedy, sampling, and, each with what looks back at the text, one of these or a beam search."""
+    random = np.random.default_rng([scene.trial.case.seed, 3])
+    beams = {"num_beams": int(random.integers(2, 5)), "length_penalty": float(random.choice([1.0, 0.0, 2.0]))}
+    yield {}
+    yield _drawn(scene)
+    yield _options(scene) | [{}, _drawn(scene), beams][random.integers(3)]
+
+
+def _config(options: dict[str, Any]) -> GenerationConfig:
+    return GenerationConfig(**{"max_new_tokens": NEW, "stop_ids": (), **options})
+
+
+# What a strategy is, in the plainest words: on float64, one text at a time.
+
+
+def _processed(scores: Array, read: Sequence[int], config: GenerationConfig, step: int) -> Array:
+    """Scores (M, V) of the next token of one text in M forms, after penalties and bans."""
+    scores, read, size = scores.copy(), list(read), config.no_repeat_ngram_size
+    for i in set(read):
+        x = scores[:, i]
+        scores[:, i] = np.where(x < 0, x * config.repetition_penalty, x / config.repetition_penalty)
+    banned = set(config.stop_ids or ()) if step < config.min_new_tokens else set()
+    for i in range(len(read) - size + 1 if size else 0):
+        if read[i : i + size - 1] == read[len(read) - size + 1 :]:
+            banned.add(read[i + size - 1])
+    for *begin, end in config.bad_words:
+        if read[len(read) - len(begin) :] == begin:
+            banned.add(end)
+    scores[:, sorted(banned)] = -np.inf
+    return scores
+
+
+def _chances(scores: Array, config: GenerationConfig) -> tuple[Array, Array]:
+    """Probabilities (M, V) of what may be drawn, likeliest first, and whose they are."""
+    order = np.argsort(-scores, axis=1, kind="stable")
+    ordered = np.take_along_axis(scores, order, axis=1) / config.temperature
+    shares = np.exp(ordered - ordered[:, :1])
+    shares[:, config.top_k or shares.shape[1] :] = 0
+    shares /= shares.sum(axis=1, keepdims=True)
+    shares[np.cumsum(shares, axis=1) - shares >= config.top_p] = 0
+    shares[shares < config.min_p * shares[:, :1]] = 0
+    return shares / shares.sum(axis=1, keepdims=True), order
+
+
+def _choices(scores: Array, config: GenerationConfig, chance: Array) -> Array:
+    """The id chosen from each of the processed scores (M, V); chance (M,) is what is drawn by."""
+    if config.temperature == 0:
+        return np.argmax(scores, axis=1)
+    shares, order = _chances(scores, config)
+    rank = (np.cumsum(shares, axis=1) <= chance[:, None]).sum(axis=1)
+    last = (shares > 0).sum(axis=1) - 1
+    return order[np.arange(len(order)), np.minimum(rank, last)]
+
+
+def _foretold(
+    scores: Array, read: Sequence[int], config: GenerationConfig, step: int, row: int, by: float
+) -> int | None:
+    """The next id of a text by its scores (V,), -1 if all are banned; None if that is noise, where scores err `by`."""
+    random = np.random.default_rng([step, row])
+    moved = scores + by * random.uniform(-1, 1, (MOVES, len(scores))) * (np.arange(MOVES)[:, None] > 0)
+    processed = _processed(moved, read, config, step)
+    if np.isneginf(processed).all():
+        return -1
+    unit = len(scores) * float(ulp(np.array(1.0), np.dtype(np.float32)))  # shares are added up in float32
+    chance = loop.uniform(config.seed, step, 1, config.first_row + row) + unit * random.uniform(-1, 1, MOVES)
+    found = set(_choices(processed, config, chance).tolist())
+    return found.pop() if len(found) == 1 else None
+
+
+def _objection(found: int, expected: int | None) -> Verdict:
+    return identical(np.array(found), np.array(found if expected is None else expected))
+
+
+class _Uncached:
+    """An engine whose decoders keep no keys and values: they read the whole text anew for every token.
+
+    Their scores err at random by as much as `by`.
+    """
+
+    def __init__(self, engine: BackendModel, by: float = 0.0, member: int = 0) -> None:
+        self.engine, self.by, self.random = engine, by, np.random.default_rng(member)
+
+    def decoder(self, batch_size: int, length: int) -> "_Rereader":
+        return _Rereader(self, batch_size)
+
+
+class _Rereader:
+    """A decoder by way of the engine's scores of whole texts."""
+
+    def __init__(self, owner: _Uncached, batch_size: int) -> None:
+        self._owner = owner
+        self._read = [np.zeros((batch_size, 0), np.int64)] * 3
+
+    def read(self, *more: Array) -> None:
+        self._read = [np.concatenate(pair, axis=1) for pair in zip(self._read, more, strict=True)]
+        scores = self._owner.engine.logits(*self._read)[:, -1]
+        self._logits = (scores + self._owner.by * self._owner.random.uniform(-1, 1, scores.shape)).astype(scores.dtype)
+
+    def logits(self) -> Array:
+        return self._logits
+
+    def greedy(self) -> Array:
+        self._chosen = np.argmax(self._logits, axis=1)
+        return self._chosen
+
+    def sample(self, uniform: Array, *cuts: Any) -> Array:
+        fields = dict(zip(("temperature", "top_k", "top_p", "min_p"), cuts, strict=True))
+        self._chosen = _choices(self._logits.astype(np.float64), GenerationConfig(**fields), uniform)
+        return self._chosen
+
+    def advance(self) -> None:
+        column = self._chosen[:, None]
+        self.read(column, np.ones_like(column), self._read[2][:, -1:] + 1)
+
+    def reorder(self, rows: Array) -> None:
+        self._read = [x[rows] for x in self._read]
+        self._logits = self._logits[rows]
+
+
+def _is_noise(scene: Scene, known: Generation, **options: Any) -> bool:
+    """Whether other ids are chosen when scores err by as much as they may."""
+    by = scene.may_err(known)
+    moved = (scene.run(engine=_Uncached(scene.engine, by, member), **options) for member in range(MOVES))
+    return any(one.new_ids != known.new_ids for one in moved)
+
+
+def _same_ids(scene: Scene, found: list[list[int]], known: Generation, **options: Any) -> Verdict:
+    """The verdict on ids that a law says are those of `known`, unless the choice is noise."""
+    same = found == known.new_ids or _is_noise(scene, known, **options)
+    return identical(np.array(same), np.array(True))
+
+
+# The laws.
+
+
+@law("engine.logits", generates=True)
+def a_cache_changes_no_choice(trial: Trial) -> Verdicts:
+    """Greedy, sampling and beam search, with penalties and bans or without, give the ids that they give when every
+    step's scores are computed from the whole text anew. No verdict where rounding decides.
+
+    Proof: keys and values of a token do not depend on what comes after it, so what was kept of them is what would be
+    computed; the loops are the same.
+    """
+    scene = _scene(trial)
+    for options in _strategies(scene):
+        found, known = scene.run(**options), scene.run(engine=_Uncached(scene.engine), **options)
+        yield _same_ids(scene, found.new_ids, known, **options)
+
+
+@law("engine.logits", generates=True)
+def choices_are_those_of_the_whole_text(trial: Trial) -> Verdicts:
+    """Every id is the likeliest, or the one that the number drawn for its seed, step and row falls to, by the scores
+    that the engine gives the text before it: after the penalty, the bans, the temperature and the cuts, in this order.
+    A text of which every id is banned ends. No verdict where rounding decides.
+
+    Proof: that is what the options mean; they are read here in float64, text by text, from sets and lists.
+    """
+    scene = _scene(trial)
+    length = scene.ids.shape[1]
+    for options in ({}, _drawn(scene), _options(scene), _options(scene) | _drawn(scene)):
+        config, found = _config(options), scene.run(**options)
+        scores, noise = scene.reads(found.ids)
+        by = _allowed(scores, noise, trial.dtype)
+        for row, new in enumerate(found.new_ids):
+            for step in range(len(new) + (found.finish_reasons[row] == "banned")):
+                chosen = [*new, -1][step]
+                read = scene.prompt(row) + new[:step]
+                yield _objection(chosen, _foretold(scores[row, length + step - 1], read, config, step, row, by))
+
+
+@law("engine.logits", generates=True)
+def a_prompt_goes_on_in_a_batch_as_alone(trial: Trial) -> Verdicts:
+    """A prompt among others, with pads on its left, is continued as it is alone; when sampled, by the same row number.
+    No verdict where rounding decides.
+
+    Proof: sequences do not meet, pads are unseen, positions count tokens, and neither penalties nor bans look at pads
+    or at other rows.
+    """
+    scene = _scene(trial)
+    row = int(scene.mask.sum(axis=1).argmin()) if trial.case.seed % 2 else trial.case.seed // 2 % len(scene.ids)
+    alone = scene.alone(row)
+    for options in _strategies(scene):
+        found, own = scene.run(**options), options | {"first_row": row}
+        known = alone.run(**own)
+        yield _same_ids(alone, [found.new_ids[row]], known, **own)
+
+
+@law("engine.logits", generates=True)
+def a_text_ends_where_it_should(trial: Trial) -> Verdicts:
+    """A stop id stands at the end of a text or nowhere, and not before min_new_tokens others; a text that does not end
+    with one has max_new_tokens, or every id was banned.
+
+    Proof: a text ends at the first stop id that it meets; until there are enough tokens they are banned.
+    """
+    scene = _scene(trial)
+    first, wide = scene.run().new_ids[0], {"num_beams": 3, "num_return_sequences": 3}
+    random = np.random.default_rng(trial.case.seed)
+    least: dict[str, Any] = {"min_new_tokens": int(random.integers(NEW + 1))}
+    stops: dict[str, Any] = {"stop_ids": [int(random.integers(scene.vocabulary)), first[int(random.integers(NEW))]]}
+    for options in (stops | least, stops | least | _drawn(scene), stops | least | wide, stops):
+        found = scene.run(**options)
+        for new, reason in zip(found.new_ids, found.finish_reasons, strict=True):
+            ends = [i in stops["stop_ids"] for i in new]
+            yield identical(np.array(any(ends[:-1])), np.array(False))
+            if reason == "stop":
+                yield identical(np.array(ends[-1] and len(new) > options.get("min_new_tokens", 0)), np.array(True))
+            else:
+                full = reason == "banned" or (reason == "length" and len(new) == NEW)
+                yield identical(np.array([full, any(ends)]), np.array([True, False]))
+
+
+@law("engine.logits", generates=True)
+def what_is_forbidden_is_not_written(trial: Trial) -> Verdicts:
+    """No new token ends an n-gram that the text has already, those of the prompt included, and none a bad word.
+
+    Proof: just these ids are banned at each step, and what is banned has no probability.
+    """
+    scene = _scene(trial)
+    size, row = int(np.random.default_rng(trial.case.seed).integers(1, 4)), scene.run().new_ids[0]
+    forbidden: dict[str, Any] = {"no_repeat_ngram_size": size, "bad_words": [row[:1], row[1:3]]}
+    for options in ({}, _drawn(scene), {"num_beams": 3, "num_return_sequences": 3}):
+        found = scene.run(**forbidden, **options)
+        for i, new in enumerate(found.new_ids):
+            text = scene.prompt(i * len(scene.ids) // len(found.new_ids))
+            for token in new:
+                text.append(token)
+                ngrams = [text[j : j + size] for j in range(len(text) - size + 1)]
+                words = [word for word in forbidden["bad_words"] if text[-len(word) :] == word]
+                yield identical(np.array(ngrams[-1:][0] in ngrams[:-1] if ngrams else False), np.array(False))
+                yield identical(np.array(len(words)), np.array(0))
+
+
+@law("engine.logits", generates=True)
+def log_probabilities_are_those_of_the_whole_text(trial: Trial) -> Verdicts:
+    """Each log-probability is that of its id by the scores that the engine gives the text before it, after penalties,
+    bans and temperature; of a beam, penalties and bans come after the softmax. A score is their sum, of a beam over the
+    number of new tokens to the power length_penalty; beams come best first.
+
+    Proof: that is what the fields mean. A log-softmax strays at most twice as far as its scores do.
+    """
+    scene = _scene(trial)
+    beams = {"num_beams": 3, "num_return_sequences": 2, "length_penalty": [2.0, 0.0, -1.0][trial.case.seed % 3]}
+    for options in (_options(scene), _options(scene) | {"temperature": 2.0}, _options(scene) | beams):
+        config, found = _config(options), scene.run(**options)
+        copies = config.num_return_sequences
+        scores, noise = scene.reads(found.ids)
+        strays = 2 * noise * max(config.repetition_penalty, 1 / config.repetition_penalty)
+        strays /= config.temperature or 1.0
+        for row, (new, logs) in enumerate(zip(found.new_ids, found.log_probabilities, strict=True)):
+            text, sums, size = scene.prompt(row // copies), 0.0, 0.0
+            for step, (token, log) in enumerate(zip(new, logs, strict=True)):
+                here = scores[row, scene.ids.shape[1] + step - 1][None]
+                if config.num_beams > 1:
+                    known = _processed(_log_softmax(here), text + new[:step], config, step)[0]
+                else:
+                    processed = _processed(here, text + new[:step], config, step)
+                    known = _log_softmax(processed / (config.temperature or 1.0))[0]
+                largest = float(np.abs(here).max() * max(1.0, strays / noise if noise else 1.0))
+                yield trial.close(np.array(log), known[token], 2 * strays, size=largest)
+                sums, size = sums + log, max(size, abs(sums), largest)
+            per = len(new) ** config.length_penalty if config.num_beams > 1 and new else 1.0
+            if found.finish_reasons[row] != "banned" or config.num_beams == 1:
+                yield trial.close(np.array(found.scores[row]), sums / per, 0.0, size=size / per)
+        ranked = np.array(found.scores).reshape(-1, copies)
+        if config.num_beams > 1:
+            yield identical(ranked, -np.sort(-ranked, axis=1))
+
+
+def _log_softmax(x: Array) -> Array:
+    shifted = x - x.max(axis=1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+
+
+@law("engine.logits", generates=True)
+def a_search_for_two_tokens_finds_the_best(trial: Trial) -> Verdicts:
+    """A search for two tokens with n beams returns the n best scores of these texts: each stop id alone that is among
+    the n likeliest first ids; and each of the n likeliest others with any second id. Lengths count the new tokens
+    alone. With as many beams as there are ids, these are all texts that there are. No verdict where rounding decides
+    which ids come first, nor on a single id.
+
+    Proof: the first step keeps those ids, and the second looks at all that follows each. The search does not end early,
+    for of n places, n > 1, at most n - 1 are taken before the last step.
+    """
+    scene, ids, random = _scene(trial), trial.case.sizes["V"], np.random.default_rng(trial.case.seed)
+    if ids == 1:
+        return
+    scene, width = scene.alone(int(random.integers(len(scene.ids)))), int(random.choice([2, min(4, ids), ids]))
+    each = np.concatenate((np.repeat(scene.ids, ids, axis=0), np.arange(ids)[:, None]), axis=1)
+    scores, noise = scene.reads(each)
+    first, second = scores[0, -2], _log_softmax(scores[:, -1])
+    begun, largest, by = _log_softmax(first[None])[0], float(np.abs(scores).max()), _allowed(scores, noise, trial.dtype)
+    moved = [first + by * move for move in random.uniform(-1, 1, (MOVES, ids))]
+
+    def kept(scores: Array, stops: Array) -> tuple[list[int], list[int]]:
+        """Which stop ids are among the first, and which are the first others."""
+        order = np.argsort(-scores, kind="stable")
+        stop = np.isin(order, stops)
+        return sorted(order[:width][stop[:width]].tolist()), sorted(order[~stop][:width].tolist())
+
+    for stops in (np.argsort(-first)[: width - 1], random.integers(ids, size=1)):
+        ends, others = kept(first, stops)
+        if any(kept(scores, stops) != (ends, others) for scores in moved):
+            continue
+        for power in (1.0, 0.0, 2.0, -1.0):
+            found = scene.run(
+                max_new_tokens=2,
+                num_beams=width,
+                num_return_sequences=width,
+                stop_ids=stops.tolist(),
+                length_penalty=power,
+            )
+            texts = np.append((begun[:, None] + second)[others] / 2**power, begun[ends])
+            best = -np.sort(-texts)[:width]
+            yield trial.close(np.array(found.scores), best, 8 * noise / min(1, 2**power), size=largest * 4)
+
+
+@law("engine.logits", generates=True)
+def a_longer_search_is_no_worse(trial: Trial) -> Verdicts:
+    """Of each prompt, the best text of a search that stops early scores at most that of one that does not, and that one
+    at most that of one which never gives up, bit for bit; so do the second best, and so on.
+
+    Proof: which beams run does not depend on what was collected, and early_stopping True ends no later than False, and
+    False no later than "never": a sum of log-probabilities is negative, and over a higher power of the length nearer to
+    0. What is found later only adds to what is kept.
+    """
+    scene, random = _scene(trial), np.random.default_rng(trial.case.seed)
+    stops = random.permutation(scene.vocabulary)[: scene.vocabulary // 2 + 1].tolist()
+    options = {"num_beams": 2, "num_return_sequences": 2, "stop_ids": stops, "length_penalty": 8.0}
+    early, usual, never = (
+        np.array(scene.run(early_stopping=switch, **options).scores) for switch in (True, False, "never")
+    )
+    yield identical(np.minimum(early, usual), early)
+    yield identical(np.minimum(usual, never), usual)
+
+
+def _keep(told: list[Array], ids: Array) -> None:
+    told.append(ids.copy())
+
+
+@law("engine.logits", generates=True)
+def what_is_told_is_what_is_returned(trial: Trial) -> Verdicts:
+    """Prompts stand in the result as they were; behind them the new ids, filled up with the fill id. The ids told step
+    by step are the same. The same options give the same bits again.
+
+    Proof: there is one text, and chance comes from the seed alone.
+    """
+    scene = _scene(trial)
+    length = scene.ids.shape[1]
+    first_ends_at_once = {"stop_ids": scene.run().new_ids[0][:1]}
+    for options in (*_strategies(scene), first_ends_at_once):
+        told: list[Array] = []
+        found = scene.run(**options)
+        yield identical(found.ids[:, :length], scene.ids)
+        for row, new in zip(found.ids[:, length:], found.new_ids, strict=True):
+            yield identical(row, np.array(new + [FILL] * (len(row) - len(new)), np.int64))
+        again = scene.run(Watch(on_token=functools.partial(_keep, told)), **options)
+        yield identical(np.array([again.scores]), np.array([found.scores]))
+        yield identical(again.ids, found.ids)
+        if options.get("num_beams", 1) == 1 and told:
+            yield identical(np.stack(told, axis=1).astype(np.int64), found.ids[:, length:])
+
+
+@law("engine.logits", generates=True)
+def beyond_the_context_the_last_tokens_count(trial: Trial) -> Verdicts:
+    """Where a text outgrows the context, its next id is the one that its last tokens alone would have, counted from
+    position 0. No verdict where rounding decides.
+
+    Proof: that is what a sliding window is.
+    """
+    scene = _scene(trial)
+    scene = scene.alone(trial.case.seed % len(scene.ids))
+    length = scene.ids.shape[1]
+    context = max(1, length - trial.case.seed % 2)
+    found = scene.run(context=context, sliding_window=True)
+    for step, chosen in enumerate(found.new_ids[0]):
+        read = found.ids[:, max(0, length + step - context) : length + step]
+        window = dataclasses.replace(scene, ids=read, mask=np.ones_like(read))
+        scores, noise = window.reads(read)
+        by = _allowed(scores, noise, trial.dtype)
+        yield _objection(chosen, _foretold(scores[0, -1], [], _config({}), step, 0, by))

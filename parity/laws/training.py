@@ -1,0 +1,240 @@
+"""Laws of training: what holds of every correct trainer by itself. They are read as those of laws.py are."""
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpt2.backends import Trainer
+from parity.laws.base import law
+from parity.verdict.training_band import Course, course_of, train, trainer_of, training_band
+from parity.verdict.trial import Trial
+from parity.verdict.verdict import Verdict, close, identical
+from reference.config import LEVELS, TrainingConfig, decays
+
+Array = NDArray[np.float32]
+Verdicts = Iterator[Verdict]
+DTYPE = np.dtype(np.float32)
+PLAIN = TrainingConfig(learning_rate=1e-2, weight_decay=0.0, max_grad_norm=None)
+
+
+def _course(trial: Trial, micro_batches: int, **settings: object) -> Course:
+    """The trial's course, cut to so many micro-batches, under plain settings but for those given."""
+    own = course_of(trial)
+    changed = dataclasses.replace(PLAIN, ignore_index=own.settings.ignore_index, **settings)  # type: ignore[arg-type]
+    return dataclasses.replace(own, settings=changed, batches=own.batches[:micro_batches])
+
+
+def _moments(trainer: Trainer, letter: str = "m") -> dict[str, Array]:
+    return {name.removeprefix(f"{letter}."): x for name, x in trainer.state().items() if name.startswith(f"{letter}.")}
+
+
+def _same(found: dict[str, Array], expected: dict[str, Array]) -> Verdicts:
+    for name, x in expected.items():
+        yield identical(found[name], x)
+
+
+@law("model.language_model_loss", trains=True)
+def an_overflow_leaves_everything_as_it_was(trial: Trial) -> Verdicts:
+    """Where a gradient overflows in float16, weights and moments stay bit for bit and the scale shrinks by its factor;
+    after scale_window finite ones in a row it grows by it. Weights are finite all the time.
+
+    Proof: what is not finite is nowhere added up, and the rules of the scale are those of mindspore.amp. (Gradients are
+    finite at any scale where nothing is scored: one in a row, and the overflow after it begins the row anew.)
+    """
+    factor, window = int(np.random.default_rng(trial.case.seed).choice([4, 16])), 2
+    course = _course(
+        trial, 1, level="O2", loss_scaler="dynamic", scale_value=2.0**30, scale_factor=factor, scale_window=window
+    )
+    trainer, in_a_row, expected = trainer_of(trial, course), 0, 2.0**30
+    batch = course.batches[0]
+    nothing_scored = dataclasses.replace(batch, labels=np.full_like(batch.labels, course.settings.ignore_index))
+    for step in range(24):
+        before = trainer.parameters() | trainer.state()
+        report = trainer.step(nothing_scored if step % 4 == 1 else batch)
+        after = trainer.parameters() | trainer.state()
+        yield identical(np.float32(report.scale), np.float32(expected))
+        in_a_row = (in_a_row + 1) % window if report.finite else 0
+        if not report.finite:
+            expected = max(1.0, expected / factor)
+        elif in_a_row == 0:
+            expected *= factor
+        names = [name for name in before if name not in ("scale_value", "counter")]
+        if not report.finite:
+            yield from _same(after, {name: before[name] for name in names})
+        yield identical(np.isfinite(np.concatenate([after[name].ravel() for name in names])).all(), np.True_)
+
+
+@law("model.language_model_loss", trains=True)
+def accumulated_micro_batches_are_one_batch(trial: Trial) -> Verdicts:
+    """Several micro-batches with as many scored tokens each make the update that one batch of them all makes.
+
+    Proof: the loss is a mean over scored tokens, so the mean of equal parts' gradients is the gradient of the whole;
+    clipping comes after it, once.
+    """
+    norm = [None, 0.05][trial.case.seed % 2]
+    parts = _course(trial, 2, accumulate_step=2, max_grad_norm=norm)
+    batches = [dataclasses.replace(batch, labels=batch.ids, attention_mask=None) for batch in parts.batches]
+    joined: dict[str, Any] = {
+        field: None
+        if getattr(batches[0], field) is None
+        else np.concatenate([np.broadcast_to(getattr(batch, field), batch.ids.shape) for batch in batches])
+        for field in ("ids", "labels", "position_ids")
+    }
+    parts = dataclasses.replace(parts, batches=batches)
+    whole = dataclasses.replace(
+        parts,
+        settings=dataclasses.replace(parts.settings, accumulate_step=1),
+        batches=[dataclasses.replace(batches[0], **joined)],
+    )
+    courses = (parts, whole)
+    outcomes = [train(course, trainer_of(trial, course)) for course in courses]
+    bands = [training_band(course, trial.backend.accuracy) for course in courses]
+    for name in outcomes[0].arrays:
+        noise = sum(band.reference(name).noise for band in bands)
+        yield close(outcomes[0].arrays[name], outcomes[1].arrays[name], noise, DTYPE)
+
+
+@law("model.language_model_loss", trains=True)
+def the_loss_reported_is_that_of_the_micro_batch(trial: Trial) -> Verdicts:
+    """A trainer's first report has the loss of its first micro-batch under the parameters that it began with; so has
+    its answer when asked for the loss alone, which changes nothing.
+
+    Proof: neither the loss scale nor accumulation is part of the loss.
+    """
+    course = _course(trial, 1, accumulate_step=3, loss_scaler="static", scale_value=16.0)
+    trainer, expected = trainer_of(trial, course), trial.run()[0]
+    before = trainer.parameters() | trainer.state()
+    asked = trainer.loss(course.batches[0])
+    yield from _same(trainer.parameters() | trainer.state(), before)
+    reported = trainer.step(course.batches[0]).loss
+    for loss in (asked, reported):
+        yield trial.close(np.asarray(loss, DTYPE), expected, 2 * trial.noise())
+
+
+@law("model.language_model_loss", trains=True)
+def a_scale_that_is_a_power_of_two_changes_no_bit(trial: Trial) -> Verdicts:
+    """In float32, moments are the same, bit for bit, with and without a static loss scale of 16.
+
+    Proof: to multiply by a power of two is exact, and so is to divide by it, where nothing is denormal.
+    """
+    if trial.case.regime == "denormals":
+        return
+    plain = _course(trial, 1)
+    scaled = _course(trial, 1, loss_scaler="static", scale_value=16.0)
+    found = []
+    for course in (plain, scaled):
+        trainer = trainer_of(trial, course)
+        trainer.step(course.batches[0])
+        found.append(_moments(trainer))
+    for name, x in found[0].items():
+        large = np.abs(x) > np.finfo(np.float32).tiny * 2.0**24
+        yield identical(found[1][name], x, large)
+
+
+@law("model.language_model_loss", trains=True)
+def clipping_leaves_the_norm_that_was_asked_for(trial: Trial) -> Verdicts:
+    """The first update's mean of gradients has the norm (1 - beta1) min(norm of the gradients, max_grad_norm).
+
+    Proof: m starts at 0 and becomes (1 - beta1) times the gradient, which clipping shortens to that norm.
+    """
+    limit = [0.01, 1e6][trial.case.seed % 2]
+    course = _course(trial, 2, accumulate_step=2, max_grad_norm=limit)
+    trainer = trainer_of(trial, course)
+    norm = [trainer.step(batch) for batch in course.batches][-1].grad_norm
+    means = [x.astype(np.float64).ravel() for x in _moments(trainer).values()]
+    found = np.sqrt(np.sum(np.concatenate(means) ** 2)) / (1 - course.settings.beta1)
+    band = training_band(course, trial.backend.accuracy)
+    noise = sum(float(np.linalg.norm(known.noise * np.ones(known.oracle.shape))) for known in band.means())
+    yield close(found, norm * min(1.0, limit / (norm + 1e-6)), noise / (1 - course.settings.beta1), DTYPE)
+
+
+@law("model.language_model_loss", trains=True)
+def weight_decay_is_decoupled(trial: Trial) -> Verdicts:
+    """With weight decay, weights move by lr * weight_decay times themselves more; biases and gains as without it.
+
+    Proof: the decay is no part of the gradient, so the moments and what they do are the same.
+    """
+    plain, decayed = (_course(trial, 1, weight_decay=decay) for decay in (0.0, 0.5))
+    found = []
+    for course in (plain, decayed):
+        trainer = trainer_of(trial, course)
+        trainer.step(course.batches[0])
+        found.append((trainer.parameters(), _moments(trainer)))
+    yield from _same(found[1][1], found[0][1])
+    for name, start in plain.parameters.items():
+        if decays(name):
+            less = found[0][0][name].astype(np.float64) - PLAIN.learning_rate * 0.5 * start
+            yield close(found[1][0][name], less, 0.0, DTYPE, size=float(np.abs(start).max()))
+        else:
+            yield identical(found[1][0][name], found[0][0][name])
+
+
+@law("model.language_model_loss", trains=True)
+def the_first_step_of_adamw_has_the_length_of_the_rate(trial: Trial) -> Verdicts:
+    """AdamW's first update moves every weight by lr g / (|g| + epsilon), g being m / (1 - beta1).
+
+    Proof: at step 1 the corrected means are g and g squared, whose root is |g|.
+    """
+    course = _course(trial, 1)
+    trainer, settings = trainer_of(trial, course), course.settings
+    trainer.step(course.batches[0])
+    after = trainer.parameters()
+    for name, m in _moments(trainer).items():
+        g = m.astype(np.float64) / (1 - settings.beta1)
+        step = settings.learning_rate * g / (np.abs(g) + settings.epsilon)
+        seen = np.abs(g) > 1e-15  # a square below float32's smallest number has no root
+        start = course.parameters[name].astype(np.float64)
+        yield close(after[name], start - step, 0.0, DTYPE, seen, size=float(np.abs(start).max() + PLAIN.learning_rate))
+
+
+@law("model.language_model_loss", trains=True)
+def warm_up_begins_at_zero(trial: Trial) -> Verdicts:
+    """The first update of a warm-up moves no weight by a bit, and the one after it has lr / warmup_steps.
+
+    Proof: its rate is lr * 0 / warmup_steps; decay is multiplied by the rate too.
+    """
+    course = _course(trial, 2, warmup_steps=2, weight_decay=0.5)
+    trainer = trainer_of(trial, course)
+    first = trainer.step(course.batches[0])
+    yield identical(np.float32(first.lr), np.float32(0))
+    yield from _same(trainer.parameters(), {name: x.astype(DTYPE) for name, x in course.parameters.items()})
+    rate = trainer.step(course.batches[1]).lr
+    yield close(rate, course.settings.learning_rate / 2, 0.0, DTYPE)
+
+
+@law("model.language_model_loss", trains=True)
+def a_run_goes_on_where_it_was_left(trial: Trial) -> Verdicts:
+    """Two runs, one of them carried from one trainer to another between micro-batches, end with the same bits.
+
+    Proof: `parameters` and `state` hold all that the next step depends on.
+    """
+    course = course_of(trial)
+    trainer = trainer_of(trial, course)
+    for batch in course.batches[:3]:
+        trainer.step(batch)
+    other = trainer_of(trial, course)
+    other.load_state(trainer.parameters(), trainer.state())
+    for batch in course.batches[3:5]:
+        trainer.step(batch)
+        other.step(batch)
+    yield from _same(other.parameters() | other.state(), trainer.parameters() | trainer.state())
+
+
+@law("model.language_model_loss", trains=True)
+def a_level_runs_in_float16_what_it_says(trial: Trial) -> Verdicts:
+    """Stages behind an affine map are float16 from O1 on, all others from O2 on; the loss and the weights never are.
+
+    Proof: an op runs in the dtype of its weights, and a level is which weights are taken in float16.
+    """
+    for level in LEVELS:
+        course = _course(trial, 1, level=level)
+        trainer = trainer_of(trial, course)
+        kept = {"weights": trainer.parameters()["wte.weight"]}
+        for name, x in (trainer.stages(course.batches[0]) | kept).items():
+            behind_a_map = ".attn." in name or ".mlp." in name
+            low = name not in ("loss", "weights") and (level in ("O2", "O3") or (level == "O1" and behind_a_map))
+            wide = name.endswith("scores") and course.config.reorder_and_upcast_attn
+            yield identical(np.array(x.dtype.itemsize), np.array(2 if low and not wide else 4))

@@ -1,0 +1,5 @@
+"""Planted bugs: mistakes that people make when they port GPT-2, each alone in a copy of the sources."""
+
+from parity.mutants.all import MUTANTS, mutant
+
+__all__ = ["MUTANTS", "mutant"]

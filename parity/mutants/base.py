@@ -1,0 +1,180 @@
+"""Other implementations to try the judge on: the NumPy engine, or the MindSpore one, with a few lines changed.
+
+The lines are changed in a copy of the sources, which is imported under another name; the original stays as it is.
+"""
+
+import atexit
+import dataclasses
+import functools
+import importlib
+import itertools
+import re
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+from types import ModuleType
+
+from gpt2.backends import Backend
+
+ROOT = Path(__file__).parents[2]
+# What a copy takes along. The configuration is shared: it computes nothing.
+COPIED = (
+    "reference/**/*.py",
+    "ms_backend/**/*.py",
+    "ms_backend/**/*.json",
+    "gpt2/backends/numpy_backend.py",
+    "gpt2/generation/*.py",
+)
+_numbers = itertools.count()
+
+
+@dataclasses.dataclass(frozen=True)
+class Edit:
+    """Replace `old`, which stands once in `file` ("reference/ops.py"), by `new`."""
+
+    file: str
+    old: str
+    new: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Twin:
+    """The sources of an engine ("numpy" or "mindspore") with some edits made to them."""
+
+    name: str
+    edits: tuple[Edit, ...]
+    engine: str = "numpy"
+
+    def backend(self, device: str = "CPU", dtype: str = "float32", mode: str | None = None) -> Backend:
+        """The engine that those sources make. Its `sources` is the folder they lie in, `continue_batch` their loops.
+
+        Raises ValueError if an edit does not fit the sources.
+        """
+        package = _load(self.edits)
+        if self.engine == "numpy":
+            made = importlib.import_module(f"{package.__name__}.gpt2.backends.numpy_backend").NumPyBackend(
+                device, dtype, "eager"
+            )
+        else:
+            engine = importlib.import_module(f"{package.__name__}.ms_backend.engine.backend")
+            made = engine.MindSporeBackend(device, dtype, mode or "pynative")
+        made.name = f"twin:{self.name}"
+        made.continue_batch = importlib.import_module(f"{package.__name__}.gpt2.generation.loop").continue_batch
+        return made
+
+
+@dataclasses.dataclass(frozen=True)
+class Mutant:
+    """A backend with one bug in it. `edits` are the lines that were changed, `story` says who makes this mistake.
+
+    where: what may be named as the place of the bug: the stages ("attn.scores") that are wrong first, and the functions
+    that hold it ("attention.attention_scores"), or the law that sees it if no comparison does. dtype, engine ("numpy",
+    "mindspore") and mode: what it shows in.
+    equivalent: the proof, if it is the same function in exact arithmetic and rounds as well: no rule may object.
+    beyond_laws: why no law sees it, but only the comparison with a reference.
+    """
+
+    name: str
+    story: str
+    edits: tuple[Edit, ...]
+    where: tuple[str, ...]
+    dtype: str = "float32"
+    engine: str = "numpy"
+    mode: str = ""
+    equivalent: str = ""
+    beyond_laws: str = ""
+
+    def backend(self) -> Backend:
+        """The engine with the bug in it.
+
+        Raises ValueError if an edit does not fit the sources.
+        """
+        return Twin(self.name, self.edits, self.engine).backend("CPU", self.dtype, self.mode or None)
+
+
+@functools.cache
+def _load(edits: tuple[Edit, ...]) -> ModuleType:
+    name = f"gpt2_twin_{next(_numbers)}"
+    folder = Path(tempfile.mkdtemp(prefix=f"{name}_"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    for source in itertools.chain.from_iterable(map(ROOT.glob, COPIED)):
+        file = source.relative_to(ROOT).as_posix()
+        text = source.read_text(encoding="utf-8")
+        if source.suffix == ".py":
+            text = _rename(_edit(text, [edit for edit in edits if edit.file == file]), name)
+        copy = folder / name / file
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        for package in copy.relative_to(folder).parents[:-1]:
+            (folder / package / "__init__.py").touch()
+        copy.write_text(text, encoding="utf-8")
+    unknown = [edit.file for edit in edits if not (folder / name / edit.file).is_file()]
+    if unknown:
+        raise ValueError(f"no source {unknown[0]} to edit")
+    sys.path.insert(0, str(folder))
+    try:
+        return importlib.import_module(name)
+    finally:
+        sys.path.remove(str(folder))
+
+
+def _edit(text: str, edits: list[Edit]) -> str:
+    for edit in edits:
+        if text.count(edit.old) != 1:
+            raise ValueError(
+                f"{edit.file}: expected {edit.old!r} once, but it stands there {text.count(edit.old)} times"
+            )
+        text = text.replace(edit.old, edit.new)
+    return text
+
+
+def _rename(text: str, package: str) -> str:
+    """Let imports of what was copied find the copy; the configuration and the protocol are shared."""
+    copied = r"(reference(?!\.config\b)|ms_backend|gpt2\.generation)\b"
+    return re.sub(rf"^(\s*from ){copied}", rf"\1{package}.\2", text, flags=re.MULTILINE)
+
+
+# A correct implementation that rounds in other places: sums run backwards, biases are fused into products, scales and
+# divisions stand elsewhere. The judge must not object to it.
+REORDERED = Twin(
+    "reordered",
+    (
+        Edit("reference/ops.py", "return np.matmul(a, b)", "return np.matmul(a[..., ::-1], b[..., ::-1, :])"),
+        Edit(
+            "reference/ops.py",
+            "(matmul(rows, weight) + bias)",
+            "matmul(np.c_[rows, np.ones(len(rows), rows.dtype)], np.r_[weight, bias[None]])",
+        ),
+        Edit("reference/ops.py", 'centred = x - observe("mean", _mean(x))', "centred = x - _mean(x[..., ::-1])"),
+        Edit("reference/ops.py", "/ np.sqrt(variance + eps) * weight", "* (weight / np.sqrt(variance + eps))"),
+        Edit("reference/ops.py", '0.5 * x * (1 + observe("tanh", np.tanh(inner)))', "(x + x * np.tanh(inner)) / 2"),
+        Edit(
+            "reference/ops.py",
+            "weights / weights.sum(axis=-1, keepdims=True)",
+            "weights * (1 / weights[..., ::-1].sum(axis=-1, keepdims=True))",
+        ),
+        Edit(
+            "reference/attention.py",
+            "matmul(q, k.swapaxes(-1, -2))",
+            "matmul(q / np.array(scale, q.dtype), k.swapaxes(-1, -2))",
+        ),
+        Edit("reference/attention.py", "scores / np.array(scale, scores.dtype)", "scores"),
+        Edit("reference/ops.py", "return x.sum(axis=0)", "return x[::-1].sum(axis=0)"),
+        Edit("reference/ops.py", "(g - shift - n * scale) / deviation", "(g - (shift + n * scale)) * (1 / deviation)"),
+        Edit(
+            "reference/ops.py",
+            "grad * (0.5 * (1 + t) + 0.5 * x * (1 - t * t) * slope)",
+            "0.5 * grad * ((1 + t) + x * (1 - t) * (1 + t) * slope)",
+        ),
+        Edit("reference/ops.py", "grad * s * (1 + x * (1 - s))", "grad * (s + x * s * (1 - s))"),
+        Edit("reference/ops.py", "np.sum(grad * y, axis=-1", "np.sum((grad * y)[..., ::-1], axis=-1"),
+        Edit(
+            "reference/ops.py",
+            "np.add.at(d_weight, ids, grad)",
+            "np.add.at(d_weight, ids[::-1, ::-1], grad[::-1, ::-1])",
+        ),
+        Edit("reference/fast.py", "rows += bias", "rows = bias + rows"),
+        Edit("reference/model.py", "tokens + positions", "positions + tokens"),
+        Edit("reference/model.py", "x + mlp(normed", "0 + x + mlp(normed"),
+    ),
+)

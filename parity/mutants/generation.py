@@ -1,0 +1,405 @@
+"""Planted bugs of generation: caches and positions, penalties and bans, ends, chance, beam search. See mutants.py."""
+
+import functools
+
+from parity.mutants.base import Edit, Mutant
+
+GENERATE = functools.partial(Edit, "reference/generate.py")
+LOOP = functools.partial(Edit, "gpt2/generation.py")
+ENGINE = functools.partial(Edit, "gpt2/backends.py")
+
+CACHED = "laws.a_cache_changes_no_choice"
+CHOICES = "laws.choices_are_those_of_the_whole_text"
+ALONE = "laws.a_prompt_goes_on_in_a_batch_as_alone"
+ENDS = "laws.a_text_ends_where_it_should"
+FORBIDDEN = "laws.what_is_forbidden_is_not_written"
+LOGS = "laws.log_probabilities_are_those_of_the_whole_text"
+TWO = "laws.a_search_for_two_tokens_finds_the_best"
+LONGER = "laws.a_longer_search_is_no_worse"
+TOLD = "laws.what_is_told_is_what_is_returned"
+WINDOW = "laws.beyond_the_context_the_last_tokens_count"
+
+DECODERS = (
+    Mutant(
+        "one slot for all new tokens",
+        "The cache's slot is set by the prompt and not moved on: each new token overwrites the one before it.",
+        (ENGINE("        self._slot = end\n", "        self._slot = self._slot or end\n"),),
+        (CACHED, CHOICES, "engine.cached"),
+    ),
+    Mutant(
+        "positions count pads on the device",
+        "After the prompt, the position is the slot: right for a prompt alone, wrong for one with pads on its left.",
+        (
+            ENGINE(
+                "self._next_positions = position_ids[:, -1:] + 1", "self._next_positions = np.full((len(ids), 1), end)"
+            ),
+        ),
+        (CACHED, ALONE, CHOICES),
+    ),
+    Mutant(
+        "positions count pads on the host",
+        "The same mistake in the loop that reads the ids it has chosen.",
+        (
+            LOOP(
+                "        self._positions = self._positions + 1\n",
+                "        self._positions = np.full_like(self._positions, self._longest)\n",
+            ),
+        ),
+        (ALONE, CHOICES),
+    ),
+    Mutant(
+        "positions count the pads of the prompt",
+        "position_ids left to their default when the batch is padded on the left: the model answers, a little worse.",
+        (
+            LOOP(
+                "positions = np.maximum(np.cumsum(mask, axis=1) - 1, 0)",
+                "positions = np.broadcast_to(np.arange(length), mask.shape)",
+            ),
+        ),
+        (ALONE, CHOICES),
+    ),
+    Mutant(
+        "beams reordered, the cache not",
+        "The ids of a beam are moved to its new place, its keys and values stay: the next scores are another beam's.",
+        (LOOP("            self.decoder.reorder(rows)\n", ""),),
+        (LOGS,),
+    ),
+    Mutant(
+        "keys reordered, values not",
+        "The loop over the cache takes the first of each pair.",
+        (ENGINE("(each for pair in self._cache for each in pair)", "(pair[0] for pair in self._cache)"),),
+        (CACHED, LOGS),
+    ),
+    Mutant(
+        "beams reordered, their text not",
+        "Penalties and bans look at what another beam has read.",
+        (LOOP("self.ids, self.attention_mask = self.ids[rows], self", "self.attention_mask = self"),),
+        (LOGS, FORBIDDEN),
+    ),
+    Mutant(
+        "the beams of the first prompt for all",
+        "The number of a beam taken for that of its row in the batch.",
+        (LOOP("(beams + width * np.arange(prompts)[:, None]).reshape(-1)", "beams.reshape(-1)"),),
+        (LOGS, ALONE),
+    ),
+    Mutant(
+        "the window stays at the beginning",
+        "Beyond the context the first tokens are read again, not the last.",
+        (
+            LOOP(
+                "self.decoder.read(self.ids[:, -length:], mask, positions)",
+                "self.decoder.read(self.ids[:, :length], mask, positions)",
+            ),
+            LOOP("mask = self.attention_mask[:, -length:]", "mask = self.attention_mask[:, :length]"),
+        ),
+        (WINDOW,),
+    ),
+)
+
+PROCESSORS = (
+    Mutant(
+        "the penalty once for each time",
+        "A loop over what was read, dividing at every turn: a token seen twice is penalized twice.",
+        (
+            GENERATE(
+                "    return np.where(read, np.where(logits < 0, logits * penalty, logits / penalty), logits)\n",
+                "    logits = logits.copy()\n"
+                "    for row, column in zip(*np.nonzero(attention_mask != 0), strict=True):\n"
+                "        x = logits[row, ids[row, column]]\n"
+                "        logits[row, ids[row, column]] = x * penalty if x < 0 else x / penalty\n"
+                "    return logits\n",
+            ),
+        ),
+        ("generate.penalize_repetition", CHOICES),
+    ),
+    Mutant(
+        "the penalty divides negative scores",
+        "As in the paper's formula: what is below zero becomes likelier by it.",
+        (GENERATE("np.where(logits < 0, logits * penalty, logits / penalty)", "logits / penalty"),),
+        ("generate.penalize_repetition", CHOICES, LOGS),
+    ),
+    Mutant(
+        "pads are penalized",
+        "The pad's id counts as read: in a batch a prompt goes on otherwise than alone, as in Hugging Face "
+        "transformers.",
+        (
+            GENERATE(
+                "read = _marked(logits, ids, attention_mask != 0)",
+                "read = _marked(logits, ids, attention_mask == attention_mask)",
+            ),
+        ),
+        ("generate.penalize_repetition", ALONE, CHOICES),
+    ),
+    Mutant(
+        "n-grams of pads",
+        "Pads are tokens like others to the search for repetitions.",
+        (
+            GENERATE(
+                "    windows = ids.shape[1] - size + 1",
+                "    attention_mask = np.ones_like(attention_mask)\n    windows = ids.shape[1] - size + 1",
+            ),
+        ),
+        ("generate.ban_repeated_ngrams", ALONE, CHOICES),
+    ),
+    Mutant(
+        "n-grams across rows",
+        "One table of n-grams for the batch: what one row has, no other may write.",
+        (
+            GENERATE(
+                "banned = _marked(logits, ids[:, size - 1 :], repeated)",
+                "banned = _marked(logits, ids[:, size - 1 :], repeated).any(axis=0, keepdims=True)",
+            ),
+        ),
+        ("generate.ban_repeated_ngrams", CHOICES),
+    ),
+    Mutant(
+        "n-grams one token longer",
+        "no_repeat_ngram_size taken for the number of tokens before the one that is banned.",
+        (
+            LOOP(
+                "scores, ids, attention_mask, config.no_repeat_ngram_size)",
+                "scores, ids, attention_mask, config.no_repeat_ngram_size and config.no_repeat_ngram_size + 1)",
+            ),
+        ),
+        (FORBIDDEN, CHOICES),
+    ),
+    Mutant(
+        "n-grams of the new text alone",
+        "The prompt is not looked at: its phrases come again.",
+        (
+            LOOP(
+                "scores = generate.ban_repeated_ngrams(scores, ids, attention_mask, config.no_repeat_ngram_size)",
+                "scores = generate.ban_repeated_ngrams(\n"
+                "        scores, ids[:, -step:] if step else ids[:, :0], attention_mask[:, -step:],\n"
+                "        step and config.no_repeat_ngram_size)",
+            ),
+        ),
+        (FORBIDDEN, CHOICES),
+    ),
+    Mutant(
+        "bad words banned from the start",
+        "The last id of a bad word is banned whether or not the others stand before it.",
+        (
+            GENERATE(
+                "begun.all(axis=1, keepdims=True) & (np.arange(logits.shape[-1]) == word[-1])",
+                "(np.arange(logits.shape[-1]) == word[-1])[None]",
+            ),
+        ),
+        ("generate.ban_word", CHOICES),
+    ),
+    Mutant(
+        "only the last bad word",
+        "Each word is banned from the scores as they were: of the bans one remains.",
+        (
+            LOOP(
+                "    for word in config.bad_words:\n        scores =",
+                "    unbanned = scores\n    for word in config.bad_words:\n        scores = unbanned\n        scores =",
+            ),
+        ),
+        (FORBIDDEN, CHOICES),
+    ),
+    Mutant(
+        "temperature after the cuts",
+        "Sampling cuts by the probabilities at temperature 1, and then warms up what is left.",
+        (
+            GENERATE("axis=-1) / np.array(temperature, logits.dtype)", "axis=-1)"),
+            GENERATE(
+                "np.where(probabilities >= min_p * probabilities[:, :1], probabilities, 0), order",
+                "np.where(probabilities >= min_p * probabilities[:, :1], probabilities, 0) ** (1 / temperature), order",
+            ),
+        ),
+        ("generate.sample", CHOICES),
+    ),
+    Mutant(
+        "min-p without the likeliest",
+        "A share of 1, not of the likeliest id's probability: a flat distribution loses all.",
+        (GENERATE("probabilities >= min_p * probabilities[:, :1]", "probabilities >= min_p"),),
+        ("generate.sample", CHOICES),
+    ),
+)
+
+ENDINGS = (
+    Mutant(
+        "only the first stop id ends",
+        "eos_token_id[0]: chat models have several.",
+        (LOOP("in (config.stop_ids or ()) or", "in (config.stop_ids or ())[:1] or"),),
+        (ENDS,),
+    ),
+    Mutant(
+        "min_new_tokens one short",
+        "The stop id counted among the tokens that there must be.",
+        (LOOP("if step < config.min_new_tokens and", "if step < config.min_new_tokens - 1 and"),),
+        (ENDS, CHOICES),
+    ),
+    Mutant(
+        "min_new_tokens counts the prompt",
+        "min_length for min_new_tokens: a long prompt is enough.",
+        (LOOP("if step < config.min_new_tokens and", "if ids.shape[1] < config.min_new_tokens and"),),
+        (ENDS, CHOICES),
+    ),
+    Mutant(
+        "max_new_tokens one short",
+        "The counter is raised before it is looked at.",
+        (
+            LOOP(
+                '"length" if len(new_ids) == config.max_new_tokens else ""',
+                '"length" if len(new_ids) + 1 >= config.max_new_tokens else ""',
+            ),
+        ),
+        (ENDS,),
+    ),
+    Mutant(
+        "an ended row is written on",
+        "In a batch, what comes behind the stop id of a row is kept until all rows have ended.",
+        (LOOP("for row in np.flatnonzero(running):", "for row in range(rows):"),),
+        (ENDS,),
+    ),
+    Mutant(
+        "the fill read by rows that go on",
+        "When one row has ended, all read the fill id.",
+        (
+            LOOP(
+                "reader.append(chosen, on_device=not config.looks_back)",
+                "reader.append(np.full_like(chosen, fill_id) if any(reasons) else chosen)",
+            ),
+        ),
+        (ALONE, CHOICES),
+    ),
+    Mutant(
+        "the stream tells what ended rows choose",
+        "The callback gets the raw ids; the result has the fill.",
+        (LOOP("watch.on_token(np.where(running, chosen, fill_id))", "watch.on_token(chosen)"),),
+        (TOLD,),
+    ),
+    Mutant(
+        "log-probabilities before penalties",
+        "The model's own log-probabilities in place of those that the ids were chosen by.",
+        (LOOP("_log_probability(scores, chosen, config) if", "_log_probability(reader.scores(), chosen, config) if"),),
+        (LOGS,),
+    ),
+)
+
+CHANCE = (
+    Mutant(
+        "the same chance for all rows",
+        "One number drawn for the batch: equal prompts give equal texts.",
+        (LOOP(".random(first_row + rows)[first_row:]", ".random(1).repeat(rows)"),),
+        (CHOICES,),
+    ),
+    Mutant(
+        "the same chance at every step",
+        "The generator is made anew from the seed each time, its counter forgotten.",
+        (LOOP("counter=[0, 0, 0, step]", "counter=[0, 0, 0, 0]"),),
+        (CHOICES,),
+    ),
+    Mutant(
+        "chance by a state",
+        "A global generator: what is drawn depends on all that was drawn before, and no seed brings it back.",
+        (
+            LOOP(
+                "return np.random.Generator(np.random.Philox(key=seed, counter=[0, 0, 0, step]))"
+                ".random(first_row + rows)[first_row:]",
+                "return np.random.random(rows)",
+            ),
+        ),
+        (CHOICES, TOLD),
+    ),
+    Mutant(
+        "chance by the place in the part",
+        "A batch sampled in parts: each part begins again at row 0.",
+        (LOOP(".random(first_row + rows)[first_row:]", ".random(rows)"),),
+        (ALONE,),
+    ),
+)
+
+BEAMS = (
+    Mutant(
+        "all beams begin alike",
+        "Without the -inf of all but the first beam, the search runs num_beams times the same greedy text.",
+        (
+            LOOP(
+                "totals = np.full((prompts, width), -np.inf, np.float32)",
+                "totals = np.zeros((prompts, width), np.float32)",
+            ),
+        ),
+        (TWO,),
+    ),
+    Mutant(
+        "a finished beam goes on",
+        "What has ended is collected, and stays among the beams too: texts go on behind the stop id.",
+        (
+            LOOP(
+                'generate.best_unfinished(totals, ended != "", width)',
+                'generate.best_unfinished(totals, ended == "?", width)',
+            ),
+            LOOP('_at(np.where(ended == "", totals, -np.inf), go_on)', "_at(totals, go_on)"),
+        ),
+        (ENDS, TWO),
+    ),
+    Mutant(
+        "no length penalty",
+        "Finished beams are ranked by their sums: the shortest wins.",
+        (
+            LOOP(
+                "generate.beam_score(totals, max(new.shape[2], 1), config.length_penalty)",
+                "generate.beam_score(totals, max(new.shape[2], 1), 0.0)",
+            ),
+        ),
+        (TWO, LOGS),
+    ),
+    Mutant(
+        "the length penalty counts the prompt",
+        "The length of all ids, not of the new ones: the same search ranks otherwise behind a longer prompt.",
+        (
+            LOOP(
+                "    ended: Array, config: GenerationConfig,\n",
+                "    ended: Array, config: GenerationConfig, prompt: int = 0,\n",
+            ),
+            LOOP("totals[:, top], ended[:, top], config)", "totals[:, top], ended[:, top], config, ids.shape[1])"),
+            LOOP("max(new.shape[2], 1), config", "max(new.shape[2], 1) + prompt, config"),
+        ),
+        (TWO, LOGS),
+    ),
+    Mutant(
+        "as many candidates as beams",
+        "Continuations that end take the places of those that could go on.",
+        (
+            LOOP(
+                "count = min(max(2, 1 + len(config.stop_ids or ())), log_probs.shape[2]) * width",
+                "count = width",
+            ),
+        ),
+        (TWO,),
+    ),
+    Mutant(
+        "early stopping ignored",
+        "The search always waits until no beam can improve.",
+        (GENERATE("return improves & np.isneginf(worst) if early_stopping is True else improves", "return improves"),),
+        ("generate.beams_may_improve",),
+        beyond_laws="When a search gives up is a convention: each of its ends is that of a correct search.",
+    ),
+    Mutant(
+        "early stopping turned round",
+        "The search that should end first goes on longest.",
+        (
+            LOOP(
+                "            config.early_stopping,\n",
+                '            {True: "never", False: True}.get(config.early_stopping, False),\n',
+            ),
+        ),
+        (LONGER,),
+    ),
+    Mutant(
+        "beams not ranked",
+        "What was found is returned in the order in which it was found.",
+        (
+            LOOP(
+                "sorted(collected[i], key=lambda one: -one.score)[: config.num_beams]",
+                "collected[i][: config.num_beams]",
+            ),
+        ),
+        (TWO, LOGS),
+    ),
+)
+
+GENERATION: tuple[Mutant, ...] = (*DECODERS, *PROCESSORS, *ENDINGS, *CHANCE, *BEAMS)

@@ -1,0 +1,200 @@
+"""The judge on trial, on what it says of a failure: the place that it blames, how little it leaves, its script."""
+
+import dataclasses
+import statistics
+import subprocess
+import sys
+import tempfile
+import warnings
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.table import Table
+
+from gpt2.backends import Backend
+from parity.check import Rule, check_rule, rules
+from parity.diagnosis.diagnose import drawn, locate, smallest_trial
+from parity.diagnosis.script import write_script
+from parity.diagnosis.shrink import breaks, nonzero
+from parity.mutants.all import mutant
+from parity.mutants.base import Mutant
+from parity.on_trial.kill_table import environment
+from parity.on_trial.pool import Work
+from parity.verdict.trial import Trial
+
+GRAPH_EXAMPLES = 4  # at most: compiled for each shape, a case takes some hundred times as long
+CRASHED = 70  # taken for the exit code of a script that ends in an exception: Python's own, 1, is that of a failure
+
+
+@dataclasses.dataclass
+class Diagnosis:
+    """What the judge says of one planted bug.
+
+    place: the stage or function that it blames; "" if none. rule: the first whose failure gives a script, and numbers:
+    how many non-zero floats are left in it of weights and inputs. exit_codes: of the script run in a fresh interpreter,
+    on the bug and on the reference (CRASHED: an exception); None if there is no script. not_shrunk: why no smallest
+    failure was looked for.
+    """
+
+    mutant: Mutant
+    place: str = ""
+    rule: str = ""
+    numbers: int | None = None
+    exit_codes: tuple[int, int] | None = None
+    not_shrunk: str = ""
+
+    @property
+    def right(self) -> bool:
+        """Whether the place that is blamed is one of the bug."""
+        return self.place in self.mutant.where
+
+    @property
+    def script_holds(self) -> bool:
+        """Whether the script fails on the bug and passes on the reference."""
+        return self.exit_codes == (1, 0)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The same facts for machines."""
+        return {
+            "name": self.mutant.name,
+            "place": self.place or None,
+            "where": list(self.mutant.where),
+            "right": self.right,
+            "rule": self.rule or None,
+            "numbers": self.numbers,
+            "script_exit_codes": None if self.exit_codes is None else list(self.exit_codes),
+            "not_measured": self.not_shrunk,
+        }
+
+
+def measure(mutants: Iterable[Mutant], examples: int, seed: int, work: Work | None = None) -> list[Diagnosis]:
+    """Have the judge say what it makes of each bug, on at most that many cases of each rule.
+
+    work: how it is done; if that is interrupted, the diagnoses are those until then.
+    """
+    chosen = [each for each in mutants if not each.equivalent]
+    slow_first = sorted(chosen, key=lambda each: ("graph", "pynative", "").index(each.mode))
+    tasks = [(each.name, examples, seed) for each in slow_first]
+    found = {name: found for (name, *_), found in (work or Work()).do(diagnosis_of, tasks)}
+    return [found[each.name] for each in chosen if each.name in found]
+
+
+def diagnosis_of(name: str, examples: int, seed: int) -> Diagnosis:
+    """What the judge says of the bug of that name."""
+    each = mutant(name)
+    backend = each.backend()
+    with warnings.catch_warnings(), np.errstate(all="ignore"):  # bugs overflow, and divide by zero
+        warnings.simplefilter("ignore")
+        if each.engine != "numpy":
+            few = min(examples, GRAPH_EXAMPLES) if each.mode == "graph" else examples
+            return Diagnosis(each, locate(backend, few, seed) or "", not_shrunk="MindSpore takes its time")
+        diagnosis = Diagnosis(each, locate(backend, examples, seed) or "")
+        failure = first_failure(backend, examples, seed)
+        if failure is not None:
+            rule, trial = failure
+            diagnosis.rule, diagnosis.numbers = rule.name, nonzero(trial.arguments)
+            diagnosis.exit_codes = _exit_codes(write_script(rule, trial))
+    return diagnosis
+
+
+def first_failure(backend: Backend, examples: int, seed: int) -> tuple[Rule, Trial] | None:
+    """The first rule that a backend breaks by what it returns, not by breaking down, and the smallest case found."""
+    for rule in rules().values():
+        cases = drawn(rule.name, backend.dtype, examples, seed)
+        if any(breaks(rule, Trial(case, backend, memory)) for case, memory in cases):
+            trial = smallest_trial(rule, check_rule(rule, backend, examples, seed), backend)
+            if trial is not None:
+                return rule, trial
+    return None
+
+
+def _exit_codes(script: str) -> tuple[int, int]:
+    """Of a script in a fresh interpreter: on the backend it was written for, and on the reference."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "failure.py"
+        path.write_text(script, encoding="utf-8")
+        return _exit_code(path), _exit_code(path, "numpy")
+
+
+def _exit_code(path: Path, *arguments: str) -> int:
+    ran = subprocess.run([sys.executable, str(path), *arguments], capture_output=True, text=True, check=False)
+    return CRASHED if "Traceback" in ran.stderr else ran.returncode
+
+
+def all_well(diagnoses: list[Diagnosis]) -> bool:
+    """Whether every bug is located somewhere, and every script holds."""
+    return all(each.place and (each.exit_codes is None or each.script_holds) for each in diagnoses)
+
+
+def summary(diagnoses: list[Diagnosis]) -> str:
+    """The diagnoses in one sentence."""
+    right, scripts = sum(each.right for each in diagnoses), [each for each in diagnoses if each.exit_codes is not None]
+    return (
+        f"Blame names the right place for {right} of {len(diagnoses)} bugs; a median of {_median(diagnoses)} non-zero "
+        f"numbers is left; {sum(each.script_holds for each in scripts)} of {len(scripts)} scripts fail on the bug and "
+        "pass on numpy."
+    )
+
+
+def diagnosis_table(diagnoses: list[Diagnosis]) -> Table:
+    """One row per bug."""
+    shown = Table(title="Planted bugs: what is said of them", title_justify="left")
+    for heading in HEADINGS:
+        shown.add_column(heading, justify="right" if heading == "numbers left" else "left")
+    for each in diagnoses:
+        name, place, right, rule, numbers, script = _cells(each)
+        marks = [f"[bold red]{word}[/bold red]" if word in WRONG else word for word in (right, script)]
+        shown.add_row(name, place, marks[0], rule, numbers, marks[1])
+    return shown
+
+
+def markdown(diagnoses: list[Diagnosis], examples: int, seed: int) -> str:
+    """The page docs/diagnosis.md."""
+    models = [each for each in diagnoses if each.rule and _is_of_a_model(rules()[each.rule])]
+    lines = [
+        "# What is said of each bug",
+        "",
+        f"Made by `gpt2 check --mutants --diagnose --examples {examples} --seed {seed} --markdown docs/diagnosis.md`, "
+        f"{environment()}.",
+        "",
+        summary(diagnoses),
+        "",
+        "Each bug is a few lines changed in a copy of the sources (`parity/mutants.py`); the judge is not told which.",
+        "It blames a stage of the forward pass that is wrong by itself, or else the first function that differs. It is",
+        "right if it names the function in which the lines were changed, or the stage that they compute.",
+        "",
+        "The first function that differs, in the order of the lesson, is then made small: the numbers left are the",
+        "non-zero floats among all weights and inputs (0: sizes, switches and token ids alone show the bug). For",
+        f"{len(models)} bugs it is a whole model, with a median of {_median(models)} numbers. The script holds if, in",
+        "a fresh interpreter, it ends with exit code 1 on the bug and with 0 on `numpy`; there is none for a backend",
+        "that breaks down with an exception wherever it differs. Of bugs planted in MindSpore, where a case takes some",
+        f"fifty times as long, the place alone is asked for, of those in graphs on at most {GRAPH_EXAMPLES} cases of",
+        "each function.",
+        "",
+        "| " + " | ".join(HEADINGS) + " |",
+        "|" + "---|" * len(HEADINGS),
+    ]
+    lines += ["| " + " | ".join(_cells(each)) + " |" for each in diagnoses]
+    return "\n".join(lines) + "\n"
+
+
+HEADINGS = ("bug", "blamed place", "right?", "smallest failure", "numbers left", "script")
+WRONG = ("no", "DOES NOT HOLD")
+
+
+def _cells(each: Diagnosis) -> tuple[str, ...]:
+    script = "none" if each.exit_codes is None else "holds" if each.script_holds else WRONG[1]
+    numbers = "" if each.numbers is None else str(each.numbers)
+    failure = (f"not looked for: {each.not_shrunk}", "", "") if each.not_shrunk else (each.rule, numbers, script)
+    return each.mutant.name, each.place or "none", "yes" if each.right else WRONG[0], *failure
+
+
+def _median(diagnoses: list[Diagnosis]) -> str:
+    numbers = [each.numbers for each in diagnoses if each.numbers is not None]
+    return f"{statistics.median(numbers):g}" if numbers else "no"
+
+
+def _is_of_a_model(rule: Rule) -> bool:
+    return any(item.tree in ("", "score") for item in rule.contract.inputs)

@@ -1,0 +1,70 @@
+"""Twins by name: "twin:erf for tanh" says which bug it has; "exercise:7" leaves it to the reader to find out."""
+
+import difflib
+import hashlib
+import shutil
+from pathlib import Path
+
+from gpt2.backends import Backend
+from gpt2.errors import GPT2Error
+from parity.mutants.all import MUTANTS, mutant
+from parity.mutants.base import REORDERED, Mutant, Twin
+from parity.mutants.generation import GENERATION
+
+ROOT = Path(__file__).parents[2]
+
+
+def get_twin(name: str = "", device: str = "CPU", dtype: str = "float32", mode: str | None = None) -> Backend:
+    """The backend with the planted bug of that name; "reordered" is a correct one that rounds in other places.
+
+    Raises GPT2Error for an unknown name.
+    """
+    return (REORDERED if name == REORDERED.name else _twin(mutant(name))).backend(device, dtype, mode)
+
+
+def get_exercise(number: str = "", device: str = "CPU", dtype: str = "float32", mode: str | None = None) -> Backend:
+    """The backend with the bug of that number. Raises GPT2Error for a number that is none."""
+    backend = _twin(exercise(number)).backend(device, dtype, mode)
+    backend.name = f"exercise:{number}"
+    return backend
+
+
+def _twin(each: Mutant) -> Twin:
+    return Twin(each.name, each.edits, each.engine)
+
+
+def exercises() -> list[Mutant]:
+    """The planted bugs that show in float32 on NumPy, in an order that tells nothing; those of generation come last."""
+    chosen = [each for each in MUTANTS if each.engine == "numpy" and each.dtype == "float32" and not each.equivalent]
+    return sorted(chosen, key=lambda each: (each in GENERATION, hashlib.sha256(each.name.encode()).digest()))
+
+
+def exercise(number: str) -> Mutant:
+    """The bug of that number, from 1. Raises GPT2Error for another."""
+    count = len(exercises())
+    if not number.isdecimal() or not 1 <= int(number) <= count:
+        raise GPT2Error(f"exercise {number!r} does not exist: choose a number from 1 to {count}")
+    return exercises()[int(number) - 1]
+
+
+def difference(each: Mutant) -> str:
+    """What was changed, as a unified diff."""
+    lines: list[str] = []
+    for file in dict.fromkeys(edit.file for edit in each.edits):
+        text = changed = (ROOT / file).read_text(encoding="utf-8")
+        for edit in each.edits:
+            if edit.file == file:
+                changed = changed.replace(edit.old, edit.new)
+        lines += difflib.unified_diff(text.splitlines(), changed.splitlines(), file, file, lineterm="", n=1)
+    return "\n".join(lines)
+
+
+def write_sources(number: str, folder: Path) -> None:
+    """Copy the sources with the bug of that number into a new folder, to read. Raises GPT2Error if it exists."""
+    sources = get_exercise(number).sources
+    try:
+        shutil.copytree(sources, folder, ignore=shutil.ignore_patterns("__pycache__"))
+    except FileExistsError as error:
+        raise GPT2Error(f"{folder} exists already: give the name of a new folder") from error
+    except OSError as error:
+        raise GPT2Error(f"cannot write {folder}: {error.strerror}") from error

@@ -1,0 +1,222 @@
+"""The judge on trial: put planted bugs to every rule, and note which rule sees which bug after how many cases."""
+
+import ast
+import dataclasses
+import functools
+import itertools
+import sys
+import warnings
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from types import CodeType, FrameType
+from typing import Any
+
+import numpy as np
+
+from gpt2.backends import Backend, get_backend, numpy_dtype
+from parity.check import Rule, draw, rules
+from parity.mutants.all import mutant
+from parity.mutants.base import Mutant
+from parity.mutants.generation import GENERATION
+from parity.mutants.training import TRAINING
+from parity.on_trial.pool import Work
+from parity.verdict.trial import Memory, Trial
+from parity.verdict.verdict import Verdict
+
+ROOT = Path(__file__).parents[2]
+# Cases of a rule on which it is watched which functions it reaches. A bug in any other function is out of its sight.
+WATCHED = 6
+# Until they are seen, bugs are put to the first so many cases of every rule, then to so many more.
+ROUNDS = (4, 20)
+
+
+@dataclasses.dataclass
+class Kill:
+    """How a mutant fared: the rules that saw it, each with the number of the first case that did.
+
+    out_of_sight: rules that do not run the mutant's lines.
+    """
+
+    mutant: Mutant
+    rules: dict[str, int] = dataclasses.field(default_factory=dict)
+    out_of_sight: set[str] = dataclasses.field(default_factory=set)
+
+    @property
+    def cases(self) -> int | None:
+        """The fewest cases that a rule needed; None if no rule saw it."""
+        return min(self.rules.values(), default=None)
+
+    @property
+    def laws(self) -> list[str]:
+        """The laws that saw it."""
+        return [name for name in self.rules if name.startswith("laws.")]
+
+    @property
+    def right(self) -> bool:
+        """Whether the judge did as it should: see it, or, of an equivalent mutant, see nothing."""
+        return bool(self.rules) != bool(self.mutant.equivalent)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The same facts for machines."""
+        return {
+            "name": self.mutant.name,
+            "killed_by": list(self.rules),
+            "cases": self.cases,
+            "equivalent": bool(self.mutant.equivalent),
+            "cases_by_rule": self.rules,
+            "story": self.mutant.story,
+            "proof": self.mutant.equivalent,
+            "beyond_laws": self.mutant.beyond_laws,
+        }
+
+
+Group = tuple[str, str, str]  # engine, dtype, mode: what is judged with the same cases
+
+
+def hunt(
+    mutants: Iterable[Mutant], examples: int, seed: int, thorough: bool = True, work: Work | None = None
+) -> list[Kill]:
+    """Put mutants to the rules, on at most that many cases of each; the same seed draws the same cases.
+
+    thorough: every mutant to every rule. Otherwise a mutant that a comparison has seen is put to no other comparison,
+    and one that a law has seen, or that is said to be beyond the laws, to no other law. Rules of training and laws of
+    generation come after the others, for bugs of their own and what nothing else has seen (bugs of generation are put
+    to no rule of training). Unless thorough, laws of generation look at the bugs alone that name them. Bugs planted in
+    MindSpore, where a case takes some fifty times as long, are put to the rules of their place alone, until one sees
+    them. work: how it is done; if that is interrupted, the kills are those until then.
+    """
+    work = work or Work()
+    kills = {each.name: Kill(each) for each in mutants}
+    bounds = [0, *(end for end in ROUNDS if not thorough and end < examples), examples]
+    for (start, end), dear in itertools.product(itertools.pairwise(bounds), (False, True)):
+        tasks = [
+            (rule.name, group, names, slice(start, end), examples, seed)
+            for rule in rules().values()
+            if (rule.learns or rule.generates) == dear
+            for group, names in _groups(rule, kills.values(), thorough).items()
+        ]
+        for (rule_name, *_), (found, out_of_sight) in work.do(look, tasks):
+            for name, cases in found.items():
+                kills[name].rules[rule_name] = cases
+            for name in out_of_sight:
+                kills[name].out_of_sight.add(rule_name)
+        if work.interrupted:
+            break
+    order = list(rules())
+    for kill in kills.values():
+        kill.rules = dict(sorted(kill.rules.items(), key=lambda item: order.index(item[0])))
+    return list(kills.values())
+
+
+def _groups(rule: Rule, kills: Iterable[Kill], thorough: bool) -> dict[Group, list[str]]:
+    """The mutants that a rule has still to look at, those together that see the same cases."""
+    groups: dict[Group, list[str]] = {}
+    for kill in kills:
+        each, law = kill.mutant, rule.name.startswith("laws.")
+        mode = "eager" if each.engine == "numpy" else each.mode or "pynative"
+        enough = (kill.laws or each.beyond_laws) if law else len(kill.rules) > len(kill.laws)
+        wanted = rule.name not in kill.rules and rule.name not in kill.out_of_sight and (thorough or not enough)
+        if rule.learns or rule.generates:
+            own = each in (GENERATION if rule.generates else TRAINING)
+            wanted = wanted and (own or not (kill.rules or each.equivalent))
+            wanted = wanted and not (rule.trains and each.dtype != "float32")
+        if rule.learns and each in GENERATION:
+            wanted = False  # a text is continued by what was learnt: no rule of training reaches it
+        if rule.generates and not thorough:
+            wanted = wanted and rule.name in each.where
+        if each.engine != "numpy":
+            wanted = rule.name in each.where and not kill.rules
+        if wanted:
+            groups.setdefault((each.engine, each.dtype, mode), []).append(each.name)
+    return groups
+
+
+def look(
+    rule_name: str, group: Group, names: list[str], part: slice, examples: int, seed: int
+) -> tuple[dict[str, int], list[str]]:
+    """The mutants that one rule sees on a part of its cases, each with the number of the case that did it.
+
+    And those out of its sight, which is found out on the first part.
+    """
+    rule, (engine, dtype, mode) = rules()[rule_name], group
+    drawn = draw(rule, numpy_dtype(dtype), examples, seed, max(part.stop, WATCHED))
+    memories: list[Memory] = [{} for _ in drawn]
+    out_of_sight: list[str] = []
+    if not part.start and engine == "numpy" and not rule.generates:  # laws of generation reach all of their bugs
+        correct = get_backend(engine, dtype=dtype, mode=mode)
+        watched = zip(drawn[:WATCHED], memories, strict=False)
+        reached = reach(rule, [Trial(case, correct, memory) for case, memory in watched])
+        out_of_sight = [name for name in names if places(mutant(name)).isdisjoint(reached)]
+    alive: dict[str, Backend] = {name: mutant(name).backend() for name in names if name not in out_of_sight}
+    kills: dict[str, int] = {}
+    for number, (case, memory) in list(enumerate(zip(drawn, memories, strict=True), start=1))[part]:
+        for name, backend in list(alive.items()):
+            if not all(verdict.agrees for verdict in _verdicts(rule, Trial(case, backend, memory))):
+                kills[name] = number
+                del alive[name]
+        memory.clear()
+        if not alive:
+            break
+    return kills, out_of_sight
+
+
+Place = tuple[str, str]  # a file, "reference/ops.py", and the name of a function in it; "" outside of all
+
+
+def reach(rule: Rule, trials: list[Trial]) -> set[Place]:
+    """The functions that run when a rule looks at a backend, and what stands outside of functions."""
+    codes: set[CodeType] = set()
+
+    def note(frame: FrameType, event: str, _: Any) -> None:
+        codes.add(frame.f_code)
+
+    for trial in trials:
+        _verdicts(rule, trial)  # what the reference says is in the trial's memory now
+        sys.setprofile(note)
+        try:
+            _verdicts(rule, trial)
+        finally:
+            sys.setprofile(None)
+    roots = {Path(trial.backend.sources).parent for trial in trials}
+    paths = [(Path(code.co_filename), code.co_name) for code in codes]
+    reached = {
+        (path.relative_to(root).as_posix(), name) for path, name in paths for root in roots if path.is_relative_to(root)
+    }
+    return reached | {(file, "") for file, _ in reached}
+
+
+def places(each: Mutant) -> set[Place]:
+    """The functions in which a mutant's lines stand."""
+    return {(edit.file, name) for edit in each.edits for name in _functions_at(edit.file, edit.old)}
+
+
+@functools.cache
+def _functions_at(file: str, old: str) -> set[str]:
+    text = (ROOT / file).read_text(encoding="utf-8")
+    start = text[: text.index(old)].count("\n") + 1
+    lines = range(start, start + old.rstrip("\n").count("\n") + 1)
+    functions = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.FunctionDef)]
+    found = {
+        node.name
+        for node in functions
+        for line in lines
+        if min([node.lineno, *(each.lineno for each in node.decorator_list)]) <= line <= (node.end_lineno or 0)
+    }
+    return found or {""}
+
+
+def _verdicts(rule: Rule, trial: Trial) -> list[Verdict]:
+    """A rule's verdicts; a backend that breaks down on an input has not kept the rule."""
+    try:
+        with warnings.catch_warnings(), np.errstate(all="ignore"):  # bugs overflow, and divide by zero
+            warnings.simplefilter("ignore")
+            return list(_until_broken(rule.judge(trial)))
+    except Exception as error:  # whatever a planted bug raises
+        return [Verdict(False, 0.0, 0.0, 0.0, (), 0.0, 0.0, f"{type(error).__name__}: {error}")]
+
+
+def _until_broken(verdicts: Iterable[Verdict]) -> Iterator[Verdict]:
+    for verdict in verdicts:
+        yield verdict
+        if not verdict.agrees:
+            return

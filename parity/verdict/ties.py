@@ -1,0 +1,70 @@
+"""Where the choice of a token is noise: another candidate lies as near as rounding errors go on this very input."""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from gpt2.arguments import integers
+from gpt2.backends import Array, numpy_dtype
+from gpt2.generation.config import GenerationConfig
+from gpt2.generation.loop import Generation, choose
+from gpt2.generation.reader import process_scores
+from parity.verdict.stages import stage_references
+from parity.verdict.verdict import Reference, close
+
+
+def find_ties(
+    model: Any, found: Generation, attention_mask: ArrayLike | None, config: GenerationConfig
+) -> list[list[int]]:
+    """The places in each row's new ids where the choice is noise; attention_mask is that of the prompts. Not of beams.
+
+    The judge's reference reads the finished text once in float64 and, in the model's precision, in several equivalent
+    forms. A greedy choice is noise if the two best scores are as near as two correct implementations may be apart; a
+    drawn one if, with the same chance, one of those forms chooses otherwise than another.
+    """
+    config, dtype = model.complete(config), numpy_dtype(model.backend.dtype)
+    ids, mask, length = _finished(found, attention_mask)
+    if ids.shape[1] == length:
+        return [[] for _ in found.new_ids]
+    ids, mask = ids[:, :-1], mask[:, :-1]  # the last token is not read
+    positions = np.maximum(np.cumsum(mask, axis=1) - 1, 0)
+    logits = stage_references(model.config, model.parameters, ids, mask, positions, dtype, model.backend.accuracy)[
+        "logits"
+    ]
+
+    def is_noise(row: int, step: int) -> bool:
+        read = slice(row, row + 1), slice(length + step)
+        last = row, length + step - 1
+        scores = Reference(logits.oracle[last], [x[last] for x in logits.orbit]).then(
+            lambda x: process_scores(_wide(x[None]), ids[read], mask[read], config, step)
+        )
+        if config.temperature == 0:
+            return _near(scores, dtype)
+        own = dataclasses.replace(config, first_row=config.first_row + row)
+        return len({int(choose(x, own, step)[0]) for x in [scores.oracle, *scores.orbit]}) > 1
+
+    return [[step for step in range(len(new)) if is_noise(row, step)] for row, new in enumerate(found.new_ids)]
+
+
+def _finished(found: Generation, attention_mask: ArrayLike | None) -> tuple[Array, Array, int]:
+    """Prompts and new ids with ordinary tokens in place of the fill, their mask, and the length of the prompts."""
+    length = found.ids.shape[1] - max(map(len, found.new_ids))
+    ids, mask = found.ids.copy(), np.ones_like(found.ids)
+    for row, new in zip(ids, found.new_ids, strict=True):
+        row[length + len(new) :] = 0
+    if attention_mask is not None:
+        prompts = np.atleast_2d(integers("attention_mask", attention_mask))
+        mask[:, :length] = np.repeat(prompts, len(ids) // len(prompts), axis=0)
+    return ids, mask, length
+
+
+def _wide(x: Array) -> Array:
+    return x.astype(np.promote_types(x.dtype, np.float32))
+
+
+def _near(scores: Any, dtype: np.dtype) -> bool:
+    """Whether the two best of some scores (1, V), of which there is a Reference, are equal but for rounding."""
+    best = np.sort(scores.oracle[0])[::-1][:2]
+    return len(best) == 2 and np.isfinite(best[1]) and close(best[0], best[1], 2 * scores.noise, dtype).agrees

@@ -1,0 +1,215 @@
+"""Does training agree? A run is judged by the band that the reference's own rounding makes.
+
+Two runs that differ in a rounding part slowly, so no fixed tolerance fits every step. The reference trains several
+times on equivalent forms of the model: its channels, heads and units in another order, its results rounded up or down
+at random. How far these runs stray from the float64 oracle, up to each step, is the band that losses must stay in.
+Weights, moments and the norms of the gradients are judged in the same way.
+"""
+
+import dataclasses
+import pickle
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpt2.backends import Batch, NumPyBackend, Trainer
+from gpt2.data.dropout_masks import draw_keep
+from parity.cases.cases import Case
+from parity.cases.contracts import contracts, split_axes, tree_axes
+from parity.verdict import orbit
+from parity.verdict.trial import Trial
+from parity.verdict.verdict import Reference, Verdict, identical
+from reference.config import (
+    LEVELS,
+    OPTIMIZERS,
+    SCHEDULES,
+    GPT2Config,
+    StepReport,
+    TrainingConfig,
+    axis_sizes,
+    flatten,
+    nest,
+    parameter_axes,
+)
+from reference.stages import observing
+
+Array = NDArray[Any]
+MICRO_BATCHES = 6  # of a drawn course
+SAME = ("finite", "updated", "scale")  # fields of a report in which rounding has no say
+
+
+@dataclasses.dataclass(frozen=True)
+class Course:
+    """A training run as it is laid down: from these parameters, by these settings, on these micro-batches in turn."""
+
+    config: GPT2Config
+    parameters: Mapping[str, Array]
+    settings: TrainingConfig
+    batches: Sequence[Batch]
+
+    @property
+    def head(self) -> str:
+        """The head that is trained."""
+        return "sequence_classifier" if "score.weight" in self.parameters else "language_model"
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainedOutcome:
+    """What came of a course: the report of every micro-batch, then the weights and the moments, "m.<name>"."""
+
+    reports: list[StepReport]
+    arrays: dict[str, Array]
+
+    def field(self, name: str) -> Array:
+        """One field of all reports, (steps,)."""
+        return np.array([getattr(report, name) for report in self.reports])
+
+
+def train(course: Course, trainer: Trainer) -> TrainedOutcome:
+    """Let a trainer, new from the course's parameters and settings, go through it."""
+    reports = [trainer.step(batch) for batch in course.batches]
+    moments = {name: x for name, x in trainer.state().items() if name.startswith(("m.", "v."))}
+    return TrainedOutcome(reports, trainer.parameters() | moments)
+
+
+@dataclasses.dataclass(frozen=True)
+class Band:
+    """What an outcome has to agree with: the float64 oracle, and the float32 runs of the orbit, the plain one first."""
+
+    oracle: TrainedOutcome
+    orbit: list[TrainedOutcome]
+
+    def losses(self) -> list[Reference]:
+        """What the loss of every step is judged by: its noise is the largest of all steps so far."""
+        return self._steps("loss")
+
+    def _steps(self, field: str) -> list[Reference]:
+        """Of one field of the reports; NaN, where there was none, must be NaN."""
+        exact = self.oracle.field(field).astype(np.float64)
+        runs = [run.field(field).astype(np.float64) for run in self.orbit]
+        noise = np.maximum.accumulate(np.max([np.nan_to_num(np.abs(run - exact)) for run in runs], axis=0))
+        edges = [runs[0], exact - noise, exact + noise]
+        return [
+            Reference(exact[i], [edge[i].astype(np.float32) for edge in edges], name=f"{field} of step {i}")
+            for i in range(len(exact))
+        ]
+
+    def judge(self, outcome: TrainedOutcome) -> Iterator[Verdict]:
+        """The verdicts on all that a trainer made of the course."""
+        for name in SAME:
+            yield identical(outcome.field(name), self.orbit[0].field(name))
+        for name in ("loss", "grad_norm", "lr"):
+            for reference, value in zip(self._steps(name), outcome.field(name), strict=True):
+                yield reference.judge(value.astype(np.float32))
+        for name in self.oracle.arrays:
+            yield self.reference(name).judge(outcome.arrays[name])
+
+    def reference(self, name: str) -> Reference:
+        """What one of the outcome's arrays is judged by."""
+        return Reference(self.oracle.arrays[name], [run.arrays[name] for run in self.orbit], name=name)
+
+    def means(self) -> list[Reference]:
+        """What the running means of the gradients are judged by."""
+        return [self.reference(name) for name in self.oracle.arrays if name.startswith("m.")]
+
+    def first_outside(self, losses: Array) -> tuple[int, Verdict] | None:
+        """The first step, counted from 0, whose loss leaves the band, and its verdict; None if all stay inside."""
+        verdicts = [each.judge(loss.astype(np.float32)) for each, loss in zip(self.losses(), losses, strict=True)]
+        return next(((i, verdict) for i, verdict in enumerate(verdicts) if not verdict.agrees), None)
+
+
+def training_band(course: Course, accuracy: Mapping[str, float], members: int = orbit.MEMBERS) -> Band:
+    """The band of a course for a backend whose elementary functions are of that accuracy; it trains in float32.
+
+    The oracle knows no overflow: a course in which float16 gradients overflow has no band.
+    """
+    oracle = train(course, NumPyBackend(dtype="float64").trainer(course.config, course.parameters, course.settings))
+    return Band(oracle, [_member(course, index, accuracy) for index in range(members)])
+
+
+def _member(course: Course, index: int, accuracy: Mapping[str, float]) -> TrainedOutcome:
+    """The reference on an equivalent form of the course, its outcome in the form of the course itself."""
+    batch, tokens = course.batches[0].ids.shape
+    contract = contracts()[f"model.{course.head}"]
+    sizes = axis_sizes(course.config) | {"B": batch, "T": tokens, "S": tokens}
+    case = Case(contract, sizes, {"config": course.config}, frozenset(), "none", "live", seed=0)
+    chosen = orbit.permutations(case, index)
+    items = {item.name: tree_axes(item, course.config) for item in contract.inputs if item.tree is not None}
+    parameters = flatten(orbit.permute(nest(course.parameters), items["params"], case, chosen))
+    batches = [
+        dataclasses.replace(given, keep=orbit.permute(given.keep, items["keep"], case, chosen)) if given.keep else given
+        for given in course.batches
+    ]
+    trainer = NumPyBackend().trainer(course.config, parameters, course.settings)
+    with observing(orbit.inexact(accuracy, case, index)):
+        outcome = train(dataclasses.replace(course, batches=batches), trainer)
+    axes = {name: split_axes(letters) for name, letters in parameter_axes(course.config, course.head).items()}
+    undone = {
+        name: orbit.undo(x, axes[name.removeprefix("m.").removeprefix("v.")], case, chosen)
+        for name, x in outcome.arrays.items()
+    }
+    return TrainedOutcome(outcome.reports, undone)
+
+
+def course_of(trial: Trial) -> Course:
+    """A course on the model of a trial: its first micro-batch is the trial's input, settings and the rest follow it."""
+    arguments, random = trial.arguments, np.random.default_rng([trial.case.seed, 2])
+    config, ids = arguments["config"], arguments["ids"]
+    return Course(
+        config,
+        flatten(arguments["params"]),
+        _settings(random, arguments["ignore_index"]),
+        [
+            _batch(arguments, config, ids if i == 0 else random.integers(0, config.vocab_size, ids.shape), trial, i)
+            for i in range(MICRO_BATCHES)
+        ],
+    )
+
+
+def _settings(random: np.random.Generator, ignore_index: int) -> TrainingConfig:
+    warmup = int(random.integers(0, 3))
+    scaler = str(random.choice(["none", "static", "dynamic"]))
+    return TrainingConfig(
+        learning_rate=float(random.choice([1e-3, 1e-2])),
+        schedule=str(random.choice(SCHEDULES)),
+        warmup_steps=warmup,
+        total_steps=warmup + int(random.integers(2, 8)),
+        final_learning_rate=float(random.choice([0.0, 1e-4])),
+        optimizer=str(random.choice(OPTIMIZERS)),
+        weight_decay=float(random.choice([0.0, 0.1])),
+        accumulate_step=int(random.integers(1, 4)),
+        max_grad_norm=[None, 0.1, 1.0][random.integers(3)],
+        level=str(random.choice(LEVELS)),
+        loss_scaler=scaler,
+        scale_value=2.0 ** int(random.integers(0, 5)),
+        scale_window=int(random.integers(1, 4)),
+        ignore_index=ignore_index,
+    )
+
+
+def _batch(arguments: Mapping[str, Any], config: GPT2Config, ids: Array, trial: Trial, number: int) -> Batch:
+    labels = arguments["labels"]
+    if labels.ndim == 2 and number:
+        labels = np.where(labels < 0, labels, ids)
+    keep = draw_keep(config, len(ids), ids.shape[1], seed=trial.case.seed, step=number) if "keep" in arguments else None
+    return Batch(ids, labels, arguments.get("attention_mask"), arguments.get("position_ids"), keep)
+
+
+def trainer_of(trial: Trial, course: Course) -> Trainer:
+    """A trainer of a trial's backend, new from the parameters of a course.
+
+    Raises NotImplementedError if the backend does not train, or holds weights in 16 bits.
+    """
+    if trial.backend.dtype != "float32" or getattr(trial.backend, "trainer", None) is None:
+        raise NotImplementedError("weights are trained in float32")
+    return trial.backend.trainer(course.config, course.parameters, course.settings)
+
+
+def judge_training(trial: Trial) -> Iterator[Verdict]:
+    """Put the trainer of a trial's backend to a course."""
+    course, backend = course_of(trial), trial.backend
+    outcome = train(course, trainer_of(trial, course))
+    key = "band", pickle.dumps((dict(backend.accuracy), trial.arguments))
+    yield from trial.remember(key, lambda: training_band(course, backend.accuracy)).judge(outcome)

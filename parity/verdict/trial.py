@@ -1,0 +1,231 @@
+"""One case put to one backend, and what the reference says of it."""
+
+import dataclasses
+import math
+import pickle
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpt2.backends import Backend, BackendModel, numpy_dtype
+from parity.cases.cases import Case, axis_factors, build
+from parity.cases.contracts import UNORDERED, Axes, contracts, engine_contracts, split_axes, tree_axes
+from parity.verdict import orbit
+from parity.verdict.verdict import Reference, Verdict, close, identical
+from reference.config import flatten, parameter_axes
+from reference.stages import observing
+
+Array = NDArray[Any]
+Arguments = dict[str, Any]
+Memory = dict[Any, Any]
+
+
+class Trial:
+    """A case on trial. `arguments` are its arrays and options; floats have the backend's dtype. They are read-only.
+
+    memory keeps the arguments and what the reference said of them, for the next backend that the case is put to.
+    """
+
+    def __init__(self, case: Case, backend: Backend, memory: Memory | None = None) -> None:
+        self.case, self.backend = case, backend
+        self.dtype = numpy_dtype(backend.dtype)
+        self._memory = {} if memory is None else memory
+        if "arguments" not in self._memory:
+            self._memory["arguments"] = build(case, self.dtype)[0]
+            for x in leaves(self._memory["arguments"], self.dtype):
+                if isinstance(x, np.ndarray):
+                    x.setflags(write=False)
+        self.arguments = dict(self._memory["arguments"])
+
+    def with_arguments(self, case: Case | None = None, **changed: Any) -> "Trial":
+        """The same trial with other arguments; None takes one away. Where sizes change, it needs another case."""
+        other = Trial.__new__(Trial)
+        other.__dict__.update(self.__dict__)
+        other.case = case or self.case
+        merged = self.arguments | changed
+        other.arguments = {name: value for name, value in merged.items() if value is not None}
+        scalars = {name: other.arguments[name] for name in other.case.scalars}
+        other.case = dataclasses.replace(other.case, scalars=scalars)
+        return other
+
+    def of(self, function: str, **arguments: Any) -> "Trial":
+        """A trial of another function, "ops.softmax", with exactly these arguments, in the sizes of this case."""
+        contract = (contracts() | engine_contracts())[function]
+        scalars = {name: arguments[name] for name in contract.scalars if name in arguments}
+        other = self.with_arguments(dataclasses.replace(self.case, contract=contract, scalars={}))
+        other.case, other.arguments = dataclasses.replace(other.case, scalars=scalars), arguments
+        return other
+
+    def run(self) -> list[Array]:
+        """The arrays that the backend returns, in order: of a function of the mirror, or of a whole model."""
+        return list(leaves(run(self.case, self.backend, self.arguments), self.dtype))
+
+    def model(self) -> BackendModel:
+        """The case's parameters as a model on the backend."""
+        return self.backend.model(self.arguments["config"], flatten(self.arguments["params"]))
+
+    def references(self) -> list[Reference]:
+        """What the reference says of every array that the function returns."""
+        accuracy = self.backend.accuracy
+        key = self.case.contract.function, self.dtype.name, pickle.dumps((dict(accuracy), self.arguments))
+        return self.remember(key, lambda: references(self.case, self.dtype, accuracy, self.arguments))
+
+    def remember(self, key: Any, make: Callable[[], Any]) -> Any:
+        """What has been made under that key, for this case; it is made now if it has not been."""
+        if key not in self._memory:
+            self._memory[key] = make()
+        return self._memory[key]
+
+    def noise(self, index: int = 0) -> float:
+        """The noise floor of one of those arrays."""
+        return self.references()[index].noise
+
+    def compare(self) -> Iterator[Verdict]:
+        """The verdict on each array that the backend returns, by the reference."""
+        value, known = self.run(), self.references()
+        if len(value) != len(known):
+            yield identical(np.zeros(len(value)), np.zeros(len(known)))
+            return
+        for array, reference in zip(value, known, strict=True):
+            yield dataclasses.replace(reference.judge(array), name=reference.name)
+
+    def identical(self, value: Any, expected: Any, rows: Array | None = None) -> Verdict:
+        """A law's verdict: the same bits, where rows is true."""
+        return identical(value, expected, rows)
+
+    def close(self, value: Any, expected: Any, noise: float, rows: Array | None = None, size: float = 0.0) -> Verdict:
+        """A law's verdict: equal in exact arithmetic; see verdict.close."""
+        return close(value, expected, noise, self.dtype, rows, size)
+
+
+def run(case: Case, backend: Backend, arguments: Arguments) -> Any:
+    """What the backend returns: a function of the mirror by name, or a whole model by way of its engine."""
+    file, name = case.contract.function.split(".")
+    if file != "engine":
+        return backend.call(case.contract.function, arguments)
+    ids, mask, positions = arguments["ids"], arguments.get("attention_mask"), arguments.get("position_ids")
+    model = backend.model(arguments["config"], flatten(arguments["params"]))
+    if name == "classify":
+        return model.classify(ids, mask, positions)
+    logits = model.logits(ids, mask, positions)
+    return cached(model, logits, ids, mask, positions) if name == "cached" else logits
+
+
+def cached(model: BackendModel, logits: Array, ids: Array, mask: Array | None, positions: Array | None) -> Array:
+    """The scores (B, T, V) when the first half is read at once and the rest token by token; before that, `logits`."""
+    batch_size, length = ids.shape
+    mask = np.ones_like(ids) if mask is None else mask
+    positions = np.broadcast_to(np.arange(length), ids.shape) if positions is None else positions
+    decoder = model.decoder(batch_size, length)
+    columns, start = [logits[:, : (length - 1) // 2]], 0
+    for end in range((length + 1) // 2, length + 1):
+        decoder.read(ids[:, start:end], mask[:, start:end], positions[:, start:end])
+        columns.append(decoder.logits()[:, None])
+        start = end
+    return np.concatenate(columns, axis=1)
+
+
+def references(
+    case: Case, dtype: np.dtype, accuracy: Mapping[str, float], arguments: Arguments | None = None
+) -> list[Reference]:
+    """What the reference says of every array that the function returns.
+
+    arguments: those that the case stands for, unless others of the same shapes are given. In the orbit, elementary
+    functions err by as much as the backend declares, up or down at random.
+    """
+    arguments = build(case, dtype)[0] if arguments is None else arguments
+    given = frozenset(item.name for item in case.contract.inputs if item.name not in arguments)
+    axes = build(dataclasses.replace(case, absent=given), dtype)[1]
+    target = _first(case.contract.target) if case.contract.reference else case.contract.target
+    with np.errstate(all="ignore"):
+        oracle = list(leaves(target(**_as_float64(arguments)), np.dtype(np.float64)))
+        count = orbit.members(min((x.size for x in oracle), default=1))
+        runs: list[list[Array]] = [[] for _ in oracle]
+        for member in range(count):
+            chosen = orbit.permutations(case, member)
+            permuted = {name: orbit.permute(x, axes.get(name), case, chosen) for name, x in arguments.items()}
+            with observing(orbit.inexact(accuracy, case, member)):
+                returned = list(leaves(target(**permuted), dtype))
+            for run, x, letters in zip(runs, returned, result_axes(case, len(returned)), strict=True):
+                run.append(orbit.undo(x, letters, case, chosen))
+    rows, names = [_meaning(case, i, arguments) for i in range(len(oracle))], result_names(case, len(oracle))
+    summed = terms(case)
+    return [Reference(*found[:3], summed, found[3]) for found in zip(oracle, runs, rows, names, strict=True)]
+
+
+def terms(case: Case) -> int:
+    """How many numbers the function sums up for one element, at most: its longest axis that is not one of tokens."""
+    trees = [parameter_axes(case.config).values() for item in case.contract.inputs if item.tree is not None]
+    axes = {axis for tree in trees for text in tree for axis in split_axes(text)}
+    axes |= {axis for item in case.contract.inputs for axis in item.axes or ()}
+    summed = [axis for axis in axes if axis[-1] in UNORDERED and axis != "3*H*D"]
+    return max((math.prod(axis_factors(axis, case.sizes)) for axis in summed), default=0)
+
+
+def _first(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function without the keys and values that language_model returns beside the scores."""
+
+    def first(**arguments: Any) -> Any:
+        returned = function(**arguments)
+        return returned[0] if isinstance(returned, tuple) else returned
+
+    return first
+
+
+def result_axes(case: Case, count: int) -> list[Axes]:
+    """The axes of each of the arrays that a function returns, in order."""
+    return [axes for _, axes in _results(case, count)]
+
+
+def result_names(case: Case, count: int) -> list[str]:
+    """Which parameter's each of the arrays is that a function returns, in order; "" of what is in no tree."""
+    return [name for name, _ in _results(case, count)]
+
+
+def _results(case: Case, count: int) -> list[tuple[str, Axes]]:
+    found: list[tuple[str, Axes]] = []
+    for item in case.contract.outputs:
+        if item.axes is None:
+            found += _in_order(tree_axes(item, case.config))
+        else:
+            repeat = count - len(found) if "pairs" in item.kinds else 2 if "pair" in item.kinds else 1
+            found += [("", item.axes)] * repeat
+    return found
+
+
+def _in_order(tree: Any, name: str = "") -> Iterator[tuple[str, Axes]]:
+    """The axes in a tree of them, each under its name, in the order of `leaves`."""
+    if isinstance(tree, dict | list):
+        for step, branch in sorted(tree.items()) if isinstance(tree, dict) else enumerate(tree):
+            yield from _in_order(branch, f"{name}.{step}" if name else str(step))
+    else:
+        yield name, tree
+
+
+def _meaning(case: Case, index: int, arguments: Arguments) -> Array | None:
+    mask = arguments.get("attention_mask")
+    if mask is None or index >= len(case.contract.outputs) or "kept" not in case.contract.outputs[index].kinds:
+        return None
+    return (mask != 0)[..., None]
+
+
+def _as_float64(tree: Any) -> Any:
+    if isinstance(tree, dict):
+        return {key: _as_float64(value) for key, value in tree.items()}
+    if isinstance(tree, list | tuple):
+        return type(tree)(_as_float64(value) for value in tree)
+    if isinstance(tree, np.ndarray) and tree.dtype.kind not in "iub":
+        return tree.astype(np.float64)
+    return tree
+
+
+def leaves(tree: Any, dtype: np.dtype) -> Iterator[Array]:
+    """The arrays of a nested result, in order, those of a dict by name; a plain number becomes an array of dtype."""
+    if isinstance(tree, list | tuple | dict):
+        for branch in (tree[name] for name in sorted(tree)) if isinstance(tree, dict) else tree:
+            yield from leaves(branch, dtype)
+    else:
+        is_plain = isinstance(tree, float) and not isinstance(tree, np.floating)
+        yield np.asarray(tree, dtype) if is_plain else tree
