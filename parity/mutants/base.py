@@ -3,6 +3,7 @@
 The lines are changed in a copy of the sources, which is imported under another name; the original stays as it is.
 """
 
+import ast
 import atexit
 import dataclasses
 import functools
@@ -31,11 +32,58 @@ _numbers = itertools.count()
 
 @dataclasses.dataclass(frozen=True)
 class Edit:
-    """Replace `old`, which stands once in `file` ("reference/ops.py"), by `new`."""
+    """Replace `old`, which stands once in a function, by `new`.
 
-    file: str
+    function: "reference.ops.layer_norm", or "gpt2.backends.numpy_backend.NumPyDecoder.read", with its decorators; a
+    module's or a class's name alone takes in all that stands there.
+    """
+
+    function: str
     old: str
     new: str
+
+    @property
+    def file(self) -> str:
+        """The file that is edited, "reference/ops.py"."""
+        return _module(self.function).replace(".", "/") + ".py"
+
+    @property
+    def name(self) -> str:
+        """What the function is called in its file, "NumPyDecoder.read"; "" for all of it."""
+        return self.function.removeprefix(_module(self.function)).removeprefix(".")
+
+    def apply(self, text: str) -> str:
+        """The text of the file with the edit made. Raises ValueError if it does not fit."""
+        start, end = _span(text, self.name, self.function)
+        found = text[start:end].count(self.old)
+        if found != 1:
+            raise ValueError(f"{self.function}: expected {self.old!r} once, but it stands there {found} times")
+        return text[:start] + text[start:end].replace(self.old, self.new) + text[end:]
+
+
+@functools.cache
+def _module(function: str) -> str:
+    """The longest beginning of a dotted name that is a file of the sources."""
+    steps = function.split(".")
+    for count in range(len(steps), 0, -1):
+        if ROOT.joinpath(*steps[:count]).with_suffix(".py").is_file():
+            return ".".join(steps[:count])
+    raise ValueError(f"no source holds {function}")
+
+
+def _span(text: str, name: str, where: str) -> tuple[int, int]:
+    """Where a function or class stands in the text of a file; the whole text for no name."""
+    body: list[ast.stmt] = ast.parse(text).body
+    first, last = 1, text.count("\n") + 1
+    for step in name.split(".") if name else ():
+        named = [node for node in body if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name == step]
+        if not named:
+            raise ValueError(f"{where}: no {step} stands there")
+        first = min([named[0].lineno, *(each.lineno for each in named[0].decorator_list)])
+        last, body = named[0].end_lineno or first, named[0].body
+    lines = text.splitlines(keepends=True)
+    start = sum(map(len, lines[: first - 1]))
+    return start, start + sum(map(len, lines[first - 1 : last]))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,9 +156,9 @@ def _load(edits: tuple[Edit, ...]) -> ModuleType:
         for package in copy.relative_to(folder).parents[:-1]:
             (folder / package / "__init__.py").touch()
         copy.write_text(text, encoding="utf-8")
-    unknown = [edit.file for edit in edits if not (folder / name / edit.file).is_file()]
+    unknown = [edit.function for edit in edits if not (folder / name / edit.file).is_file()]
     if unknown:
-        raise ValueError(f"no source {unknown[0]} to edit")
+        raise ValueError(f"{unknown[0]} is not among the sources that a twin is made of")
     sys.path.insert(0, str(folder))
     try:
         return importlib.import_module(name)
@@ -119,13 +167,7 @@ def _load(edits: tuple[Edit, ...]) -> ModuleType:
 
 
 def _edit(text: str, edits: list[Edit]) -> str:
-    for edit in edits:
-        if text.count(edit.old) != 1:
-            raise ValueError(
-                f"{edit.file}: expected {edit.old!r} once, but it stands there {text.count(edit.old)} times"
-            )
-        text = text.replace(edit.old, edit.new)
-    return text
+    return functools.reduce(lambda changed, edit: edit.apply(changed), edits, text)
 
 
 def _rename(text: str, package: str) -> str:
@@ -139,42 +181,50 @@ def _rename(text: str, package: str) -> str:
 REORDERED = Twin(
     "reordered",
     (
-        Edit("reference/ops.py", "return np.matmul(a, b)", "return np.matmul(a[..., ::-1], b[..., ::-1, :])"),
+        Edit("reference.ops.matmul", "return np.matmul(a, b)", "return np.matmul(a[..., ::-1], b[..., ::-1, :])"),
         Edit(
-            "reference/ops.py",
+            "reference.ops.conv1d",
             "(matmul(rows, weight) + bias)",
             "matmul(np.c_[rows, np.ones(len(rows), rows.dtype)], np.r_[weight, bias[None]])",
         ),
-        Edit("reference/ops.py", 'centred = x - observe("mean", _mean(x))', "centred = x - _mean(x[..., ::-1])"),
-        Edit("reference/ops.py", "/ np.sqrt(variance + eps) * weight", "* (weight / np.sqrt(variance + eps))"),
-        Edit("reference/ops.py", '0.5 * x * (1 + observe("tanh", np.tanh(inner)))', "(x + x * np.tanh(inner)) / 2"),
         Edit(
-            "reference/ops.py",
+            "reference.ops.layer_norm", 'centred = x - observe("mean", _mean(x))', "centred = x - _mean(x[..., ::-1])"
+        ),
+        Edit("reference.ops.layer_norm", "/ np.sqrt(variance + eps) * weight", "* (weight / np.sqrt(variance + eps))"),
+        Edit(
+            "reference.ops.gelu_new", '0.5 * x * (1 + observe("tanh", np.tanh(inner)))', "(x + x * np.tanh(inner)) / 2"
+        ),
+        Edit(
+            "reference.ops.softmax",
             "weights / weights.sum(axis=-1, keepdims=True)",
             "weights * (1 / weights[..., ::-1].sum(axis=-1, keepdims=True))",
         ),
         Edit(
-            "reference/attention.py",
+            "reference.attention.attention_scores",
             "matmul(q, k.swapaxes(-1, -2))",
             "matmul(q / np.array(scale, q.dtype), k.swapaxes(-1, -2))",
         ),
-        Edit("reference/attention.py", "scores / np.array(scale, scores.dtype)", "scores"),
-        Edit("reference/ops.py", "return x.sum(axis=0)", "return x[::-1].sum(axis=0)"),
-        Edit("reference/ops.py", "(g - shift - n * scale) / deviation", "(g - (shift + n * scale)) * (1 / deviation)"),
+        Edit("reference.attention.attention_scores", "scores / np.array(scale, scores.dtype)", "scores"),
+        Edit("reference.ops._sum_rows", "return x.sum(axis=0)", "return x[::-1].sum(axis=0)"),
         Edit(
-            "reference/ops.py",
+            "reference.ops.layer_norm_vjp",
+            "(g - shift - n * scale) / deviation",
+            "(g - (shift + n * scale)) * (1 / deviation)",
+        ),
+        Edit(
+            "reference.ops.gelu_new_vjp",
             "grad * (0.5 * (1 + t) + 0.5 * x * (1 - t * t) * slope)",
             "0.5 * grad * ((1 + t) + x * (1 - t) * (1 + t) * slope)",
         ),
-        Edit("reference/ops.py", "grad * s * (1 + x * (1 - s))", "grad * (s + x * s * (1 - s))"),
-        Edit("reference/ops.py", "np.sum(grad * y, axis=-1", "np.sum((grad * y)[..., ::-1], axis=-1"),
+        Edit("reference.ops.silu_vjp", "grad * s * (1 + x * (1 - s))", "grad * (s + x * s * (1 - s))"),
+        Edit("reference.ops.softmax_vjp", "np.sum(grad * y, axis=-1", "np.sum((grad * y)[..., ::-1], axis=-1"),
         Edit(
-            "reference/ops.py",
+            "reference.ops.embedding_vjp",
             "np.add.at(d_weight, ids, grad)",
             "np.add.at(d_weight, ids[::-1, ::-1], grad[::-1, ::-1])",
         ),
-        Edit("reference/fast.py", "rows += bias", "rows = bias + rows"),
-        Edit("reference/model.py", "tokens + positions", "positions + tokens"),
-        Edit("reference/model.py", "x + mlp(normed", "0 + x + mlp(normed"),
+        Edit("reference.fast.linear", "rows += bias", "rows = bias + rows"),
+        Edit("reference.model.embed", "tokens + positions", "positions + tokens"),
+        Edit("reference.model.block", "x + mlp(normed", "0 + x + mlp(normed"),
     ),
 )

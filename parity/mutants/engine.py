@@ -1,14 +1,14 @@
 """Planted bugs of engines: caches, fast forms, weights that are loaded."""
 
-from parity.mutants.base import Mutant
-from parity.mutants.places import ATTENTION, ENGINE, FAST, MODEL
+from parity.mutants.base import Edit, Mutant
 
 CACHES = (
     Mutant(
         "the past behind the new keys",
         "The two halves of a concatenation swapped.",
         (
-            ATTENTION(
+            Edit(
+                "reference.attention.attention",
                 "np.concatenate((past[0], k), axis=2), np.concatenate((past[1], v), axis=2)",
                 "np.concatenate((k, past[0]), axis=2), np.concatenate((v, past[1]), axis=2)",
             ),
@@ -19,7 +19,8 @@ CACHES = (
         "keys and values of the past swapped",
         "A pair unpacked in the wrong order.",
         (
-            ATTENTION(
+            Edit(
+                "reference.attention.attention",
                 "np.concatenate((past[0], k), axis=2), np.concatenate((past[1], v), axis=2)",
                 "np.concatenate((past[1], k), axis=2), np.concatenate((past[0], v), axis=2)",
             ),
@@ -29,20 +30,27 @@ CACHES = (
     Mutant(
         "the first layer's past for all",
         "An index forgotten.",
-        (MODEL("past[i], ", "past[0], "),),
+        (Edit("reference.model.gpt2", "past[i], ", "past[0], "),),
         ("model.gpt2",),
     ),
     Mutant(
         "the cache overwritten at its start",
         "The slot left out: every token goes to slot 0.",
-        (FAST("kept[:, :, slot : slot + x.shape[1]] = new", "kept[:, :, : x.shape[1]] = new"),),
+        (
+            Edit(
+                "reference.fast.attention_fast",
+                "kept[:, :, slot : slot + x.shape[1]] = new",
+                "kept[:, :, : x.shape[1]] = new",
+            ),
+        ),
         ("fast.attention_fast", "engine.cached"),
     ),
     Mutant(
         "one slot too early",
         "The new token takes the place of the one before it.",
         (
-            FAST(
+            Edit(
+                "reference.fast.attention_fast",
                 "kept[:, :, slot : slot + x.shape[1]] = new",
                 "kept[:, :, max(slot - 1, 0) : max(slot - 1, 0) + x.shape[1]] = new",
             ),
@@ -53,26 +61,28 @@ CACHES = (
         "the cache read before it is written",
         "A copy of the cache from before the step: the new token does not see itself.",
         (
-            FAST(
+            Edit(
+                "reference.fast.attention_fast",
                 "        for kept, new in zip(cache, (k, v), strict=True):\n",
                 "        stale = [kept.copy() for kept in cache]\n"
                 "        for kept, new in zip(cache, (k, v), strict=True):\n",
             ),
-            FAST("k, v = cache  #", "k, v = stale  #"),
+            Edit("reference.fast.attention_fast", "k, v = cache  #", "k, v = stale  #"),
         ),
         ("fast.attention_fast", "engine.cached"),
     ),
     Mutant(
         "keys and values swapped in the cache",
         "A pair packed in the wrong order.",
-        (FAST("zip(cache, (k, v), strict=True)", "zip(cache, (v, k), strict=True)"),),
+        (Edit("reference.fast.attention_fast", "zip(cache, (k, v), strict=True)", "zip(cache, (v, k), strict=True)"),),
         ("fast.attention_fast", "engine.cached"),
     ),
     Mutant(
         "one cache for all layers",
         "[(k, v)] * n_layer: one pair of arrays, n times.",
         (
-            FAST(
+            Edit(
+                "reference.fast.make_cache",
                 "[(np.zeros(shape, dtype), np.zeros(shape, dtype)) for _ in range(config.n_layer)]",
                 "[(np.zeros(shape, dtype), np.zeros(shape, dtype))] * config.n_layer",
             ),
@@ -82,14 +92,15 @@ CACHES = (
     Mutant(
         "slots counted by calls",
         "The slot moves by one at each call, also when a prompt of several tokens was read.",
-        (ENGINE("self._slot = end", "self._slot += 1"),),
+        (Edit("gpt2.backends.numpy_backend.NumPyDecoder.read", "self._slot = end", "self._slot += 1"),),
         ("engine.cached",),
     ),
     Mutant(
         "the mask stays that of the prompt",
         "The attention mask not extended by the tokens that follow.",
         (
-            ENGINE(
+            Edit(
+                "gpt2.backends.numpy_backend.NumPyDecoder.read",
                 "        self._attention_mask[:, self._slot : end] = attention_mask",
                 "        if self._slot == 0:\n            self._attention_mask[:, :end] = attention_mask",
             ),
@@ -100,9 +111,10 @@ CACHES = (
         "the decoder counts pads as positions",
         "The slot taken for the position, though the prompt has pads on the left.",
         (
-            ENGINE(
-                "self._model.config, self._attention_mask, position_ids,",
-                "self._model.config, self._attention_mask, np.arange(self._slot, end)[None],",
+            Edit(
+                "gpt2.backends.numpy_backend.NumPyDecoder.read",
+                "            position_ids,\n",
+                "            np.arange(self._slot, end)[None],\n",
             ),
         ),
         ("engine.cached",),
@@ -111,7 +123,8 @@ CACHES = (
         "position_ids ignored",
         "Arguments taken and not handed on.",
         (
-            ENGINE(
+            Edit(
+                "gpt2.backends.numpy_backend.NumPyModel.logits",
                 "self.fast_params, ids, self.config, attention_mask, position_ids)",
                 "self.fast_params, ids, self.config, attention_mask)",
             ),
@@ -121,18 +134,20 @@ CACHES = (
     Mutant(
         "the first token's scores for the last's",
         "The wrong end of the prompt.",
-        (FAST("x = x[:, -1:]", "x = x[:, :1]"),),
+        (Edit("reference.fast.gpt2_fast", "x = x[:, -1:]", "x = x[:, :1]"),),
         ("fast.gpt2_fast", "fast.language_model_fast", "engine.cached"),
     ),
     Mutant(
         "scores one step late",
         "Results fetched while the next step runs, and handed out a step late.",
         (
-            ENGINE(
+            Edit(
+                "gpt2.backends.numpy_backend.NumPyDecoder.__init__",
                 "self._logits = np.zeros((batch_size, 0), owner.dtype)",
                 "self._logits = self._next = np.zeros((batch_size, owner.config.vocab_size), owner.dtype)",
             ),
-            ENGINE(
+            Edit(
+                "gpt2.backends.numpy_backend.NumPyDecoder.read",
                 "self._logits = fast.language_model_fast(",
                 "self._logits, self._next = self._next, fast.language_model_fast(",
             ),
@@ -143,11 +158,16 @@ CACHES = (
         "scores that change later",
         "A view of a buffer handed out, which the next step overwrites.",
         (
-            ENGINE(
+            Edit(
+                "gpt2.backends.numpy_backend.NumPyDecoder.__init__",
                 "self._logits = np.zeros((batch_size, 0), owner.dtype)",
                 "self._logits = np.zeros((batch_size, owner.config.vocab_size), owner.dtype)",
             ),
-            ENGINE("self._logits = fast.language_model_fast(", "self._logits[:] = fast.language_model_fast("),
+            Edit(
+                "gpt2.backends.numpy_backend.NumPyDecoder.read",
+                "self._logits = fast.language_model_fast(",
+                "self._logits[:] = fast.language_model_fast(",
+            ),
         ),
         ("engine.cached",),
     ),
@@ -157,7 +177,8 @@ LOADING = (
         "new weights for the plain form alone",
         "A second copy of the weights, turned for speed, that is not renewed with the first.",
         (
-            ENGINE(
+            Edit(
+                "gpt2.backends.numpy_backend.NumPyModel.assign",
                 'must have the names and shapes of the old ones")\n        self._place(parameters)',
                 'must have the names and shapes of the old ones")\n'
                 "        self.params = nest({name: x.astype(self.dtype) for name, x in parameters.items()})",
@@ -169,14 +190,16 @@ LOADING = (
         "the tied head copied once",
         "A head that is tied when the model is made and keeps the old embeddings when new ones come.",
         (
-            ENGINE(
+            Edit(
+                "gpt2.backends.numpy_backend.NumPyModel._place",
                 "        self.fast_params = fast.fast_parameters(self.params)",
                 "        self.fast_params = fast.fast_parameters(self.params)\n"
                 "        if self.config.tie_word_embeddings:\n"
                 '            self._head = getattr(self, "_head", self.params["wte"])\n'
                 '            self.fast_params["lm_head"] = self._head',
             ),
-            FAST(
+            Edit(
+                "reference.fast._scores",
                 'params["wte"] if config.tie_word_embeddings else params["lm_head"]',
                 'params.get("lm_head", params["wte"])',
             ),
@@ -186,7 +209,13 @@ LOADING = (
     Mutant(
         "weights through float16",
         "A checkpoint saved in half precision to save room.",
-        (ENGINE("x.astype(self.dtype, copy=False)", "x.astype(np.float16).astype(self.dtype)"),),
+        (
+            Edit(
+                "gpt2.backends.numpy_backend.NumPyModel._place",
+                "x.astype(self.dtype, copy=False)",
+                "x.astype(np.float16).astype(self.dtype)",
+            ),
+        ),
         ("wte", "engine.logits", "engine.classify"),
     ),
 )

@@ -1,14 +1,14 @@
 """Forms that are the same function and round as well: the judge must stay silent on them."""
 
-from parity.mutants.base import Mutant
-from parity.mutants.places import ATTENTION, FAST, OPS
+from parity.mutants.base import Edit, Mutant
 
 EQUIVALENT = (
     Mutant(
         "queries scaled before the product",
         "As Hugging Face's BART has it.",
         (
-            ATTENTION(
+            Edit(
+                "reference.attention.attention_scores",
                 "    scores = matmul(q, k.swapaxes(-1, -2))\n    return scores / np.array(scale, scores.dtype)",
                 "    return matmul(q / np.array(scale, q.dtype), k.swapaxes(-1, -2))",
             ),
@@ -20,7 +20,8 @@ EQUIVALENT = (
         "an epsilon in the softmax",
         "A guard against a division by zero that cannot happen.",
         (
-            OPS(
+            Edit(
+                "reference.ops.softmax",
                 "weights / weights.sum(axis=-1, keepdims=True)",
                 "weights / (weights.sum(axis=-1, keepdims=True) + 1e-9)",
             ),
@@ -33,7 +34,8 @@ EQUIVALENT = (
         "GELU by the sigmoid",
         "The form of the fast path, x sigmoid(2u), in the plain one.",
         (
-            OPS(
+            Edit(
+                "reference.ops.gelu_new",
                 '    return 0.5 * x * (1 + observe("tanh", np.tanh(inner)))',
                 '    with np.errstate(over="ignore"):\n        return x / (1 + np.exp(-2 * inner))',
             ),
@@ -46,7 +48,8 @@ EQUIVALENT = (
         "keys without a bias",
         "OpenAI's Whisper trains its keys without one.",
         (
-            FAST(
+            Edit(
+                "reference.fast.attention_fast",
                 '    qkv = linear(x, **params["c_attn"]).reshape(',
                 '    bias = params["c_attn"]["bias"].copy()\n'
                 "    bias[config.n_embd : 2 * config.n_embd] = 0\n"
@@ -61,7 +64,8 @@ EQUIVALENT = (
         "the stream centred",
         "center_writing_weights of TransformerLens, done to the embeddings.",
         (
-            FAST(
+            Edit(
+                "reference.fast.gpt2_fast",
                 "    hidden = hidden_keys(tokens, keys,",
                 "    x = x - x.mean(axis=-1, keepdims=True)\n    hidden = hidden_keys(tokens, keys,",
             ),
@@ -74,7 +78,8 @@ EQUIVALENT = (
         "reorder_and_upcast_attn ignored",
         "The scores of 16-bit queries and keys stay in 16 bits.",
         (
-            ATTENTION(
+            Edit(
+                "reference.attention.attention_weights",
                 "if config.reorder_and_upcast_attn and q.dtype.itemsize == 2:\n"
                 "        q, k = q.astype(np.float32), k.astype(np.float32)\n    ",
                 "",
@@ -88,7 +93,13 @@ EQUIVALENT = (
     Mutant(
         "scores always in float32",
         "reorder_and_upcast_attn taken for granted, as fused kernels do.",
-        (ATTENTION("if config.reorder_and_upcast_attn and q.dtype.itemsize == 2:", "if q.dtype.itemsize == 2:"),),
+        (
+            Edit(
+                "reference.attention.attention_weights",
+                "if config.reorder_and_upcast_attn and q.dtype.itemsize == 2:",
+                "if q.dtype.itemsize == 2:",
+            ),
+        ),
         ("attn.scores", "attention.attention"),
         dtype="float16",
         equivalent="The same products, rounded to 24 bits in place of 11: nearer to exact arithmetic, never farther.",

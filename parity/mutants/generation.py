@@ -1,12 +1,6 @@
 """Planted bugs of generation: caches and positions, penalties and bans, ends, chance, beam search. See mutants.py."""
 
-import functools
-
 from parity.mutants.base import Edit, Mutant
-
-GENERATE = functools.partial(Edit, "reference/generate.py")
-LOOP = functools.partial(Edit, "gpt2/generation.py")
-ENGINE = functools.partial(Edit, "gpt2/backends.py")
 
 CACHED = "laws.a_cache_changes_no_choice"
 CHOICES = "laws.choices_are_those_of_the_whole_text"
@@ -23,15 +17,23 @@ DECODERS = (
     Mutant(
         "one slot for all new tokens",
         "The cache's slot is set by the prompt and not moved on: each new token overwrites the one before it.",
-        (ENGINE("        self._slot = end\n", "        self._slot = self._slot or end\n"),),
+        (
+            Edit(
+                "gpt2.backends.numpy_backend.NumPyDecoder.read",
+                "        self._slot = end\n",
+                "        self._slot = self._slot or end\n",
+            ),
+        ),
         (CACHED, CHOICES, "engine.cached"),
     ),
     Mutant(
         "positions count pads on the device",
         "After the prompt, the position is the slot: right for a prompt alone, wrong for one with pads on its left.",
         (
-            ENGINE(
-                "self._next_positions = position_ids[:, -1:] + 1", "self._next_positions = np.full((len(ids), 1), end)"
+            Edit(
+                "gpt2.backends.numpy_backend.NumPyDecoder.read",
+                "self._next_positions = position_ids[:, -1:] + 1",
+                "self._next_positions = np.full((len(ids), 1), end)",
             ),
         ),
         (CACHED, ALONE, CHOICES),
@@ -40,7 +42,8 @@ DECODERS = (
         "positions count pads on the host",
         "The same mistake in the loop that reads the ids it has chosen.",
         (
-            LOOP(
+            Edit(
+                "gpt2.generation.reader.Reader.append",
                 "        self._positions = self._positions + 1\n",
                 "        self._positions = np.full_like(self._positions, self._longest)\n",
             ),
@@ -51,7 +54,8 @@ DECODERS = (
         "positions count the pads of the prompt",
         "position_ids left to their default when the batch is padded on the left: the model answers, a little worse.",
         (
-            LOOP(
+            Edit(
+                "gpt2.generation.reader.Reader._open",
                 "positions = np.maximum(np.cumsum(mask, axis=1) - 1, 0)",
                 "positions = np.broadcast_to(np.arange(length), mask.shape)",
             ),
@@ -61,36 +65,59 @@ DECODERS = (
     Mutant(
         "beams reordered, the cache not",
         "The ids of a beam are moved to its new place, its keys and values stay: the next scores are another beam's.",
-        (LOOP("            self.decoder.reorder(rows)\n", ""),),
+        (Edit("gpt2.generation.reader.Reader.append", "            self.decoder.reorder(rows)\n", ""),),
         (LOGS,),
     ),
     Mutant(
         "keys reordered, values not",
         "The loop over the cache takes the first of each pair.",
-        (ENGINE("(each for pair in self._cache for each in pair)", "(pair[0] for pair in self._cache)"),),
+        (
+            Edit(
+                "gpt2.backends.numpy_backend.NumPyDecoder.reorder",
+                "(each for pair in self._cache for each in pair)",
+                "(pair[0] for pair in self._cache)",
+            ),
+        ),
         (CACHED, LOGS),
     ),
     Mutant(
         "beams reordered, their text not",
         "Penalties and bans look at what another beam has read.",
-        (LOOP("self.ids, self.attention_mask = self.ids[rows], self", "self.attention_mask = self"),),
+        (
+            Edit(
+                "gpt2.generation.reader.Reader.append",
+                "self.ids, self.attention_mask = self.ids[rows], self",
+                "self.attention_mask = self",
+            ),
+        ),
         (LOGS, FORBIDDEN),
     ),
     Mutant(
         "the beams of the first prompt for all",
         "The number of a beam taken for that of its row in the batch.",
-        (LOOP("(beams + width * np.arange(prompts)[:, None]).reshape(-1)", "beams.reshape(-1)"),),
+        (
+            Edit(
+                "gpt2.generation.beams.search_beams",
+                "(beams + width * np.arange(prompts)[:, None]).reshape(-1)",
+                "beams.reshape(-1)",
+            ),
+        ),
         (LOGS, ALONE),
     ),
     Mutant(
         "the window stays at the beginning",
         "Beyond the context the first tokens are read again, not the last.",
         (
-            LOOP(
+            Edit(
+                "gpt2.generation.reader.Reader._open",
                 "self.decoder.read(self.ids[:, -length:], mask, positions)",
                 "self.decoder.read(self.ids[:, :length], mask, positions)",
             ),
-            LOOP("mask = self.attention_mask[:, -length:]", "mask = self.attention_mask[:, :length]"),
+            Edit(
+                "gpt2.generation.reader.Reader._open",
+                "mask = self.attention_mask[:, -length:]",
+                "mask = self.attention_mask[:, :length]",
+            ),
         ),
         (WINDOW,),
     ),
@@ -101,7 +128,8 @@ PROCESSORS = (
         "the penalty once for each time",
         "A loop over what was read, dividing at every turn: a token seen twice is penalized twice.",
         (
-            GENERATE(
+            Edit(
+                "reference.generate.penalize_repetition",
                 "    return np.where(read, np.where(logits < 0, logits * penalty, logits / penalty), logits)\n",
                 "    logits = logits.copy()\n"
                 "    for row, column in zip(*np.nonzero(attention_mask != 0), strict=True):\n"
@@ -115,7 +143,13 @@ PROCESSORS = (
     Mutant(
         "the penalty divides negative scores",
         "As in the paper's formula: what is below zero becomes likelier by it.",
-        (GENERATE("np.where(logits < 0, logits * penalty, logits / penalty)", "logits / penalty"),),
+        (
+            Edit(
+                "reference.generate.penalize_repetition",
+                "np.where(logits < 0, logits * penalty, logits / penalty)",
+                "logits / penalty",
+            ),
+        ),
         ("generate.penalize_repetition", CHOICES, LOGS),
     ),
     Mutant(
@@ -123,7 +157,8 @@ PROCESSORS = (
         "The pad's id counts as read: in a batch a prompt goes on otherwise than alone, as in Hugging Face "
         "transformers.",
         (
-            GENERATE(
+            Edit(
+                "reference.generate.penalize_repetition",
                 "read = _marked(logits, ids, attention_mask != 0)",
                 "read = _marked(logits, ids, attention_mask == attention_mask)",
             ),
@@ -134,7 +169,8 @@ PROCESSORS = (
         "n-grams of pads",
         "Pads are tokens like others to the search for repetitions.",
         (
-            GENERATE(
+            Edit(
+                "reference.generate.ban_repeated_ngrams",
                 "    windows = ids.shape[1] - size + 1",
                 "    attention_mask = np.ones_like(attention_mask)\n    windows = ids.shape[1] - size + 1",
             ),
@@ -145,7 +181,8 @@ PROCESSORS = (
         "n-grams across rows",
         "One table of n-grams for the batch: what one row has, no other may write.",
         (
-            GENERATE(
+            Edit(
+                "reference.generate.ban_repeated_ngrams",
                 "banned = _marked(logits, ids[:, size - 1 :], repeated)",
                 "banned = _marked(logits, ids[:, size - 1 :], repeated).any(axis=0, keepdims=True)",
             ),
@@ -156,7 +193,8 @@ PROCESSORS = (
         "n-grams one token longer",
         "no_repeat_ngram_size taken for the number of tokens before the one that is banned.",
         (
-            LOOP(
+            Edit(
+                "gpt2.generation.reader.process_scores",
                 "scores, ids, attention_mask, config.no_repeat_ngram_size)",
                 "scores, ids, attention_mask, config.no_repeat_ngram_size and config.no_repeat_ngram_size + 1)",
             ),
@@ -167,7 +205,8 @@ PROCESSORS = (
         "n-grams of the new text alone",
         "The prompt is not looked at: its phrases come again.",
         (
-            LOOP(
+            Edit(
+                "gpt2.generation.reader.process_scores",
                 "scores = generate.ban_repeated_ngrams(scores, ids, attention_mask, config.no_repeat_ngram_size)",
                 "scores = generate.ban_repeated_ngrams(\n"
                 "        scores, ids[:, -step:] if step else ids[:, :0], attention_mask[:, -step:],\n"
@@ -180,7 +219,8 @@ PROCESSORS = (
         "bad words banned from the start",
         "The last id of a bad word is banned whether or not the others stand before it.",
         (
-            GENERATE(
+            Edit(
+                "reference.generate.ban_word",
                 "begun.all(axis=1, keepdims=True) & (np.arange(logits.shape[-1]) == word[-1])",
                 "(np.arange(logits.shape[-1]) == word[-1])[None]",
             ),
@@ -191,7 +231,8 @@ PROCESSORS = (
         "only the last bad word",
         "Each word is banned from the scores as they were: of the bans one remains.",
         (
-            LOOP(
+            Edit(
+                "gpt2.generation.reader.process_scores",
                 "    for word in config.bad_words:\n        scores =",
                 "    unbanned = scores\n    for word in config.bad_words:\n        scores = unbanned\n        scores =",
             ),
@@ -202,8 +243,9 @@ PROCESSORS = (
         "temperature after the cuts",
         "Sampling cuts by the probabilities at temperature 1, and then warms up what is left.",
         (
-            GENERATE("axis=-1) / np.array(temperature, logits.dtype)", "axis=-1)"),
-            GENERATE(
+            Edit("reference.generate._likeliest_first", "axis=-1) / np.array(temperature, logits.dtype)", "axis=-1)"),
+            Edit(
+                "reference.generate._likeliest_first",
                 "np.where(probabilities >= min_p * probabilities[:, :1], probabilities, 0), order",
                 "np.where(probabilities >= min_p * probabilities[:, :1], probabilities, 0) ** (1 / temperature), order",
             ),
@@ -213,7 +255,13 @@ PROCESSORS = (
     Mutant(
         "min-p without the likeliest",
         "A share of 1, not of the likeliest id's probability: a flat distribution loses all.",
-        (GENERATE("probabilities >= min_p * probabilities[:, :1]", "probabilities >= min_p"),),
+        (
+            Edit(
+                "reference.generate._likeliest_first",
+                "probabilities >= min_p * probabilities[:, :1]",
+                "probabilities >= min_p",
+            ),
+        ),
         ("generate.sample", CHOICES),
     ),
 )
@@ -222,26 +270,45 @@ ENDINGS = (
     Mutant(
         "only the first stop id ends",
         "eos_token_id[0]: chat models have several.",
-        (LOOP("in (config.stop_ids or ()) or", "in (config.stop_ids or ())[:1] or"),),
+        (
+            Edit(
+                "gpt2.generation.reader.finish_reason",
+                "in (config.stop_ids or ()) or",
+                "in (config.stop_ids or ())[:1] or",
+            ),
+        ),
         (ENDS,),
     ),
     Mutant(
         "min_new_tokens one short",
         "The stop id counted among the tokens that there must be.",
-        (LOOP("if step < config.min_new_tokens and", "if step < config.min_new_tokens - 1 and"),),
+        (
+            Edit(
+                "gpt2.generation.reader.process_scores",
+                "if step < config.min_new_tokens and",
+                "if step < config.min_new_tokens - 1 and",
+            ),
+        ),
         (ENDS, CHOICES),
     ),
     Mutant(
         "min_new_tokens counts the prompt",
         "min_length for min_new_tokens: a long prompt is enough.",
-        (LOOP("if step < config.min_new_tokens and", "if ids.shape[1] < config.min_new_tokens and"),),
+        (
+            Edit(
+                "gpt2.generation.reader.process_scores",
+                "if step < config.min_new_tokens and",
+                "if ids.shape[1] < config.min_new_tokens and",
+            ),
+        ),
         (ENDS, CHOICES),
     ),
     Mutant(
         "max_new_tokens one short",
         "The counter is raised before it is looked at.",
         (
-            LOOP(
+            Edit(
+                "gpt2.generation.reader.finish_reason",
                 '"length" if len(new_ids) == config.max_new_tokens else ""',
                 '"length" if len(new_ids) + 1 >= config.max_new_tokens else ""',
             ),
@@ -251,14 +318,21 @@ ENDINGS = (
     Mutant(
         "an ended row is written on",
         "In a batch, what comes behind the stop id of a row is kept until all rows have ended.",
-        (LOOP("for row in np.flatnonzero(running):", "for row in range(rows):"),),
+        (
+            Edit(
+                "gpt2.generation.loop.choose_one_by_one",
+                "for row in np.flatnonzero(running):",
+                "for row in range(rows):",
+            ),
+        ),
         (ENDS,),
     ),
     Mutant(
         "the fill read by rows that go on",
         "When one row has ended, all read the fill id.",
         (
-            LOOP(
+            Edit(
+                "gpt2.generation.loop.choose_one_by_one",
                 "reader.append(chosen, on_device=not config.looks_back)",
                 "reader.append(np.full_like(chosen, fill_id) if any(reasons) else chosen)",
             ),
@@ -268,13 +342,25 @@ ENDINGS = (
     Mutant(
         "the stream tells what ended rows choose",
         "The callback gets the raw ids; the result has the fill.",
-        (LOOP("watch.on_token(np.where(running, chosen, fill_id))", "watch.on_token(chosen)"),),
+        (
+            Edit(
+                "gpt2.generation.loop.choose_one_by_one",
+                "watch.on_token(np.where(running, chosen, fill_id))",
+                "watch.on_token(chosen)",
+            ),
+        ),
         (TOLD,),
     ),
     Mutant(
         "log-probabilities before penalties",
         "The model's own log-probabilities in place of those that the ids were chosen by.",
-        (LOOP("_log_probability(scores, chosen, config) if", "_log_probability(reader.scores(), chosen, config) if"),),
+        (
+            Edit(
+                "gpt2.generation.loop.choose_one_by_one",
+                "_log_probability(scores, chosen, config) if",
+                "_log_probability(reader.scores(), chosen, config) if",
+            ),
+        ),
         (LOGS,),
     ),
 )
@@ -283,20 +369,21 @@ CHANCE = (
     Mutant(
         "the same chance for all rows",
         "One number drawn for the batch: equal prompts give equal texts.",
-        (LOOP(".random(first_row + rows)[first_row:]", ".random(1).repeat(rows)"),),
+        (Edit("gpt2.generation.loop.uniform", ".random(first_row + rows)[first_row:]", ".random(1).repeat(rows)"),),
         (CHOICES,),
     ),
     Mutant(
         "the same chance at every step",
         "The generator is made anew from the seed each time, its counter forgotten.",
-        (LOOP("counter=[0, 0, 0, step]", "counter=[0, 0, 0, 0]"),),
+        (Edit("gpt2.generation.loop.uniform", "counter=[0, 0, 0, step]", "counter=[0, 0, 0, 0]"),),
         (CHOICES,),
     ),
     Mutant(
         "chance by a state",
         "A global generator: what is drawn depends on all that was drawn before, and no seed brings it back.",
         (
-            LOOP(
+            Edit(
+                "gpt2.generation.loop.uniform",
                 "return np.random.Generator(np.random.Philox(key=seed, counter=[0, 0, 0, step]))"
                 ".random(first_row + rows)[first_row:]",
                 "return np.random.random(rows)",
@@ -307,7 +394,7 @@ CHANCE = (
     Mutant(
         "chance by the place in the part",
         "A batch sampled in parts: each part begins again at row 0.",
-        (LOOP(".random(first_row + rows)[first_row:]", ".random(rows)"),),
+        (Edit("gpt2.generation.loop.uniform", ".random(first_row + rows)[first_row:]", ".random(rows)"),),
         (ALONE,),
     ),
 )
@@ -317,7 +404,8 @@ BEAMS = (
         "all beams begin alike",
         "Without the -inf of all but the first beam, the search runs num_beams times the same greedy text.",
         (
-            LOOP(
+            Edit(
+                "gpt2.generation.beams.search_beams",
                 "totals = np.full((prompts, width), -np.inf, np.float32)",
                 "totals = np.zeros((prompts, width), np.float32)",
             ),
@@ -328,11 +416,16 @@ BEAMS = (
         "a finished beam goes on",
         "What has ended is collected, and stays among the beams too: texts go on behind the stop id.",
         (
-            LOOP(
+            Edit(
+                "gpt2.generation.beams.search_beams",
                 'generate.best_unfinished(totals, ended != "", width)',
                 'generate.best_unfinished(totals, ended == "?", width)',
             ),
-            LOOP('_at(np.where(ended == "", totals, -np.inf), go_on)', "_at(totals, go_on)"),
+            Edit(
+                "gpt2.generation.beams.search_beams",
+                'take_rows(np.where(ended == "", totals, -np.inf), go_on)',
+                "take_rows(totals, go_on)",
+            ),
         ),
         (ENDS, TWO),
     ),
@@ -340,7 +433,8 @@ BEAMS = (
         "no length penalty",
         "Finished beams are ranked by their sums: the shortest wins.",
         (
-            LOOP(
+            Edit(
+                "gpt2.generation.beams._collect",
                 "generate.beam_score(totals, max(new.shape[2], 1), config.length_penalty)",
                 "generate.beam_score(totals, max(new.shape[2], 1), 0.0)",
             ),
@@ -351,12 +445,21 @@ BEAMS = (
         "the length penalty counts the prompt",
         "The length of all ids, not of the new ones: the same search ranks otherwise behind a longer prompt.",
         (
-            LOOP(
-                "    ended: Array, config: GenerationConfig,\n",
-                "    ended: Array, config: GenerationConfig, prompt: int = 0,\n",
+            Edit(
+                "gpt2.generation.beams._collect",
+                "    config: GenerationConfig,\n",
+                "    config: GenerationConfig,\n    prompt: int = 0,\n",
             ),
-            LOOP("totals[:, top], ended[:, top], config)", "totals[:, top], ended[:, top], config, ids.shape[1])"),
-            LOOP("max(new.shape[2], 1), config", "max(new.shape[2], 1) + prompt, config"),
+            Edit(
+                "gpt2.generation.beams.search_beams",
+                "totals[:, top], ended[:, top], config)",
+                "totals[:, top], ended[:, top], config, ids.shape[1])",
+            ),
+            Edit(
+                "gpt2.generation.beams._collect",
+                "max(new.shape[2], 1), config",
+                "max(new.shape[2], 1) + prompt, config",
+            ),
         ),
         (TWO, LOGS),
     ),
@@ -364,7 +467,8 @@ BEAMS = (
         "as many candidates as beams",
         "Continuations that end take the places of those that could go on.",
         (
-            LOOP(
+            Edit(
+                "gpt2.generation.beams.search_beams",
                 "count = min(max(2, 1 + len(config.stop_ids or ())), log_probs.shape[2]) * width",
                 "count = width",
             ),
@@ -374,7 +478,13 @@ BEAMS = (
     Mutant(
         "early stopping ignored",
         "The search always waits until no beam can improve.",
-        (GENERATE("return improves & np.isneginf(worst) if early_stopping is True else improves", "return improves"),),
+        (
+            Edit(
+                "reference.generate.beams_may_improve",
+                "return improves & np.isneginf(worst) if early_stopping is True else improves",
+                "return improves",
+            ),
+        ),
         ("generate.beams_may_improve",),
         beyond_laws="When a search gives up is a convention: each of its ends is that of a correct search.",
     ),
@@ -382,7 +492,8 @@ BEAMS = (
         "early stopping turned round",
         "The search that should end first goes on longest.",
         (
-            LOOP(
+            Edit(
+                "gpt2.generation.beams.search_beams",
                 "            config.early_stopping,\n",
                 '            {True: "never", False: True}.get(config.early_stopping, False),\n',
             ),
@@ -393,7 +504,8 @@ BEAMS = (
         "beams not ranked",
         "What was found is returned in the order in which it was found.",
         (
-            LOOP(
+            Edit(
+                "gpt2.generation.beams._collect",
                 "sorted(collected[i], key=lambda one: -one.score)[: config.num_beams]",
                 "collected[i][: config.num_beams]",
             ),

@@ -1,13 +1,19 @@
 """Bugs planted in the MindSpore twin: what only an engine that compiles and holds memory can get wrong."""
 
-from parity.mutants.base import Mutant
-from parity.mutants.places import MS_ENGINE, MS_FAST, MS_OPS, MS_WEIGHTS, NORMS
+from parity.mutants.base import Edit, Mutant
+from parity.mutants.places import NORMS
 
 OF_MINDSPORE = (
     Mutant(
         "MindSpore: gelu as it comes",
         "ops.gelu computes erf unless it is given approximate='tanh'.",
-        (MS_OPS('ops.gelu(x.astype(ms.float32), approximate="tanh")', "ops.gelu(x.astype(ms.float32))"),),
+        (
+            Edit(
+                "ms_backend.ops.gelu_new",
+                'ops.gelu(x.astype(ms.float32), approximate="tanh")',
+                "ops.gelu(x.astype(ms.float32))",
+            ),
+        ),
         ("mlp.gelu_new", "ops.gelu_new"),
         engine="mindspore",
         mode="pynative",
@@ -15,7 +21,7 @@ OF_MINDSPORE = (
     Mutant(
         "MindSpore: its own epsilon",
         "The default of ops.LayerNorm and nn.LayerNorm is 1e-7 where PyTorch's is 1e-5.",
-        (MS_OPS("ops.LayerNorm(-1, -1, eps)", "ops.LayerNorm(-1, -1)"),),
+        (Edit("ms_backend.ops.layer_norm", "ops.LayerNorm(-1, -1, eps)", "ops.LayerNorm(-1, -1)"),),
         (*NORMS, "ops.layer_norm"),
         engine="mindspore",
         mode="pynative",
@@ -24,7 +30,8 @@ OF_MINDSPORE = (
         "MindSpore: dropout left on",
         "ops.dropout has training=True for its default; no Cell's set_train reaches it.",
         (
-            MS_FAST(
+            Edit(
+                "ms_backend.fast.block_fast",
                 "return x + mlp_fast(layer_norm(x, "
                 '**params["ln_2"], eps=eps), params["mlp"], config, part(keep, "mlp"))',
                 'h = mlp_fast(layer_norm(x, **params["ln_2"], eps=eps), params["mlp"], config)\n'
@@ -39,10 +46,13 @@ OF_MINDSPORE = (
         "MindSpore: the slot compiled in",
         "A number that the graph takes for fixed: every token goes to the slot of the first.",
         (
-            MS_ENGINE(
-                '"cache": self._cache, "last_only": True}', '"cache": self._cache, "last_only": True, "slot": 0}'
+            Edit(
+                "ms_backend.engine.cache.Cache.__init__",
+                '"cache": self._cache, "last_only": True}',
+                '"cache": self._cache, "last_only": True, "slot": 0}',
             ),
-            MS_ENGINE(
+            Edit(
+                "ms_backend.engine.decoder.MindSporeDecoder.read",
                 "attention_mask=to_tensor(self._attention_mask), slot=Tensor(self._slot, ms.int32)",
                 "attention_mask=to_tensor(self._attention_mask)",
             ),
@@ -55,12 +65,14 @@ OF_MINDSPORE = (
         "MindSpore: one graph for all models",
         "Compiled graphs kept by function; the weights and the configuration are those of the first model.",
         (
-            MS_ENGINE(
+            Edit(
+                "ms_backend.engine.runner.Runner.__init__",
                 "    def __init__(self, function: Callable[..., Any], constants: dict[str, Any], mode: str) -> None:",
                 "    graphs: dict[Any, Any] = {}\n\n"
                 "    def __init__(self, function: Callable[..., Any], constants: dict[str, Any], mode: str) -> None:",
             ),
-            MS_ENGINE(
+            Edit(
+                "ms_backend.engine.runner.Runner.__call__",
                 "if names not in self._graphs:\n"
                 "                self._graphs[names] = _Graph(self._function, names, self._constants)",
                 "new = _Graph(self._function, names, self._constants)\n"
@@ -75,15 +87,21 @@ OF_MINDSPORE = (
         "MindSpore: scores that change later",
         "Tensor.asnumpy() shares the tensor's memory; of a Parameter that the next step writes to, it changes.",
         (
-            MS_ENGINE("self.round(x.asnumpy().copy())", "self.round(x.asnumpy())"),
-            MS_ENGINE(
-                "        self.read = Runner(fast.language_model_fast, fixed, backend.mode)",
-                "        self.read = Runner(fast.language_model_fast, fixed, backend.mode)\n"
-                "        self.scores = Parameter(P.zeros((size[0], config.vocab_size), backend.compute_dtype))",
+            Edit(
+                "ms_backend.engine.device.MindSporeDevice.fetch",
+                "self.round(x.asnumpy().copy())",
+                "self.round(x.asnumpy())",
             ),
-            MS_ENGINE(
+            Edit(
+                "ms_backend.engine.cache.Cache.__init__",
+                "        self.read = Runner(fast.language_model_fast, fixed, device.mode)",
+                "        self.read = Runner(fast.language_model_fast, fixed, device.mode)\n"
+                "        self.scores = Parameter(P.zeros((size[0], config.vocab_size), device.compute_dtype))",
+            ),
+            Edit(
+                "ms_backend.engine.decoder.MindSporeDecoder.read",
                 "self._logits, self._slot = scores[:, -1], end",
-                "assign(self._room.scores, scores[:, -1])\n        self._logits, self._slot = self._room.scores, end",
+                "assign(self._cache.scores, scores[:, -1])\n        self._logits, self._slot = self._cache.scores, end",
             ),
         ),
         ("engine.cached",),
@@ -94,7 +112,8 @@ OF_MINDSPORE = (
         "MindSpore: pads of a bucket are seen",
         "Ids filled up to a round number for the compiler, and the mask with ones.",
         (
-            MS_ENGINE(
+            Edit(
+                "ms_backend.engine.decoder.MindSporeDecoder.read",
                 "self._attention_mask[:, start:end] = attention_mask",
                 "self._attention_mask[:, self._slot : start] = 1\n"
                 "        self._attention_mask[:, start:end] = attention_mask",
@@ -108,8 +127,13 @@ OF_MINDSPORE = (
         "MindSpore: the bucket filled on the right",
         "The last position, whose scores are returned, is then a pad.",
         (
-            MS_ENGINE("np.pad(x, ((0, 0), (pads, 0)))", "np.pad(x, ((0, 0), (0, pads)))"),
-            MS_ENGINE(
+            Edit(
+                "ms_backend.engine.decoder.MindSporeDecoder.read",
+                "np.pad(x, ((0, 0), (pads, 0)))",
+                "np.pad(x, ((0, 0), (0, pads)))",
+            ),
+            Edit(
+                "ms_backend.engine.decoder.MindSporeDecoder.read",
                 "start, end = self._slot + pads, self._slot + pads + ids.shape[1]",
                 "start, end = self._slot, self._slot + ids.shape[1]",
             ),
@@ -121,15 +145,15 @@ OF_MINDSPORE = (
     Mutant(
         "MindSpore: the weights of a compiled graph",
         "set_data in place of assign: a graph that is compiled already goes on with the old weights.",
-        (MS_WEIGHTS("P.assign(parameter, value)", "parameter.set_data(value)"),),
+        (Edit("ms_backend.weights.assign", "P.assign(parameter, value)", "parameter.set_data(value)"),),
         ("engine.logits", "engine.cached", "laws.assigned_weights_are_used"),
         engine="mindspore",
         mode="graph",
     ),
     Mutant(
-        "MindSpore: a room not cleared",
+        "MindSpore: a cache not cleared",
         "A cache used again as it was left: a NaN in it reaches through any mask, for 0 * NaN is NaN.",
-        (MS_ENGINE("self._free_rooms.remove(room)\n                room.clear()", "self._free_rooms.remove(room)"),),
+        (Edit("ms_backend.engine.cache.Caches.take", "                cache.clear()\n", ""),),
         ("engine.logits", "engine.cached", "laws.assigned_weights_are_used", "laws.decoders_do_not_meet"),
         engine="mindspore",
         mode="pynative",

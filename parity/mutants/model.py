@@ -1,14 +1,14 @@
 """Planted bugs of the whole model: blocks, the order of the weights, the last layers."""
 
-from parity.mutants.base import Mutant
-from parity.mutants.places import ATTENTION, FAST, MODEL, OPS
+from parity.mutants.base import Edit, Mutant
 
 WEIGHTS = (
     Mutant(
         "softmax over the queries",
         "The wrong axis: labml's annotated implementations, issue 146; PyTorch-NLP, issue 2.",
         (
-            ATTENTION(
+            Edit(
+                "reference.attention.attention_weights",
                 "softmax(masked_scores).astype(",
                 "softmax(masked_scores.swapaxes(-1, -2)).swapaxes(-1, -2).astype(",
             ),
@@ -18,27 +18,35 @@ WEIGHTS = (
     Mutant(
         "softmax without the maximum",
         "The formula as it stands in the books: exp overflows above 88.",
-        (OPS("np.exp(x - x.max(axis=-1, keepdims=True))", "np.exp(x)"),),
+        (Edit("reference.ops.softmax", "np.exp(x - x.max(axis=-1, keepdims=True))", "np.exp(x)"),),
         ("attn.attn_weights", "ops.softmax", "attention.attention"),
     ),
     Mutant(
         "the maximum of all rows",
         "One maximum for the whole array: rows far below it vanish, and 0 / 0 is NaN.",
-        (OPS("x.max(axis=-1, keepdims=True)", "x.max()"),),
+        (Edit("reference.ops.softmax", "x.max(axis=-1, keepdims=True)", "x.max()"),),
         ("attn.attn_weights", "ops.softmax"),
     ),
     Mutant(
         "one more in the sum",
         "The softmax that may attend to nothing, of Miller's 'Attention Is Off By One' (2023).",
-        (OPS("return weights / weights.sum(", "return weights / (1 + weights).sum("),),
+        (Edit("reference.ops.softmax", "return weights / weights.sum(", "return weights / (1 + weights).sum("),),
         ("attn.attn_weights", "ops.softmax"),
     ),
     Mutant(
         "softmax overwrites its input",
         "Exponentials taken in place to save memory, in an array that is the caller's.",
         (
-            OPS("np.exp(x - x.max(axis=-1, keepdims=True))", "np.exp(x - x.max(axis=-1, keepdims=True), out=x)"),
-            OPS("weights / weights.sum(axis=-1, keepdims=True)", "np.divide(x, x.sum(axis=-1, keepdims=True), out=x)"),
+            Edit(
+                "reference.ops.softmax",
+                "np.exp(x - x.max(axis=-1, keepdims=True))",
+                "np.exp(x - x.max(axis=-1, keepdims=True), out=x)",
+            ),
+            Edit(
+                "reference.ops.softmax",
+                "weights / weights.sum(axis=-1, keepdims=True)",
+                "np.divide(x, x.sum(axis=-1, keepdims=True), out=x)",
+            ),
         ),
         ("attn.masked_scores", "attn.attn_weights", "ops.softmax"),
     ),
@@ -47,7 +55,8 @@ WEIGHTS = (
         "scaled_dot_product_attention drops weights whenever dropout_p is not 0, in eval mode too: PyTorch, issue "
         "124464; nanoGPT, pull request 240.",
         (
-            ATTENTION(
+            Edit(
+                "reference.attention.attention",
                 "    attn_output = observe(",
                 "    kept = np.random.random(weights.shape) >= config.attn_pdrop\n"
                 "    weights = weights * kept / np.array(1 - config.attn_pdrop, weights.dtype)\n"
@@ -62,12 +71,14 @@ BLOCKS = (
         "post-LN",
         "Each norm behind its sub-block, as in Vaswani et al. 2017 and in GPT-1.",
         (
-            MODEL(
+            Edit(
+                "reference.model.block",
                 '    normed = observe(f"{at}.ln_1", layer_norm(x, **params["ln_1"], eps=eps))\n'
                 "    attended, present = attention(normed, ",
                 "    attended, present = attention(x, ",
             ),
-            MODEL(
+            Edit(
+                "reference.model.block",
                 '    x = observe(f"{at}.attn_residual", x + attended)\n'
                 '    normed = observe(f"{at}.ln_2", layer_norm(x, **params["ln_2"], eps=eps))\n'
                 '    return observe(f"{at}.mlp_residual", x + mlp(normed',
@@ -75,7 +86,8 @@ BLOCKS = (
                 '    x = observe(f"{at}.ln_1", layer_norm(x, **params["ln_1"], eps=eps))\n'
                 '    x = observe(f"{at}.mlp_residual", x + mlp(x',
             ),
-            MODEL(
+            Edit(
+                "reference.model.block",
                 'part(keep, "mlp"))), present',
                 'part(keep, "mlp")))\n'
                 '    return observe(f"{at}.ln_2", layer_norm(x, **params["ln_2"], eps=eps)), present',
@@ -87,7 +99,8 @@ BLOCKS = (
         "attention and MLP side by side",
         "Both read the same input, as in GPT-J.",
         (
-            MODEL(
+            Edit(
+                "reference.model.block",
                 '    x = observe(f"{at}.attn_residual", x + attended)\n'
                 '    normed = observe(f"{at}.ln_2", layer_norm(x, **params["ln_2"], eps=eps))\n',
                 '    normed = observe(f"{at}.ln_2", layer_norm(x, **params["ln_2"], eps=eps))\n'
@@ -99,13 +112,13 @@ BLOCKS = (
     Mutant(
         "residual of the normed input",
         "Attention is added to what it has read: apply_residual_connection_post_layernorm of Megatron and BLOOM.",
-        (MODEL('attn_residual", x + attended', 'attn_residual", normed + attended'),),
+        (Edit("reference.model.block", 'attn_residual", x + attended', 'attn_residual", normed + attended'),),
         ("attn_residual", "model.block"),
     ),
     Mutant(
         "residual missing",
         "The MLP's result replaces the stream.",
-        (MODEL('x + mlp(normed, params["mlp"]', 'mlp(normed, params["mlp"]'),),
+        (Edit("reference.model.block", 'x + mlp(normed, params["mlp"]', 'mlp(normed, params["mlp"]'),),
         ("mlp_residual", "model.block"),
     ),
     Mutant(
@@ -113,7 +126,8 @@ BLOCKS = (
         "GPT-2 scales the weights that write to the stream by 1 / sqrt(N) when they are initialised (section 2.3), not "
         "in the forward pass.",
         (
-            MODEL(
+            Edit(
+                "reference.model.block",
                 'attn_residual", x + attended',
                 'attn_residual", x + attended / np.array((2 * config.n_layer) ** 0.5, x.dtype)',
             ),
@@ -123,13 +137,13 @@ BLOCKS = (
     Mutant(
         "the last layer left out",
         "range(n_layer - 1).",
-        (MODEL('enumerate(params["h"])', 'enumerate(params["h"][:-1])'),),
+        (Edit("reference.model.gpt2", 'enumerate(params["h"])', 'enumerate(params["h"][:-1])'),),
         ("ln_1", "ln_f", "model.gpt2"),
     ),
     Mutant(
         "the first layer's weights for all",
         "[Block(config)] * n_layer: one block, n times.",
-        (MODEL("block(x, layer, config", 'block(x, params["h"][0], config'),),
+        (Edit("reference.model.gpt2", "block(x, layer, config", 'block(x, params["h"][0], config'),),
         ("ln_1", "model.gpt2"),
     ),
 )
@@ -138,14 +152,21 @@ HEADS_OF_THE_MODEL = (
         "tie_word_embeddings ignored",
         "The token embeddings taken for the head, though the checkpoint has one: transformers, pull request 42612; "
         "vLLM, pull request 51665.",
-        (MODEL('params["wte"] if config.tie_word_embeddings else params["lm_head"]', 'params["wte"]'),),
+        (
+            Edit(
+                "reference.model.language_model",
+                'params["wte"] if config.tie_word_embeddings else params["lm_head"]',
+                'params["wte"]',
+            ),
+        ),
         ("logits", "model.language_model"),
     ),
     Mutant(
         "the head as it was initialised",
         "Tying lost on loading, lm_head random: Mistral 3 in Hugging Face transformers (pull request 43429).",
         (
-            FAST(
+            Edit(
+                "reference.fast._scores",
                 'head = params["wte"] if config.tie_word_embeddings else params["lm_head"]',
                 'random = np.random.default_rng(0).normal(0, 0.02, params["wte"]["weight"].shape)\n'
                 '    head = params.get("lm_head", {"weight": random.astype(x.dtype)})',
@@ -156,20 +177,27 @@ HEADS_OF_THE_MODEL = (
     Mutant(
         "tied head scaled",
         "x / sqrt(C) before the head, as in T5.",
-        (MODEL("unembedding(x, head", "unembedding(x * np.array(config.n_embd**-0.5, x.dtype), head"),),
+        (
+            Edit(
+                "reference.model.language_model",
+                "unembedding(x, head",
+                "unembedding(x * np.array(config.n_embd**-0.5, x.dtype), head",
+            ),
+        ),
         ("logits", "model.language_model"),
     ),
     Mutant(
         "the head's rows one further",
         "A special token put in front of the vocabulary.",
-        (FAST('head["weight"].T', 'np.roll(head["weight"], 1, axis=0).T'),),
+        (Edit("reference.fast._scores", 'head["weight"].T', 'np.roll(head["weight"], 1, axis=0).T'),),
         ("fast.language_model_fast",),
     ),
     Mutant(
         "the label read at the last position",
         "Pads on the right are read as the end of the text.",
         (
-            MODEL(
+            Edit(
+                "reference.model.last_tokens",
                 "return np.max((attention_mask != 0) * np.arange(ids.shape[1]), axis=1)",
                 "return np.full(len(ids), ids.shape[1] - 1)",
             ),
@@ -180,7 +208,8 @@ HEADS_OF_THE_MODEL = (
         "the label read before the first pad",
         "argmax(pads) - 1, as in Hugging Face transformers until 2025 (issues 35352 and 35909).",
         (
-            MODEL(
+            Edit(
+                "reference.model.last_tokens",
                 "return np.max((attention_mask != 0) * np.arange(ids.shape[1]), axis=1)",
                 "return np.argmax(attention_mask == 0, axis=1) - 1",
             ),
@@ -191,7 +220,8 @@ HEADS_OF_THE_MODEL = (
         "the label read at the number of tokens",
         "sum(mask) - 1, wrong with pads on the left: BioGPT in Hugging Face transformers (pull request 46782).",
         (
-            MODEL(
+            Edit(
+                "reference.model.last_tokens",
                 "return np.max((attention_mask != 0) * np.arange(ids.shape[1]), axis=1)",
                 "return (attention_mask != 0).sum(axis=1) - 1",
             ),
@@ -202,7 +232,8 @@ HEADS_OF_THE_MODEL = (
         "the label read at the first token",
         "Where BERT has its [CLS].",
         (
-            MODEL(
+            Edit(
+                "reference.model.last_tokens",
                 "return np.max((attention_mask != 0) * np.arange(ids.shape[1]), axis=1)",
                 "return np.zeros(len(ids), int)",
             ),
@@ -213,8 +244,10 @@ HEADS_OF_THE_MODEL = (
         "pad_token_id ignored",
         "Without a mask the last position is taken for the last token.",
         (
-            MODEL(
-                "np.ones_like(ids) if config.pad_token_id is None else ids != config.pad_token_id", "np.ones_like(ids)"
+            Edit(
+                "reference.model.last_tokens",
+                "np.ones_like(ids) if config.pad_token_id is None else ids != config.pad_token_id",
+                "np.ones_like(ids)",
             ),
         ),
         (
@@ -228,7 +261,13 @@ HEADS_OF_THE_MODEL = (
     Mutant(
         "labels in reverse",
         "id2label read from its end.",
-        (MODEL("scores[np.arange(len(ids)), last]", "scores[np.arange(len(ids)), last, ::-1]"),),
+        (
+            Edit(
+                "reference.model.sequence_classifier",
+                "scores[np.arange(len(ids)), last]",
+                "scores[np.arange(len(ids)), last, ::-1]",
+            ),
+        ),
         ("label_logits", "model.sequence_classifier"),
     ),
 )

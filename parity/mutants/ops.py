@@ -1,7 +1,7 @@
 """Planted bugs of the operations: activations, LayerNorm, affine maps, look-ups."""
 
-from parity.mutants.base import Mutant
-from parity.mutants.places import AFFINE, ATTENTION, FAST, MODEL, NORMS, OPS, PRODUCTS
+from parity.mutants.base import Edit, Mutant
+from parity.mutants.places import AFFINE, NORMS, PRODUCTS
 
 ACTIVATIONS = (
     Mutant(
@@ -9,7 +9,8 @@ ACTIVATIONS = (
         "PyTorch's nn.GELU() and MindSpore's ops.gelu compute erf unless told otherwise. nanoGPT took nn.GELU() for "
         "GPT-2's tanh form in pull request 274; the two differ by 5e-4 at most.",
         (
-            OPS(
+            Edit(
+                "reference.ops.gelu_new",
                 '    return 0.5 * x * (1 + observe("tanh", np.tanh(inner)))',
                 "    return 0.5 * x * (1 + np.vectorize(math.erf, otypes=[x.dtype])(x / math.sqrt(2)))",
             ),
@@ -19,14 +20,15 @@ ACTIVATIONS = (
     Mutant(
         "two digits of 0.044715 swapped",
         "The constant typed from memory.",
-        (OPS("0.044715 * (x", "0.044175 * (x"),),
+        (Edit("reference.ops.gelu_new", "0.044715 * (x", "0.044175 * (x"),),
         ("mlp.gelu_new", "ops.gelu_new"),
     ),
     Mutant(
         "quick GELU",
         "x sigmoid(1.702 x), the other approximation of Hendrycks and Gimpel 2016, which OpenAI's CLIP uses.",
         (
-            OPS(
+            Edit(
+                "reference.ops.gelu_new",
                 '    return 0.5 * x * (1 + observe("tanh", np.tanh(inner)))',
                 "    return x / (1 + np.exp(-1.702 * x))",
             ),
@@ -37,7 +39,8 @@ ACTIVATIONS = (
         "tanh by a rational formula",
         "A cheap tanh for a device that has none; MindSpore 2.10's own is off by 1e-4 on CPU.",
         (
-            OPS(
+            Edit(
+                "reference.ops.gelu_new",
                 '    return 0.5 * x * (1 + observe("tanh", np.tanh(inner)))',
                 "    u = np.clip(inner, -3, 3)\n    return 0.5 * x * (1 + u * (27 + u * u) / (27 + 9 * u * u))",
             ),
@@ -47,21 +50,22 @@ ACTIVATIONS = (
     Mutant(
         "silu for gelu",
         "The two look alike in a plot.",
-        (OPS('0.5 * x * (1 + observe("erf", _erf(x / math.sqrt(2))))', "silu(x)"),),
+        (Edit("reference.ops.gelu", '0.5 * x * (1 + observe("erf", _erf(x / math.sqrt(2))))', "silu(x)"),),
         ("mlp.gelu", "ops.gelu"),
     ),
     Mutant(
         "relu6 for relu",
         "The bounded form of mobile networks.",
-        (OPS("np.maximum(x, 0)", "np.clip(x, 0, 6)"),),
+        (Edit("reference.ops.relu", "np.maximum(x, 0)", "np.clip(x, 0, 6)"),),
         ("mlp.relu", "ops.relu"),
     ),
     Mutant(
         "sigmoid overflows",
         "The sigmoid as e^x / (1 + e^x), in float16: from x = 11.1 on it is infinity over infinity.",
         (
-            OPS("@rounded_once\ndef silu(", "def silu("),
-            OPS(
+            Edit("reference.ops.silu", "@rounded_once\ndef silu(", "def silu("),
+            Edit(
+                "reference.ops._sigmoid",
                 "return np.where(x >= 0, 1, decay) / (1 + decay)",
                 "return np.exp(x) / (1 + np.exp(x))",
             ),
@@ -72,20 +76,21 @@ ACTIVATIONS = (
     Mutant(
         "activation_function ignored",
         "GPT-2's own activation written into the MLP, whatever config.json says.",
-        (MODEL("getattr(ops, name)(h)", "ops.gelu_new(h)"),),
+        (Edit("reference.model.mlp", "getattr(ops, name)(h)", "ops.gelu_new(h)"),),
         ("mlp.gelu", "mlp.relu", "mlp.silu", "model.mlp"),
     ),
     Mutant(
         "the tanh form for every gelu",
         "A fast path that is taken for both kinds of GELU.",
-        (FAST('if name == "gelu_new"', 'if name.startswith("gelu")'),),
+        (Edit("reference.fast.mlp_fast", 'if name == "gelu_new"', 'if name.startswith("gelu")'),),
         ("fast.mlp_fast",),
     ),
     Mutant(
         "activation before the bias",
         "A fused kernel that applies the activation to the product and adds the bias afterwards.",
         (
-            MODEL(
+            Edit(
+                "reference.model.mlp",
                 "getattr(ops, name)(h)",
                 'getattr(ops, name)(ops.matmul(x, params["c_fc"]["weight"])) + params["c_fc"]["bias"]',
             ),
@@ -97,27 +102,28 @@ LAYER_NORMS = (
     Mutant(
         "epsilon outside the root",
         "The Annotated Transformer divides by std + eps; BERT-pytorch (issue 30) and others copied it from there.",
-        (OPS("np.sqrt(variance + eps)", "(np.sqrt(variance) + eps)"),),
+        (Edit("reference.ops.layer_norm", "np.sqrt(variance + eps)", "(np.sqrt(variance) + eps)"),),
         (*NORMS, "ops.layer_norm"),
     ),
     Mutant(
         "epsilon always 1e-5",
         "The usual value written into the function, whatever is asked for.",
-        (OPS("variance + eps", "variance + 1e-5"),),
+        (Edit("reference.ops.layer_norm", "variance + eps", "variance + 1e-5"),),
         (*NORMS, "ops.layer_norm"),
     ),
     Mutant(
         "epsilon of 1e-7",
         "layer_norm_epsilon not handed on to a layer whose default is another: MindSpore's nn.LayerNorm has 1e-7, "
         "PyTorch's 1e-5, Keras's 1e-3.",
-        (MODEL('f"h.{layer}", config.layer_norm_epsilon', 'f"h.{layer}", 1e-7'),),
+        (Edit("reference.model.block", 'f"h.{layer}", config.layer_norm_epsilon', 'f"h.{layer}", 1e-7'),),
         ("ln_1", "ln_2", "model.block"),
     ),
     Mutant(
         "ln_f keeps the default epsilon",
         "layer_norm_epsilon handed to the blocks and forgotten for the last norm.",
         (
-            MODEL(
+            Edit(
+                "reference.model.gpt2",
                 '"ln_f", layer_norm(x, **params["ln_f"], eps=config.layer_norm_epsilon)',
                 '"ln_f", layer_norm(x, **params["ln_f"])',
             ),
@@ -129,7 +135,8 @@ LAYER_NORMS = (
         "torch.std and torch.var divide by n - 1. In the Annotated Transformer (pull request 119), AllenNLP (pull "
         "request 953) and Flux.jl (issue 529).",
         (
-            OPS(
+            Edit(
+                "reference.ops.layer_norm",
                 "variance = _mean(centred * centred)",
                 "variance = x.var(axis=-1, keepdims=True, ddof=1)",
             ),
@@ -140,7 +147,8 @@ LAYER_NORMS = (
         "the variance in one pass",
         "E[x^2] - E[x]^2, the default of Flax (use_fast_variance): it cancels for rows far from zero.",
         (
-            OPS(
+            Edit(
+                "reference.ops.layer_norm",
                 "variance = _mean(centred * centred)",
                 "variance = np.maximum((x * x).mean(axis=-1, keepdims=True) - x.mean(axis=-1, keepdims=True) ** 2, 0)",
             ),
@@ -151,7 +159,8 @@ LAYER_NORMS = (
         "mean of absolute values",
         "The mean deviation taken for the standard deviation.",
         (
-            OPS(
+            Edit(
+                "reference.ops.layer_norm",
                 "variance = _mean(centred * centred)",
                 "variance = np.mean(np.abs(centred), axis=-1, keepdims=True) ** 2",
             ),
@@ -161,42 +170,58 @@ LAYER_NORMS = (
     Mutant(
         "square for root",
         "(variance + epsilon) ** 2 for ** 0.5, as in TPLinker (issue 37).",
-        (OPS("np.sqrt(variance + eps)", "(variance + eps) ** 2"),),
+        (Edit("reference.ops.layer_norm", "np.sqrt(variance + eps)", "(variance + eps) ** 2"),),
         (*NORMS, "ops.layer_norm"),
     ),
     Mutant(
         "LayerNorm's gain dropped",
         "A fresh model has gains of one, so nobody notices before trained weights are loaded.",
-        (OPS("np.sqrt(variance + eps) * weight + bias", "np.sqrt(variance + eps) + bias"),),
+        (
+            Edit(
+                "reference.ops.layer_norm", "np.sqrt(variance + eps) * weight + bias", "np.sqrt(variance + eps) + bias"
+            ),
+        ),
         (*NORMS, "ops.layer_norm"),
     ),
     Mutant(
         "LayerNorm's bias dropped",
         "A fresh model has biases of zero; nanoGPT's bias=False leaves them out.",
-        (OPS("np.sqrt(variance + eps) * weight + bias", "np.sqrt(variance + eps) * weight"),),
+        (
+            Edit(
+                "reference.ops.layer_norm",
+                "np.sqrt(variance + eps) * weight + bias",
+                "np.sqrt(variance + eps) * weight",
+            ),
+        ),
         (*NORMS, "ops.layer_norm"),
     ),
     Mutant(
         "gain counted from one",
         "x * (1 + weight), as Gemma stores its gains.",
-        (OPS("np.sqrt(variance + eps) * weight", "np.sqrt(variance + eps) * (1 + weight)"),),
+        (
+            Edit(
+                "reference.ops.layer_norm", "np.sqrt(variance + eps) * weight", "np.sqrt(variance + eps) * (1 + weight)"
+            ),
+        ),
         (*NORMS, "ops.layer_norm"),
     ),
     Mutant(
         "RMSNorm for LayerNorm",
         "The mean is not taken off: the norm of LLaMA, with GPT-2's bias.",
-        (OPS('centred = x - observe("mean", _mean(x))', "centred = x"),),
+        (Edit("reference.ops.layer_norm", 'centred = x - observe("mean", _mean(x))', "centred = x"),),
         (*NORMS, "ops.layer_norm"),
     ),
     Mutant(
         "LayerNorm over all tokens",
         "Mean and variance of a whole sequence: MindSpore's ops.LayerNorm with its default begin_norm_axis, 1.",
         (
-            OPS(
+            Edit(
+                "reference.ops.layer_norm",
                 'centred = x - observe("mean", _mean(x))',
                 "centred = x - x.mean(axis=(1, 2), keepdims=True)",
             ),
-            OPS(
+            Edit(
+                "reference.ops.layer_norm",
                 "variance = _mean(centred * centred)",
                 "variance = np.mean(centred * centred, axis=(1, 2), keepdims=True)",
             ),
@@ -206,33 +231,34 @@ LAYER_NORMS = (
     Mutant(
         "LayerNorm in float16",
         "A norm that is not kept in float32 under mixed precision: the mean is rounded before it is taken off.",
-        (OPS("@rounded_once\ndef layer_norm(", "def layer_norm("),),
+        (Edit("reference.ops.layer_norm", "@rounded_once\ndef layer_norm(", "def layer_norm("),),
         (*NORMS, "ops.layer_norm"),
         dtype="float16",
     ),
     Mutant(
         "no LayerNorm at all",
         "A stub that was left in.",
-        (OPS("return centred / np.sqrt(variance + eps) * weight + bias", "return x"),),
+        (Edit("reference.ops.layer_norm", "return centred / np.sqrt(variance + eps) * weight + bias", "return x"),),
         (*NORMS, "ops.layer_norm"),
     ),
     Mutant(
         "ln_1 for both norms",
         "A line copied and not changed.",
-        (MODEL('layer_norm(x, **params["ln_2"]', 'layer_norm(x, **params["ln_1"]'),),
+        (Edit("reference.model.block", 'layer_norm(x, **params["ln_2"]', 'layer_norm(x, **params["ln_1"]'),),
         ("ln_2", "model.block"),
     ),
     Mutant(
         "ln_f dropped",
         "GPT-1, with its norms behind each sub-block, has none at the end.",
-        (MODEL('layer_norm(x, **params["ln_f"], eps=config.layer_norm_epsilon)', "x"),),
+        (Edit("reference.model.gpt2", 'layer_norm(x, **params["ln_f"], eps=config.layer_norm_epsilon)', "x"),),
         ("ln_f", "model.gpt2"),
     ),
     Mutant(
         "ln_f before the blocks too",
         "A norm of the embeddings, as BERT and BLOOM have.",
         (
-            MODEL(
+            Edit(
+                "reference.model.embed",
                 '"embeddings", tokens + positions',
                 '"embeddings", layer_norm(tokens + positions, **params["ln_f"], eps=config.layer_norm_epsilon)',
             ),
@@ -244,7 +270,7 @@ AFFINE_MAPS = (
     Mutant(
         "the bias dropped",
         "A fresh model has biases of zero, so nobody notices before trained weights are loaded.",
-        (OPS("(matmul(rows, weight) + bias)", "matmul(rows, weight)"),),
+        (Edit("reference.ops.conv1d", "(matmul(rows, weight) + bias)", "matmul(rows, weight)"),),
         (*AFFINE, "ops.conv1d"),
     ),
     Mutant(
@@ -252,7 +278,8 @@ AFFINE_MAPS = (
         "GPT-2's Conv1D stores (in, out), nn.Linear (out, in). nanoGPT turns four weights over when it loads; the one "
         "that is square fits either way and fails in silence.",
         (
-            ATTENTION(
+            Edit(
+                "reference.attention.attention",
                 'conv1d(merged, **params["c_proj"])',
                 'conv1d(merged, params["c_proj"]["weight"].T, params["c_proj"]["bias"])',
             ),
@@ -263,8 +290,10 @@ AFFINE_MAPS = (
         "the bias of every rank",
         "A matrix cut by rows over two devices, each of which adds the whole bias before the sum.",
         (
-            ATTENTION(
-                'conv1d(merged, **params["c_proj"])', 'conv1d(merged, **params["c_proj"]) + params["c_proj"]["bias"]'
+            Edit(
+                "reference.attention.attention",
+                'conv1d(merged, **params["c_proj"])',
+                'conv1d(merged, **params["c_proj"]) + params["c_proj"]["bias"]',
             ),
         ),
         ("attn.c_proj", "attention.attention"),
@@ -273,7 +302,8 @@ AFFINE_MAPS = (
         "matmul in TF32",
         "Factors cut to 10 bits: the default of JAX on an A100 (issue 12008), as bfloat16 is on a TPU (issue 10413).",
         (
-            OPS(
+            Edit(
+                "reference.ops.matmul",
                 "    return np.matmul(a, b)",
                 "    short = [(x.view(np.uint32) & 0xFFFFE000).view(np.float32) for x in (a, b)]\n"
                 "    return np.matmul(*short)",
@@ -285,7 +315,8 @@ AFFINE_MAPS = (
         "products in float16",
         "A float32 model on a matrix unit that takes and returns float16, or under autocast.",
         (
-            OPS(
+            Edit(
+                "reference.ops.matmul",
                 "    return np.matmul(a, b)",
                 "    return np.matmul(a.astype(np.float16), b.astype(np.float16)).astype(a.dtype)",
             ),
@@ -297,9 +328,14 @@ AFFINE_MAPS = (
         "Products written into a buffer that is kept for the next call of the same shape; the keys and values of a "
         "layer are views of it, and the next layer overwrites them.",
         (
-            OPS("from typing import Any", "from functools import lru_cache\nfrom typing import Any"),
-            OPS("Array = NDArray[Any]", "Array = NDArray[Any]\nroom = lru_cache(maxsize=None)(np.empty)"),
-            OPS(
+            Edit("reference.ops", "from typing import Any", "from functools import lru_cache\nfrom typing import Any"),
+            Edit(
+                "reference.ops",
+                "Array = NDArray[Any]",
+                "Array = NDArray[Any]\nroom = lru_cache(maxsize=None)(np.empty)",
+            ),
+            Edit(
+                "reference.ops.conv1d",
                 "    return (matmul(rows, weight) + bias).reshape(*x.shape[:-1], weight.shape[1])",
                 "    product = room((len(rows), weight.shape[1]), x.dtype)\n"
                 "    product[:] = matmul(rows, weight) + bias\n"
@@ -315,7 +351,8 @@ EMBEDDINGS = (
         "The flat index id * C + channel in too few bits. In vLLM's sampler it was int32 (pull request 46560); here it "
         "is int8, which a small table overflows as a large one does int32.",
         (
-            OPS(
+            Edit(
+                "reference.ops.embedding",
                 "    return weight[ids]",
                 "    channels = weight.shape[1]\n"
                 "    flat = ids.astype(np.int8)[..., None] * channels + np.arange(channels, dtype=np.int8)\n"
@@ -327,26 +364,33 @@ EMBEDDINGS = (
     Mutant(
         "row 0 is padding",
         "nn.Embedding(padding_idx=0), a habit from models that have a padding token: GPT-2's id 0 is the '!'.",
-        (OPS("return weight[ids]", "return weight[ids] * (ids != 0)[..., None]"),),
+        (Edit("reference.ops.embedding", "return weight[ids]", "return weight[ids] * (ids != 0)[..., None]"),),
         ("wte", "wpe", "ops.embedding"),
     ),
     Mutant(
         "positions left out",
         "A port of a model with rotary positions.",
-        (MODEL('"embeddings", tokens + positions', '"embeddings", tokens'),),
+        (Edit("reference.model.embed", '"embeddings", tokens + positions', '"embeddings", tokens'),),
         ("embeddings", "model.embed", "model.gpt2"),
     ),
     Mutant(
         "positions added twice",
         "Once in the embedding, once in the model.",
-        (MODEL('"embeddings", tokens + positions', '"embeddings", tokens + positions + positions'),),
+        (
+            Edit(
+                "reference.model.embed",
+                '"embeddings", tokens + positions',
+                '"embeddings", tokens + positions + positions',
+            ),
+        ),
         ("embeddings", "model.embed", "model.gpt2"),
     ),
     Mutant(
         "embeddings times the root of C",
         "Vaswani et al. 2017, section 3.4, and the Annotated Transformer do so; GPT-2 does not.",
         (
-            MODEL(
+            Edit(
+                "reference.model.embed",
                 '"embeddings", tokens + positions',
                 '"embeddings", tokens * np.array(config.n_embd**0.5, tokens.dtype) + positions',
             ),
@@ -357,7 +401,8 @@ EMBEDDINGS = (
         "float64 leaks in",
         "np.zeros makes float64 unless told otherwise, and all that comes after follows.",
         (
-            MODEL(
+            Edit(
+                "reference.model.embed",
                 '"embeddings", tokens + positions',
                 '"embeddings", np.zeros((*ids.shape, config.n_embd)) + tokens + positions',
             ),
@@ -368,7 +413,8 @@ EMBEDDINGS = (
         "positions one too far",
         "Positions that begin at 1; in fairseq they begin behind the padding index (issue 1177), in OPT at 2.",
         (
-            MODEL(
+            Edit(
+                "reference.model.gpt2",
                 "np.arange(past_length, past_length + ids.shape[1])[None]",
                 "np.minimum(np.arange(past_length, past_length + ids.shape[1]) + 1, config.n_positions - 1)[None]",
             ),
@@ -379,7 +425,8 @@ EMBEDDINGS = (
         "position -1",
         "A count that starts one too early: -1 is no error, but the last row of the table.",
         (
-            MODEL(
+            Edit(
+                "reference.model.gpt2",
                 "np.arange(past_length, past_length + ids.shape[1])[None]",
                 "np.arange(past_length - 1, past_length + ids.shape[1] - 1)[None]",
             ),
@@ -389,14 +436,15 @@ EMBEDDINGS = (
     Mutant(
         "positions restart after the past",
         "A cache added to a model that takes arange(T) for the positions.",
-        (MODEL("past_length = 0 if past is None else past[0][0].shape[2]", "past_length = 0"),),
+        (Edit("reference.model.gpt2", "past_length = 0 if past is None else past[0][0].shape[2]", "past_length = 0"),),
         ("model.gpt2",),
     ),
     Mutant(
         "positions follow the mask",
         "Right for generate, but GPT-2's forward pass counts pads: Hugging Face transformers, issues 3021 and 21080.",
         (
-            MODEL(
+            Edit(
+                "reference.model.gpt2",
                 "    if position_ids is None:\n        position_ids = np.arange(past_length",
                 "    if position_ids is None and attention_mask is not None:\n"
                 "        position_ids = np.maximum(np.cumsum(attention_mask, axis=1) - 1, 0)[:, past_length:]\n"
@@ -408,7 +456,7 @@ EMBEDDINGS = (
     Mutant(
         "positions of the first sequence for all",
         "One row of positions for a batch whose sequences have different pads: unsloth, pull request 4078.",
-        (MODEL("embedding(position_ids, ", "embedding(position_ids[:1], "),),
+        (Edit("reference.model.embed", "embedding(position_ids, ", "embedding(position_ids[:1], "),),
         ("wpe", "model.embed", "model.gpt2"),
     ),
 )

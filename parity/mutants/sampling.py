@@ -1,20 +1,20 @@
 """Planted bugs of choosing the next token."""
 
-from parity.mutants.base import Mutant
-from parity.mutants.places import GENERATE
+from parity.mutants.base import Edit, Mutant
 
 SAMPLING = (
     Mutant(
         "the likeliest over the batch",
         "argmax over the wrong axis.",
-        (GENERATE("np.argmax(logits, axis=-1)", "np.argmax(logits, axis=0)"),),
+        (Edit("reference.generate.greedy", "np.argmax(logits, axis=-1)", "np.argmax(logits, axis=0)"),),
         ("generate.greedy",),
     ),
     Mutant(
         "the last of equals",
         "Of equal scores the highest id. In 16 bits scores are often equal.",
         (
-            GENERATE(
+            Edit(
+                "reference.generate.greedy",
                 "np.argmax(logits, axis=-1)",
                 "logits.shape[-1] - 1 - np.argmax(logits[:, ::-1], axis=-1)",
             ),
@@ -25,33 +25,58 @@ SAMPLING = (
     Mutant(
         "top-k keeps one more",
         "<= for <: mesh-transformer-jax, issue 164.",
-        (GENERATE("np.arange(scores.shape[-1]) < top_k", "np.arange(scores.shape[-1]) <= top_k"),),
+        (
+            Edit(
+                "reference.generate._likeliest_first",
+                "np.arange(scores.shape[-1]) < top_k",
+                "np.arange(scores.shape[-1]) <= top_k",
+            ),
+        ),
         ("generate.sample",),
     ),
     Mutant(
         "top-p without the token that crosses",
         "cumsum <= p drops the token that reaches p: esm, pull request 360; reasoning-from-scratch, issue 164.",
-        (GENERATE("np.where(likelier < top_p", "np.where(likelier + probabilities <= top_p"),),
+        (
+            Edit(
+                "reference.generate._likeliest_first",
+                "np.where(likelier < top_p",
+                "np.where(likelier + probabilities <= top_p",
+            ),
+        ),
         ("generate.sample",),
     ),
     Mutant(
         "temperature applied twice",
         "Once by the caller, once by the sampler: RL-Kernel, issue 81.",
-        (GENERATE("np.array(temperature, logits.dtype)", "np.array(temperature**2, logits.dtype)"),),
+        (
+            Edit(
+                "reference.generate._likeliest_first",
+                "np.array(temperature, logits.dtype)",
+                "np.array(temperature**2, logits.dtype)",
+            ),
+        ),
         ("generate.sample",),
     ),
     Mutant(
         "temperature multiplied",
         "A factor taken for a divisor.",
-        (GENERATE("axis=-1) / np.array(temperature,", "axis=-1) * np.array(temperature,"),),
+        (
+            Edit(
+                "reference.generate._likeliest_first",
+                "axis=-1) / np.array(temperature,",
+                "axis=-1) * np.array(temperature,",
+            ),
+        ),
         ("generate.sample",),
     ),
     Mutant(
         "temperature after the softmax",
         "Probabilities divided by the temperature: once they are made to add up to 1 again, it has no effect.",
         (
-            GENERATE(" / np.array(temperature, logits.dtype)", ""),
-            GENERATE(
+            Edit("reference.generate._likeliest_first", " / np.array(temperature, logits.dtype)", ""),
+            Edit(
+                "reference.generate._likeliest_first",
                 "probabilities = softmax(scores)",
                 "probabilities = softmax(scores) / np.array(temperature, logits.dtype)",
             ),
@@ -62,8 +87,10 @@ SAMPLING = (
         "the chance of what was cut off",
         "The number drawn compared with a sum that no longer ends at 1: the cut-off tail falls to the last id kept.",
         (
-            GENERATE(
-                "uniform[:, None].astype(logits.dtype) * cumulated[:, -1:]", "uniform[:, None].astype(logits.dtype)"
+            Edit(
+                "reference.generate.sample",
+                "uniform[:, None].astype(logits.dtype) * cumulated[:, -1:]",
+                "uniform[:, None].astype(logits.dtype)",
             ),
         ),
         ("generate.sample",),
@@ -71,15 +98,23 @@ SAMPLING = (
     Mutant(
         "the rank for the id",
         "The way back from the sorted order forgotten.",
-        (GENERATE("return np.take_along_axis(order, rank[:, None], axis=-1)[:, 0]", "return rank"),),
+        (
+            Edit(
+                "reference.generate.sample",
+                "return np.take_along_axis(order, rank[:, None], axis=-1)[:, 0]",
+                "return rank",
+            ),
+        ),
         ("generate.sample",),
     ),
     Mutant(
         "equals in reverse order",
         "A sort turned round: of equal scores, which are frequent in 16 bits, the last comes first.",
         (
-            GENERATE(
-                'np.argsort(-logits, axis=-1, kind="stable")', 'np.argsort(logits, axis=-1, kind="stable")[:, ::-1]'
+            Edit(
+                "reference.generate._likeliest_first",
+                'np.argsort(-logits, axis=-1, kind="stable")',
+                'np.argsort(logits, axis=-1, kind="stable")[:, ::-1]',
             ),
         ),
         ("generate.sample",),

@@ -1,16 +1,6 @@
 """Planted bugs of training: gradients, losses, optimizers, accumulation, mixed precision. See mutants.py."""
 
-import functools
-
 from parity.mutants.base import Edit, Mutant
-
-OPS = functools.partial(Edit, "reference/ops.py")
-ATTENTION = functools.partial(Edit, "reference/attention.py")
-MODEL = functools.partial(Edit, "reference/model.py")
-OPTIM = functools.partial(Edit, "reference/optim.py")
-TRAIN = functools.partial(Edit, "reference/train.py")
-PRECISION = functools.partial(Edit, "reference/precision.py")
-ENGINE = functools.partial(Edit, "gpt2/backends.py")
 
 RUNS = ("training.language_model", "training.sequence_classifier")
 GRADIENTS = ("model.gpt2_vjp", "model.language_model_vjp")
@@ -20,14 +10,21 @@ LOSSES = (
         "labels not shifted",
         "Each token is trained to predict itself: labels handed to a loss that does not shift, or shifted by the "
         "caller and by the model, have been seen in many fine-tuning scripts.",
-        (MODEL("np.concatenate((labels[:, 1:], np.full_like(labels[:, :1], ignore_index)), axis=1)", "labels"),),
+        (
+            Edit(
+                "reference.model.shift_labels",
+                "np.concatenate((labels[:, 1:], np.full_like(labels[:, :1], ignore_index)), axis=1)",
+                "labels",
+            ),
+        ),
         ("model.shift_labels",),
     ),
     Mutant(
         "labels shifted twice",
         "The data loader shifts, and so does GPT2LMHeadModel.",
         (
-            MODEL(
+            Edit(
+                "reference.model.shift_labels",
                 "np.concatenate((labels[:, 1:], np.full_like(labels[:, :1], ignore_index)), axis=1)",
                 "np.concatenate((labels[:, 2:], np.full_like(labels[:, :2], ignore_index)), axis=1)",
             ),
@@ -39,7 +36,8 @@ LOSSES = (
         "ignored labels counted in the mean",
         "The sum over scored tokens divided by all tokens: the loss depends on how much padding there is.",
         (
-            OPS(
+            Edit(
+                "reference.ops.cross_entropy",
                 "np.sum(np.where(scored, chosen, 0)) / np.array(max(scored.sum(), 1), wide.dtype)",
                 "np.sum(np.where(scored, chosen, 0)) / np.array(scored.size, wide.dtype)",
             ),
@@ -49,20 +47,33 @@ LOSSES = (
     Mutant(
         "ignored labels taken for the first token",
         "Pads are labelled 0 and nobody leaves them out: the model learns to write token 0.",
-        (OPS("    scored = labels != ignore_index\n    wide", "    scored = labels == labels\n    wide"),),
+        (
+            Edit(
+                "reference.ops.cross_entropy",
+                "    scored = labels != ignore_index\n    wide",
+                "    scored = labels == labels\n    wide",
+            ),
+        ),
         ("ops.cross_entropy",),
     ),
     Mutant(
         "ignored labels scored in the gradient",
         "The loss leaves them out, the gradient does not.",
-        (OPS("    scored = labels != ignore_index\n    d_chosen", "    scored = labels == labels\n    d_chosen"),),
+        (
+            Edit(
+                "reference.ops.cross_entropy_vjp",
+                "    scored = labels != ignore_index\n    d_chosen",
+                "    scored = labels == labels\n    d_chosen",
+            ),
+        ),
         ("ops.cross_entropy_vjp",),
     ),
     Mutant(
         "the loss summed up",
         "reduction='sum': the rate that suited one batch size suits no other.",
         (
-            OPS(
+            Edit(
+                "reference.ops.cross_entropy",
                 "np.sum(np.where(scored, chosen, 0)) / np.array(max(scored.sum(), 1), wide.dtype)",
                 "np.sum(np.where(scored, chosen, 0))",
             ),
@@ -72,14 +83,15 @@ LOSSES = (
     Mutant(
         "the gradient of a sum",
         "The loss is a mean, its gradient that of the sum.",
-        (OPS("-grad / np.array(max(scored.sum(), 1), logits.dtype)", "-grad"),),
+        (Edit("reference.ops.cross_entropy_vjp", "-grad / np.array(max(scored.sum(), 1), logits.dtype)", "-grad"),),
         ("ops.cross_entropy_vjp",),
     ),
     Mutant(
         "one-hot forgotten",
         "The gradient of the log-sum-exp alone: softmax / n, without the label taken off.",
         (
-            OPS(
+            Edit(
+                "reference.ops.log_softmax_vjp",
                 '    return grad - observe("exp", np.exp(log_softmax(x))) * np.sum(grad, axis=-1, keepdims=True)',
                 "    return -np.exp(log_softmax(x)) * np.sum(grad, axis=-1, keepdims=True)",
             ),
@@ -92,38 +104,39 @@ OF_OPS = (
     Mutant(
         "the bias' gradient a mean",
         "Summed over the batch in the weight, averaged in the bias.",
-        (OPS("return x.sum(axis=0)", "return x.mean(axis=0)"),),
+        (Edit("reference.ops._sum_rows", "return x.sum(axis=0)", "return x.mean(axis=0)"),),
         ("ops.conv1d_vjp",),
     ),
     Mutant(
         "LayerNorm's mean left out of its gradient",
         "dx as if the mean were a constant.",
-        (OPS("(g - shift - n * scale) / deviation", "(g - n * scale) / deviation"),),
+        (Edit("reference.ops.layer_norm_vjp", "(g - shift - n * scale) / deviation", "(g - n * scale) / deviation"),),
         ("ops.layer_norm_vjp",),
     ),
     Mutant(
         "LayerNorm's variance left out of its gradient",
         "dx as if the deviation were a constant: a detached statistic.",
-        (OPS("(g - shift - n * scale) / deviation", "(g - shift) / deviation"),),
+        (Edit("reference.ops.layer_norm_vjp", "(g - shift - n * scale) / deviation", "(g - shift) / deviation"),),
         ("ops.layer_norm_vjp",),
     ),
     Mutant(
         "the gain left out of LayerNorm's gradient",
         "Right for the fresh model, whose gains are one.",
-        (OPS("    g = grad * weight\n", "    g = grad\n"),),
+        (Edit("reference.ops.layer_norm_vjp", "    g = grad * weight\n", "    g = grad\n"),),
         ("ops.layer_norm_vjp",),
     ),
     Mutant(
         "the gain's gradient without the norm",
         "The sum of grad * x in place of grad * normed x.",
-        (OPS("(grad * n).sum(axis=leading)", "(grad * x).sum(axis=leading)"),),
+        (Edit("reference.ops.layer_norm_vjp", "(grad * n).sum(axis=leading)", "(grad * x).sum(axis=leading)"),),
         ("ops.layer_norm_vjp",),
     ),
     Mutant(
         "the gradient of erf's GELU",
         "The forward pass takes tanh, a fused backward kernel takes erf.",
         (
-            OPS(
+            Edit(
+                "reference.ops.gelu_new_vjp",
                 "    return grad * (0.5 * (1 + t) + 0.5 * x * (1 - t * t) * slope)",
                 "    return gelu_vjp(grad, x)",
             ),
@@ -134,39 +147,57 @@ OF_OPS = (
     Mutant(
         "the cube's slope without its 3",
         "d(x^3) = x^2.",
-        (OPS("(1 + 3 * 0.044715 * x * x)", "(1 + 0.044715 * x * x)"),),
+        (Edit("reference.ops.gelu_new_vjp", "(1 + 3 * 0.044715 * x * x)", "(1 + 0.044715 * x * x)"),),
         ("ops.gelu_new_vjp",),
     ),
     Mutant(
         "relu passes gradients at and below zero",
         "A leaky mask: >= on the wrong side.",
-        (OPS("np.where(x > 0, grad, np.zeros_like(grad))", "np.where(x <= 0, np.zeros_like(grad) + grad / 64, grad)"),),
+        (
+            Edit(
+                "reference.ops.relu_vjp",
+                "np.where(x > 0, grad, np.zeros_like(grad))",
+                "np.where(x <= 0, np.zeros_like(grad) + grad / 64, grad)",
+            ),
+        ),
         ("ops.relu_vjp",),
         beyond_laws="The tangent law leaves relu out, for its kink.",
     ),
     Mutant(
         "softmax's gradient without the sum",
         "y * g: the diagonal of the Jacobian alone.",
-        (OPS("y * (grad - np.sum(grad * y, axis=-1, keepdims=True))", "y * grad"),),
+        (Edit("reference.ops.softmax_vjp", "y * (grad - np.sum(grad * y, axis=-1, keepdims=True))", "y * grad"),),
         ("ops.softmax_vjp",),
     ),
     Mutant(
         "a repeated token's gradient overwritten",
         "d_weight[ids] = grad: of a token that stands twice, the last one counts. MindSpore's scatter and NumPy's "
         "fancy assignment both do it.",
-        (OPS("np.add.at(d_weight, ids, grad)", "d_weight[ids] = grad"),),
+        (Edit("reference.ops.embedding_vjp", "np.add.at(d_weight, ids, grad)", "d_weight[ids] = grad"),),
         ("ops.embedding_vjp",),
     ),
     Mutant(
         "dropout does not rescale",
         "x * keep: at training time the values are smaller than when dropout is off.",
-        (OPS("np.where(keep, x / (1 - rate), np.zeros_like(x))", "np.where(keep, x, np.zeros_like(x))"),),
+        (
+            Edit(
+                "reference.ops._thin_out",
+                "np.where(keep, x / (1 - rate), np.zeros_like(x))",
+                "np.where(keep, x, np.zeros_like(x))",
+            ),
+        ),
         ("ops.dropout",),
     ),
     Mutant(
         "dropout keeps what it should drop",
         "The mask means drop to one side and keep to the other.",
-        (OPS("np.where(keep, x / (1 - rate), np.zeros_like(x))", "np.where(keep, np.zeros_like(x), x / (1 - rate))"),),
+        (
+            Edit(
+                "reference.ops._thin_out",
+                "np.where(keep, x / (1 - rate), np.zeros_like(x))",
+                "np.where(keep, np.zeros_like(x), x / (1 - rate))",
+            ),
+        ),
         ("ops.dropout",),
     ),
 )
@@ -175,22 +206,30 @@ OF_THE_MODEL = (
     Mutant(
         "the mask not applied in the backward pass",
         "Gradients flow to scores that were hidden.",
-        (ATTENTION("np.where(visible, grad, np.zeros_like(grad))", "grad"),),
+        (Edit("reference.attention.mask_scores_vjp", "np.where(visible, grad, np.zeros_like(grad))", "grad"),),
         ("attention.mask_scores_vjp",),
         beyond_laws="A hidden key has the weight 0, and its score the gradient 0; what sees no key means nothing.",
     ),
     Mutant(
         "the scale left out of the scores' gradient",
         "Queries and keys learn sqrt(D) times too fast.",
-        (ATTENTION("    scaled = grad / np.array(scale, grad.dtype)\n", "    scaled = grad\n"),),
+        (
+            Edit(
+                "reference.attention.attention_scores_vjp",
+                "    scaled = grad / np.array(scale, grad.dtype)\n",
+                "    scaled = grad\n",
+            ),
+        ),
         ("attention.attention_scores_vjp",),
     ),
     Mutant(
         "the weights' dropout forgotten in the backward pass",
         "Dropped attention weights get a gradient all the same.",
         (
-            ATTENTION(
-                'd_weights = dropout(d_kept, part(keep, "attn_weights"), config.attn_pdrop)', "d_weights = d_kept"
+            Edit(
+                "reference.attention.attention_vjp",
+                'd_weights = dropout(d_kept, part(keep, "attn_weights"), config.attn_pdrop)',
+                "d_weights = d_kept",
             ),
         ),
         ("attention.attention_vjp",),
@@ -199,31 +238,41 @@ OF_THE_MODEL = (
     Mutant(
         "the residual's gradient dropped",
         "Only what went through the MLP comes back.",
-        (MODEL('d_y = observe("rounding", grad + d_branch)', "d_y = d_branch"),),
+        (Edit("reference.model.block_vjp", 'd_y = observe("rounding", grad + d_branch)', "d_y = d_branch"),),
         ("model.block_vjp",),
     ),
     Mutant(
         "the gradient of wpe is zero",
         "MindNLP 0.5.1 on CPU: its .to(device) detaches the positions, and 39 of 40 gradients are right.",
-        (MODEL('"wpe": {"weight": d_wpe}', '"wpe": {"weight": np.zeros_like(d_wpe)}'),),
+        (Edit("reference.model.gpt2_vjp", '"wpe": {"weight": d_wpe}', '"wpe": {"weight": np.zeros_like(d_wpe)}'),),
         GRADIENTS,
     ),
     Mutant(
         "the head's share of a tied gradient lost",
         "The tied weight is copied into the head: what the copy learns is thrown away.",
-        (MODEL('observe("rounding", shared + d_head)', "shared if config.tie_word_embeddings else d_head"),),
+        (
+            Edit(
+                "reference.model.language_model_vjp",
+                'observe("rounding", shared + d_head)',
+                "shared if config.tie_word_embeddings else d_head",
+            ),
+        ),
         ("model.language_model_vjp",),
     ),
     Mutant(
         "the embedding's share of a tied gradient lost",
         "The other half: the dict's later entry replaces the earlier one.",
-        (MODEL('observe("rounding", shared + d_head)', "d_head"),),
+        (Edit("reference.model.language_model_vjp", 'observe("rounding", shared + d_head)', "d_head"),),
         ("model.language_model_vjp",),
     ),
     Mutant(
         "the first layer's gradient for all",
         "One gradient buffer, reused.",
-        (MODEL("d_layers.insert(0, d_layer)", "d_layers = [d_layer] * (config.n_layer - i)"),),
+        (
+            Edit(
+                "reference.model.gpt2_vjp", "d_layers.insert(0, d_layer)", "d_layers = [d_layer] * (config.n_layer - i)"
+            ),
+        ),
         GRADIENTS,
     ),
 )
@@ -233,7 +282,8 @@ OPTIMIZERS = (
         "no bias correction",
         "mindspore.nn.AdamWeightDecay, which the course takes for AdamW: the first steps are 3.2 times too long.",
         (
-            OPTIM(
+            Edit(
+                "reference.optim.adamw",
                 "    mean, mean_square = m / (1 - beta1 ** int(step)), v / (1 - beta2 ** int(step))\n",
                 "    mean, mean_square = m, v\n",
             ),
@@ -243,14 +293,15 @@ OPTIMIZERS = (
     Mutant(
         "bias corrected for the next step",
         "The counter is read after it has been raised, or raised twice.",
-        (OPTIM("m / (1 - beta1 ** int(step))", "m / (1 - beta1 ** (int(step) + 1))"),),
+        (Edit("reference.optim.adamw", "m / (1 - beta1 ** int(step))", "m / (1 - beta1 ** (int(step) + 1))"),),
         ("optim.adamw",),
     ),
     Mutant(
         "decay in the gradient",
         "Adam with L2, nn.Adam(weight_decay=...): the decay is divided by the root of v like the rest.",
         (
-            OPTIM(
+            Edit(
+                "reference.optim.adamw",
                 "    m, v = _running_means(grad, m, v, beta1, beta2)\n    mean, mean_square",
                 "    grad, weight_decay = grad + weight_decay * param, 0.0\n"
                 "    m, v = _running_means(grad, m, v, beta1, beta2)\n    mean, mean_square",
@@ -261,26 +312,33 @@ OPTIMIZERS = (
     Mutant(
         "decay not multiplied by the rate",
         "Read so from the paper's first version: the weights shrink whatever the schedule says.",
-        (OPTIM("param * (1 - float(lr) * weight_decay)", "param * (1 - weight_decay)"),),
+        (Edit("reference.optim.adamw", "param * (1 - float(lr) * weight_decay)", "param * (1 - weight_decay)"),),
         ("optim.adamw",),
     ),
     Mutant(
         "decay on biases and norms",
         "One parameter group for all.",
-        (OPTIM("settings.weight_decay if decays(name) else 0.0", "settings.weight_decay"),),
+        (
+            Edit(
+                "reference.optim.AdamW.__call__",
+                "settings.weight_decay if decays(name) else 0.0",
+                "settings.weight_decay",
+            ),
+        ),
         RUNS,
     ),
     Mutant(
         "epsilon inside Adam's root",
         "sqrt(v + eps): TensorFlow's epsilon hat, or a typing error.",
-        (OPTIM("(np.sqrt(mean_square) + epsilon)", "np.sqrt(mean_square + epsilon)"),),
+        (Edit("reference.optim.adamw", "(np.sqrt(mean_square) + epsilon)", "np.sqrt(mean_square + epsilon)"),),
         ("optim.adamw",),
     ),
     Mutant(
         "betas swapped",
         "beta2 for the mean, beta1 for the square.",
         (
-            OPTIM(
+            Edit(
+                "reference.optim._running_means",
                 "    m = beta1 * m + (1 - beta1) * grad\n    v = beta2 * v + (1 - beta2) * (grad * grad)\n",
                 "    m = beta2 * m + (1 - beta2) * grad\n    v = beta1 * v + (1 - beta1) * (grad * grad)\n",
             ),
@@ -290,14 +348,19 @@ OPTIMIZERS = (
     Mutant(
         "warm-up counted from one",
         "lr * (step + 1) / warmup: nanoGPT's, not that of the recipe.",
-        (OPTIM("int(step) / max(1, warmup_steps)", "(int(step) + 1) / max(1, warmup_steps)"),),
+        (
+            Edit(
+                "reference.optim._warm_up", "int(step) / max(1, warmup_steps)", "(int(step) + 1) / max(1, warmup_steps)"
+            ),
+        ),
         ("optim.constant_schedule", "optim.linear_schedule", "optim.cosine_schedule"),
     ),
     Mutant(
         "decay of the rate begun too early",
         "The line to zero starts at step 0, below the warm-up.",
         (
-            OPTIM(
+            Edit(
+                "reference.optim._remaining",
                 "(total_steps - int(step)) / max(1, total_steps - warmup_steps)",
                 "(total_steps - int(step)) / max(1, total_steps)",
             ),
@@ -309,7 +372,8 @@ OPTIMIZERS = (
         "clipping tensor by tensor",
         "Each gradient is clipped by its own norm: the direction changes.",
         (
-            OPTIM(
+            Edit(
+                "reference.optim.clip_by_global_norm",
                 "map_tree(lambda name, x: _scaled(x, coefficient), grads)",
                 "map_tree(lambda name, x: x * min(1.0, max_grad_norm / (float(global_norm({name: x})) + 1e-6)), grads)",
             ),
@@ -320,7 +384,8 @@ OPTIMIZERS = (
         "clipping stretches short gradients too",
         "max_grad_norm / norm without the minimum: every gradient gets that norm.",
         (
-            OPTIM(
+            Edit(
+                "reference.optim.clip_by_global_norm",
                 "min(1.0, max_grad_norm / (float(norm) + 1e-6))",
                 "max_grad_norm / (float(norm) + 1e-6)",
             ),
@@ -333,25 +398,37 @@ STEPS = (
     Mutant(
         "clip never called",
         "The course's Accumulator takes a clip_norm and does not use it.",
-        (OPTIM("        if self.max_grad_norm is None:\n", "        if self.max_grad_norm is None or True:\n"),),
+        (
+            Edit(
+                "reference.optim.Accumulator.__call__",
+                "        if self.max_grad_norm is None:\n",
+                "        if self.max_grad_norm is None or True:\n",
+            ),
+        ),
         RUNS,
     ),
     Mutant(
         "micro-batches summed up",
         "The mean is forgotten: clipping hides it, where there is clipping.",
-        (OPTIM("x / self.accumulate_step for name, x", "x.copy() for name, x"),),
+        (Edit("reference.optim.Accumulator.__call__", "x / self.accumulate_step for name, x", "x.copy() for name, x"),),
         RUNS,
     ),
     Mutant(
         "divided by accumulate_step twice",
         "The loss is divided, and then the sum of the gradients once more.",
-        (OPTIM("x / self.accumulate_step for name, x", "x / self.accumulate_step**2 for name, x"),),
+        (
+            Edit(
+                "reference.optim.Accumulator.__call__",
+                "x / self.accumulate_step for name, x",
+                "x / self.accumulate_step**2 for name, x",
+            ),
+        ),
         RUNS,
     ),
     Mutant(
         "accumulated gradients not reset",
         "zero_grad forgotten: each update goes on with all gradients before it.",
-        (OPTIM("            x[...] = 0\n", "            x[...] = x\n"),),
+        (Edit("reference.optim.Accumulator._reset", "            x[...] = 0\n", "            x[...] = x\n"),),
         RUNS,
         beyond_laws="It shows from the second update on, which no law looks at by itself.",
     ),
@@ -359,7 +436,8 @@ STEPS = (
         "each micro-batch clipped",
         "Clipping inside the loop: the mean of clipped gradients is shorter, and points elsewhere.",
         (
-            OPTIM(
+            Edit(
+                "reference.optim.Accumulator.__call__",
                 "                self.accumulated[name] += grad\n",
                 "                own = clip_by_global_norm(grads, self.max_grad_norm or 1e30)[0]\n"
                 "                self.accumulated[name] += flatten(own)[name]\n",
@@ -371,7 +449,8 @@ STEPS = (
         "the last micro-batch alone",
         "The update is made with the gradients at hand, not with those summed up.",
         (
-            OPTIM(
+            Edit(
+                "reference.optim.Accumulator.__call__",
                 "x / self.accumulate_step for name, x in self.accumulated.items()",
                 "x for name, x in flatten(grads).items()",
             ),
@@ -381,38 +460,55 @@ STEPS = (
     Mutant(
         "the printed loss divided by accumulate_step",
         "The course prints it so: twice as many micro-batches, half the loss.",
-        (ENGINE("StepReport(float(loss),", "StepReport(float(loss) / self.settings.accumulate_step,"),),
+        (
+            Edit(
+                "gpt2.backends.numpy_backend.NumPyTrainer.step",
+                "StepReport(float(loss),",
+                "StepReport(float(loss) / self.settings.accumulate_step,",
+            ),
+        ),
         RUNS,
     ),
     Mutant(
         "the scaled loss printed",
         "The loss is not unscaled before it is shown.",
-        (ENGINE("StepReport(float(loss),", "StepReport(float(loss) * scale,"),),
+        (
+            Edit(
+                "gpt2.backends.numpy_backend.NumPyTrainer.step",
+                "StepReport(float(loss),",
+                "StepReport(float(loss) * scale,",
+            ),
+        ),
         RUNS,
     ),
     Mutant(
         "unscale forgotten",
         "Adam does not notice, for it divides by the root of v; clipping does.",
-        (TRAIN("accumulator(scaler.unscale(gradients))", "accumulator(gradients)"),),
+        (Edit("reference.train.train_step", "accumulator(scaler.unscale(gradients))", "accumulator(gradients)"),),
         RUNS,
     ),
     Mutant(
         "an overflowed step applied",
         "all_finite is computed and not asked.",
-        (TRAIN("    if finite:\n", "    if True:\n"),),
+        (Edit("reference.train.train_step", "    if finite:\n", "    if True:\n"),),
         ("laws.an_overflow_leaves_everything_as_it_was",),
     ),
     Mutant(
         "overflow looked for in the loss",
         "The loss is float32 and finite while the gradients overflow.",
-        (TRAIN("finite = bool(all_finite(gradients))", "finite = bool(np.isfinite(loss))"),),
+        (
+            Edit(
+                "reference.train.train_step", "finite = bool(all_finite(gradients))", "finite = bool(np.isfinite(loss))"
+            ),
+        ),
         ("laws.an_overflow_leaves_everything_as_it_was",),
     ),
     Mutant(
         "overflow looked for in the first gradient",
         "The others are not looked at.",
         (
-            OPTIM(
+            Edit(
+                "reference.optim.all_finite",
                 "all(np.isfinite(x).all() for x in flatten(grads).values())",
                 "all(np.isfinite(x).all() for x in list(flatten(grads).values())[:1])",
             ),
@@ -422,26 +518,45 @@ STEPS = (
     Mutant(
         "the scale never grows back",
         "One overflow at the start, and the rest of the run keeps a scale that is too small.",
-        (OPTIM("            self.scale_value[...] = larger\n", "            pass\n"),),
+        (
+            Edit(
+                "reference.optim.DynamicLossScaler.adjust",
+                "            self.scale_value[...] = larger\n",
+                "            pass\n",
+            ),
+        ),
         RUNS,
     ),
     Mutant(
         "the scale does not shrink",
         "Every step overflows from then on, and none is made.",
-        (OPTIM("max(1, self.scale_value / self.scale_factor)", "self.scale_value"),),
+        (
+            Edit(
+                "reference.optim.DynamicLossScaler.adjust",
+                "max(1, self.scale_value / self.scale_factor)",
+                "self.scale_value",
+            ),
+        ),
         ("laws.an_overflow_leaves_everything_as_it_was",),
     ),
     Mutant(
         "an overflow does not restart the window",
         "The scale grows too soon after it has shrunk.",
-        (OPTIM("            self.counter[...] = 0\n", "            self.counter[...] = self.counter\n"),),
+        (
+            Edit(
+                "reference.optim.DynamicLossScaler.adjust",
+                "            self.counter[...] = 0\n",
+                "            self.counter[...] = self.counter\n",
+            ),
+        ),
         ("laws.an_overflow_leaves_everything_as_it_was",),
     ),
     Mutant(
         "the schedule counts micro-batches",
         "scheduler.step() in the loop over micro-batches: the rate falls accumulate_step times too fast.",
         (
-            OPTIM(
+            Edit(
+                "reference.optim.Accumulator.__call__",
                 "            self.micro_step += 1\n",
                 "            self.micro_step += 1\n            self.optimizer.step += self.micro_step > 1\n",
             ),
@@ -451,14 +566,21 @@ STEPS = (
     Mutant(
         "every level is O0",
         "auto_mixed_precision O1 changes nothing for plain operators: what was meant to run in float16 does not.",
-        (PRECISION("if x.dtype == np.float32 and runs_in_float16(name, level) else x", "if False else x"),),
+        (
+            Edit(
+                "reference.precision.cast_parameters",
+                "if x.dtype == np.float32 and runs_in_float16(name, level) else x",
+                "if False else x",
+            ),
+        ),
         ("laws.a_level_runs_in_float16_what_it_says",),
     ),
     Mutant(
         "a moment saved under the other's name",
         "One name written twice.",
         (
-            OPTIM(
+            Edit(
+                "reference.optim.AdamW.state",
                 '{"step": self.step.copy(), **_copies("m", self.m), **_copies("v", self.v)}',
                 '{"step": self.step.copy(), **_copies("m", self.v), **_copies("v", self.v)}',
             ),
@@ -472,7 +594,8 @@ EQUIVALENT = (
         "bias correction folded into the rate",
         "The efficient form at the end of Kingma and Ba's section 2, epsilon scaled along: one pass less.",
         (
-            OPTIM(
+            Edit(
+                "reference.optim.adamw",
                 "    mean, mean_square = m / (1 - beta1 ** int(step)), v / (1 - beta2 ** int(step))\n"
                 '    update = observe("rounding", mean / (np.sqrt(mean_square) + epsilon))\n',
                 "    root = (1 - beta2 ** int(step)) ** 0.5\n"
@@ -487,8 +610,14 @@ EQUIVALENT = (
         "each micro-batch's gradient divided before it is added",
         "loss / accumulate_step, as PyTorch loops have it.",
         (
-            OPTIM("self.accumulated[name] += grad\n", "self.accumulated[name] += grad / self.accumulate_step\n"),
-            OPTIM("x / self.accumulate_step for name, x", "x.copy() for name, x"),
+            Edit(
+                "reference.optim.Accumulator.__call__",
+                "self.accumulated[name] += grad\n",
+                "self.accumulated[name] += grad / self.accumulate_step\n",
+            ),
+            Edit(
+                "reference.optim.Accumulator.__call__", "x / self.accumulate_step for name, x", "x.copy() for name, x"
+            ),
         ),
         RUNS,
         equivalent="A sum of quotients is the quotient of the sum.",

@@ -54,7 +54,7 @@ def difference(each: Mutant) -> str:
         text = changed = (ROOT / file).read_text(encoding="utf-8")
         for edit in each.edits:
             if edit.file == file:
-                changed = changed.replace(edit.old, edit.new)
+                changed = edit.apply(changed)
         lines += difflib.unified_diff(text.splitlines(), changed.splitlines(), file, file, lineterm="", n=1)
     return "\n".join(lines)
 

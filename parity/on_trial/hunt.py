@@ -1,8 +1,6 @@
 """The judge on trial: put planted bugs to every rule, and note which rule sees which bug after how many cases."""
 
-import ast
 import dataclasses
-import functools
 import itertools
 import sys
 import warnings
@@ -187,22 +185,7 @@ def reach(rule: Rule, trials: list[Trial]) -> set[Place]:
 
 def places(each: Mutant) -> set[Place]:
     """The functions in which a mutant's lines stand."""
-    return {(edit.file, name) for edit in each.edits for name in _functions_at(edit.file, edit.old)}
-
-
-@functools.cache
-def _functions_at(file: str, old: str) -> set[str]:
-    text = (ROOT / file).read_text(encoding="utf-8")
-    start = text[: text.index(old)].count("\n") + 1
-    lines = range(start, start + old.rstrip("\n").count("\n") + 1)
-    functions = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.FunctionDef)]
-    found = {
-        node.name
-        for node in functions
-        for line in lines
-        if min([node.lineno, *(each.lineno for each in node.decorator_list)]) <= line <= (node.end_lineno or 0)
-    }
-    return found or {""}
+    return {(edit.file, edit.name.rpartition(".")[2]) for edit in each.edits}
 
 
 def _verdicts(rule: Rule, trial: Trial) -> list[Verdict]:

@@ -74,13 +74,13 @@ def text(tmp_path: Path) -> Path:
     return write_text(tmp_path / "text.txt")
 
 
-def train(data: Path, output: Path, **changes: Any) -> training_run.Result:
+def train(data: Path, output: Path, **changes: Any) -> training_run.TrainingResult:
     """The run that the tests here are about, or one that differs in this."""
     usual = {"config": CONFIG, "steps": STEPS, "batch_size": BATCH_SIZE, "seed": SEED, "save_every": 1, "eval_every": 2}
     return gpt2.train(data, output, **{"backend": "numpy", **usual, **changes})
 
 
-def train_to(step: int) -> Callable[[training_run.Progress], None]:
+def train_to(step: int) -> Callable[[training_run.TrainingProgress], None]:
     """What, put as watch, ends a run after that step as Ctrl-C does."""
     return lambda progress: signal.raise_signal(signal.SIGINT) if progress.step == step else None
 
@@ -689,7 +689,7 @@ def test_the_loss_of_an_update_is_the_mean_of_its_micro_batches(text: Path, tmp_
 
 
 def test_watch_hears_of_every_update(text: Path, tmp_path: Path) -> None:
-    heard: list[training_run.Progress] = []
+    heard: list[training_run.TrainingProgress] = []
     train(text, tmp_path / "run", watch=heard.append)
     updates = [line for line in metrics(tmp_path / "run") if "loss" in line]
     assert [(each.step, each.loss, each.lr, each.scale) for each in heard] == [

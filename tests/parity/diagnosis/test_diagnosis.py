@@ -16,8 +16,7 @@ from parity.check import check_rule, rules
 from parity.diagnosis.diagnose import diagnose, locate
 from parity.diagnosis.shrink import nonzero, shrink
 from parity.mutants.all import MUTANTS, mutant
-from parity.mutants.base import REORDERED, Mutant, Twin
-from parity.mutants.places import OPS
+from parity.mutants.base import REORDERED, Edit, Mutant, Twin
 from parity.on_trial import diagnosis_table
 from parity.on_trial.diagnosis_table import CRASHED, Diagnosis, all_well, diagnosis_of, markdown, measure, summary
 from parity.verdict.trial import Trial
@@ -106,7 +105,10 @@ def test_little_is_left_of_a_model_that_fails() -> None:
 def test_a_backend_of_chance_is_seen_and_explained() -> None:
     """Hypothesis, which shrinks failures, objects to those that come and go; the judge does not pass that on."""
     noise = "np.maximum(x, 0) + np.random.default_rng().integers(0, 2, x.shape).astype(x.dtype)"
-    backend, rule = Twin("chance", (OPS("np.maximum(x, 0)", noise),)).backend(), rules()["ops.relu"]
+    backend, rule = (
+        Twin("chance", (Edit("reference.ops.relu", "np.maximum(x, 0)", noise),)).backend(),
+        rules()["ops.relu"],
+    )
     result = check_rule(rule, backend, 40)
     assert not result.agrees
     assert result.failing_case is not None

@@ -62,7 +62,7 @@ def test_an_edit_uses_no_name_that_is_not_there(tmp_path: Path) -> None:
         for file in {edit.file for edit in planted.edits}:
             text = (ROOT / file).read_text(encoding="utf-8")
             for edit in planted.edits:
-                text = text.replace(edit.old, edit.new) if edit.file == file else text
+                text = edit.apply(text) if edit.file == file else text
             (tmp_path / f"{number}_{Path(file).name}").write_text(text, encoding="utf-8")
     command = [sys.executable, "-m", "ruff", "check", "--isolated", "--select", "F821", "--quiet", str(tmp_path)]
     ran = subprocess.run(command, capture_output=True, text=True)
