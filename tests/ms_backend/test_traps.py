@@ -16,7 +16,8 @@ from mindspore.graph.api import ms_compile_cache
 from gpt2 import GPT2Error, get_backend
 from gpt2.backends import Backend
 from ms_backend import stages
-from ms_backend.backend import MindSporeModel, Runner, bucket
+from ms_backend.engine.model import MindSporeModel
+from ms_backend.engine.runner import Runner, bucket
 from ms_backend.fast import hidden_keys
 from ms_backend.ops import embedding
 from ms_backend.weights import assign

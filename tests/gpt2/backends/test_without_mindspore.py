@@ -23,7 +23,7 @@ sys.modules |= dict.fromkeys(absent)  # None there means: no such module
 from gpt2.commands.main import main
 main()
 """
-FOREIGN = ["mindspore", "ms_backend", "ms_backend.backend", "torch", "transformers"]
+FOREIGN = ["mindspore", "ms_backend", "ms_backend.engine.backend", "torch", "transformers"]
 
 
 def run_without(*arguments: object, absent: list[str], watched: list[str]) -> Ran:
@@ -59,8 +59,8 @@ def test_the_judge_judges_numpy_without_mindspore() -> None:
 def test_a_mindspore_that_cannot_be_imported_is_told_in_one_line(small: Path) -> None:
     usable("mindspore pynative")
     options = ("generate", small, "--ids", "1", "--backend", "mindspore")
-    refusal = run_without(*options, absent=["ms_backend.backend"], watched=[]).refusal
-    assert "is registered, but ms_backend.backend:MindSporeBackend cannot be imported: " in refusal
+    refusal = run_without(*options, absent=["ms_backend.engine.backend"], watched=[]).refusal
+    assert "is registered, but ms_backend.engine.backend:MindSporeBackend cannot be imported: " in refusal
 
 
 @pytest.mark.parametrize(

@@ -342,13 +342,13 @@ def test_a_character_without_token_is_named(small: Path, tmp_path: Path) -> None
 
 INTERRUPTING = """
 import os, signal
-from gpt2 import generation
-original = generation.finish_reason
+from gpt2.generation import beams, loop
+original = loop.finish_reason
 def finish_reason(new_ids, *rest):
     if len(new_ids) == 3:
         os.kill(os.getpid(), signal.SIGINT)
     return original(new_ids, *rest)
-generation.finish_reason = finish_reason
+beams.finish_reason = loop.finish_reason = finish_reason
 from gpt2.commands.main import main
 main()
 """

@@ -72,7 +72,7 @@ def test_logits_writes_every_score(small: Path, tmp_path: Path) -> None:
 
 def test_a_token_that_looks_like_markup_is_shown_as_it_is(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gpt2.Model, "decode", lambda self, ids: "[/red]")
-    monkeypatch.setattr("gpt2.model.load_tokenizer", lambda folder: True)
+    monkeypatch.setattr("gpt2.model.model.load_tokenizer", lambda folder: True)
     assert "'[/red]'" in run("logits", small, "--ids", "1").result
 
 
@@ -152,7 +152,7 @@ def test_a_warning_is_one_quiet_line(small: Path, monkeypatch: pytest.MonkeyPatc
         warnings.warn("a small thing", stacklevel=1)
         return gpt2.Model(SMALL, gpt2.load(small, "numpy").parameters, gpt2.get_backend("numpy"))
 
-    monkeypatch.setattr("gpt2.generate_command.load_model", warn)
+    monkeypatch.setattr("gpt2.commands.generate.load_model", warn)
     with warnings.catch_warnings():
         warnings.simplefilter("always")
         ran = run("generate", small, "--ids", "1")

@@ -487,36 +487,6 @@ def test_a_prompt_beyond_the_context_is_seen_from_its_end(engine: Backend) -> No
         assert (written[0, -4:] == expected).all()
 
 
-# Ties.
-
-
-def tied_model(engine: Backend) -> tuple[Model, int, int]:
-    """A model in which two ids always have the same score; the first is the likeliest after PROMPT."""
-    best = int(model().generate(PROMPT, 1)[0, -1])
-    other = (best + 3) % SMALL.vocab_size
-    twins = {name: x.copy() for name, x in parameters().items()}
-    twins["wte.weight"][other] = twins["wte.weight"][best]
-    return Model(SMALL, twins, engine), best, other
-
-
-def test_equal_scores_are_ties_and_others_are_not(engine: Backend) -> None:
-    live, best, other = tied_model(engine)
-    found = live.generate_all(PROMPT, 6, ties=True)
-    new = found.new_ids[0]
-    assert found.ties == [[i for i, each in enumerate(new) if each in (best, other)]]
-    assert 0 in found.ties[0]
-    assert model(engine).generate_all(PROMPT, 6, ties=True).ties == [[]]
-    only = live.generate_all(PROMPT, 6, ties=True, bad_words=[[max(best, other)]])
-    assert only.ties == [[]]
-
-
-def test_a_drawn_number_between_two_ids_is_a_tie() -> None:
-    config = GPT2Config(vocab_size=2, n_positions=8, n_embd=8, n_layer=1, n_head=1)
-    zeros = {name: np.zeros_like(x) for name, x in parameters(config).items()}
-    even = Model(config, zeros, gpt2.get_backend("numpy"))  # both ids have probability 1/2 exactly, in every form
-    assert even.generate_all([1], 4, temperature=1.0, ties=True).ties == [[]]
-
-
 # Anything at all.
 
 ODD = [None, True, -1, 0.5, "a", "", [], [[]], [0.5], [[1], "x"], float("nan"), float("inf"), 2**70, {}, object()]

@@ -126,11 +126,11 @@ KILLER = """
 import json, os, random, signal, sys, traceback
 from pathlib import Path
 
-from gpt2 import training
-from tests.gpt2.test_training import train
+from gpt2.training import run
+from tests.gpt2.training.test_training import train
 
 data, folders, kills, backend = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
-training.plot_curves = lambda *_: None  # the longest part, after which nothing is left to be done
+run.plot_curves = lambda *_: None  # the longest part, after which nothing is left to be done
 
 def attempt(folder, last=0):
     # The number of calls of a run that came to its end, or the functions in which one was killed.
@@ -714,7 +714,7 @@ def test_events_and_a_log_are_written_on_request(text: Path, tmp_path: Path) -> 
 
 def test_importing_the_door_does_not_import_what_draws() -> None:
     program = "import sys, gpt2\nprint(gpt2.train.__module__, 'matplotlib' in sys.modules)"
-    assert run_outside(program=program).result == "gpt2.training False\n"
+    assert run_outside(program=program).result == "gpt2.training.run False\n"
 
 
 # Evaluation.

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from gpt2.backends import Backend, NumPyBackend
-from parity.check import Result, Rule
+from parity.check import Rule, SearchResult
 from parity.report.expected import ExpectedFailure, apply
 from parity.report.finding import Finding
 from parity.report.record import Report
@@ -112,10 +112,10 @@ class Scripted:
         self.stop = stop
         self.judged: list[str] = []
 
-    def __call__(self, rule: Rule, backend: Backend, examples: int, seed: int) -> Result:
+    def __call__(self, rule: Rule, backend: Backend, examples: int, seed: int) -> SearchResult:
         if rule.name == self.stop:
             raise KeyboardInterrupt
         self.judged.append(rule.name)
         size = len(rule.name) * 1e-8
         verdict = Verdict(True, size, 2e-7, 1e-7, (0,), 1.0, 1.0 + size)
-        return Result(rule.name, cases=examples, worst=verdict, errors=[verdict.severity] * examples)
+        return SearchResult(rule.name, cases=examples, worst=verdict, errors=[verdict.severity] * examples)
