@@ -22,7 +22,8 @@ from reference.config import GPT2Config, keep_axes, nest, parameter_axes
 # C channels, H heads, D channels of a head, I MLP units, N outputs or unordered keys. Not B, T, P, S, V, L, K: what
 # stands there has an order or an identity.
 UNORDERED = "CHDIN"
-SUPPORT = ("config", "precision", "stages")  # files of the reference without functions to compare
+# What is in the reference without a file of its name on the other side; gradients stand there with their functions.
+SUPPORT = ("config", "elementary", "forward", "gradients", "precision", "stages")
 
 ITEM = re.compile(r"(?P<name>\w+) ?(?:\((?P<axes>[^)]*)\)|\{(?P<tree>[^}]*)\})(?P<kind>(?: \w+)*)")
 OUTPUT = re.compile(r"(?:\((?P<axes>[^)]*)\)|\{(?P<tree>[^}]*)\})(?P<kind>(?: \w+)*)")
