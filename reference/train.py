@@ -16,10 +16,17 @@ from reference.precision import cast_parameters
 
 
 def loss_and_gradients(
-    params: dict, ids: Array, labels: Array, config: GPT2Config, attention_mask: Array | None = None,
-    position_ids: Array | None = None, keep: dict | None = None, ignore_index: int = -100, level: str = "O0",
+    params: dict,
+    ids: Array,
+    labels: Array,
+    config: GPT2Config,
+    attention_mask: Array | None = None,
+    position_ids: Array | None = None,
+    keep: dict | None = None,
+    ignore_index: int = -100,
+    level: str = "O0",
     scale: float = 1.0,
-) -> tuple[Array, dict]:  # fmt: skip
+) -> tuple[Array, dict]:
     """The loss of a language model, or, if there is a score among the parameters, of a classifier; its gradients.
 
     The gradients are those of scale times the loss, in the dtype of params.
@@ -49,9 +56,11 @@ def loss_scaler(settings: TrainingConfig) -> StaticLossScaler | DynamicLossScale
 
 
 def train_step(
-    grad_fn: Callable[..., tuple[Array, dict]], batch: dict, accumulator: Accumulator,
+    grad_fn: Callable[..., tuple[Array, dict]],
+    batch: dict,
+    accumulator: Accumulator,
     scaler: StaticLossScaler | DynamicLossScaler,
-) -> tuple[Array, bool, bool, float]:  # fmt: skip
+) -> tuple[Array, bool, bool, float]:
     """One micro-batch: its loss, whether all gradients were finite, whether the weights moved, the gradients' norm.
 
     Small gradients vanish in float16, so the loss is scaled up, and the gradients down again. Where that was too much
