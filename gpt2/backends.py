@@ -5,7 +5,6 @@ A backend computes GPT-2 on one device in one dtype. Arrays that cross this line
 
 import dataclasses
 import functools
-import importlib
 import importlib.util
 import os
 from collections.abc import Mapping
@@ -17,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpt2.errors import GPT2Error
-from reference import fast, generate, model, optim, precision, stages, train
+from reference import fast, find_function, generate, model, optim, precision, stages, train
 from reference.config import GPT2Config, StepReport, TrainingConfig, flatten, map_tree, nest
 
 Array = NDArray[Any]
@@ -196,8 +195,7 @@ class NumPyBackend:
 
     def call(self, function: str, arguments: Mapping[str, Any]) -> Any:
         """Run one function of the mirror."""
-        file, name = function.split(".")
-        return getattr(importlib.import_module(f"{model.__package__}.{file}"), name)(**arguments)
+        return find_function(function)(**arguments)
 
     def model(self, config: GPT2Config, parameters: Mapping[str, Array]) -> "NumPyModel":
         """Put the parameters in place."""

@@ -10,6 +10,7 @@ import numpy as np
 
 from reference import model
 from reference.config import GPT2Config, TrainingConfig
+from reference.gradients import model as gradients_of_model
 from reference.ops import Array
 from reference.optim import Accumulator, DynamicLossScaler, StaticLossScaler, all_finite
 from reference.precision import cast_parameters
@@ -36,7 +37,7 @@ def loss_and_gradients(
     head = "sequence_classifier" if "score" in params else "language_model"
     given = (cast_parameters(params, level), ids, labels, config, attention_mask, position_ids, keep, ignore_index)
     loss = getattr(model, f"{head}_loss")(*given)
-    gradients = getattr(model, f"{head}_loss_vjp")(np.array(scale, loss.dtype), *given)
+    gradients = getattr(gradients_of_model, f"{head}_loss_vjp")(np.array(scale, loss.dtype), *given)
     return loss, _in_dtype_of(params, gradients)
 
 
