@@ -79,7 +79,7 @@ def queries_keys_values(x: Tensor, params: dict, config: GPT2Config, layer: int 
     """One affine map makes three vectors of every token: what it asks for, what it is found by, what it offers."""
     at = f"h.{layer}.attn"
     qkv = observe(f"{at}.qkv", conv1d(x, **params["c_attn"]))  # (B, T, 3C)
-    q, k, v = [split_heads(x, config.n_head) for x in ops.split(qkv, config.n_embd, axis=-1)]  # (B, H, T, D)
+    q, k, v = [split_heads(third, config.n_head) for third in ops.split(qkv, config.n_embd, axis=-1)]  # (B, H, T, D)
     return observe_each(at, q=q, k=k, v=v)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 def place(name: str) -> tuple[str, str]:
     """The module and the name in it of a function of the mirror: ("gradients.ops", "softmax_vjp") of "ops.softmax_vjp".
 
-    A gradient is named as if it stood beside its function: elsewhere it would have a twin.
+    Gradients are named as if they stood beside their functions, but stand in gradients/.
     """
     file, function = name.split(".")
     return (f"gradients.{file}" if function.endswith("_vjp") else file), function

@@ -108,7 +108,7 @@ def queries_keys_values(x: Array, params: dict, config: GPT2Config, layer: int =
     """
     at = f"h.{layer}.attn"
     qkv = observe(f"{at}.qkv", conv1d(x, **params["c_attn"]))  # (B, T, 3C)
-    q, k, v = (split_heads(x, config.n_head) for x in np.split(qkv, 3, axis=-1))  # (B, H, T, D)
+    q, k, v = (split_heads(third, config.n_head) for third in np.split(qkv, 3, axis=-1))  # (B, H, T, D)
     return observe_each(at, q=q, k=k, v=v)
 
 

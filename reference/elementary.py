@@ -1,7 +1,8 @@
-"""The functions of one number that ops are made of, and the mean: each is observed, once, here.
+"""exp, log, tanh, sigmoid, erf and mean as the ops use them: where the judge looks into an op.
 
-Libraries differ in the last places of these, and the judge has to know what that does to an op. So it watches them by
-name, and lets them err as the other side's may. They are no part of the mirror: there, every library has its own.
+Every library computes them a little differently, in the last digits. `observe` shows each result to the judge, who can
+move it by as much as another library may differ, and sees what that does to the op. This file has no twin: there, the
+library's own functions are called.
 """
 
 import math

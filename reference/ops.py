@@ -46,7 +46,7 @@ def layer_norm(x: Array, weight: Array, bias: Array, eps: float = 1e-5) -> Array
     Source: Ba et al. 2016, equation 4; `norm` in GPT-2's model.py.
     """
     centred = x - mean(x)
-    variance = (centred * centred).sum(axis=-1, keepdims=True) / x.shape[-1]
+    variance = (centred * centred).sum(axis=-1, keepdims=True) / x.shape[-1]  # the judge moves the mean alone
     return centred / np.sqrt(variance + eps) * weight + bias
 
 
