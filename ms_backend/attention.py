@@ -1,4 +1,7 @@
-"""Masked multi-head self-attention, step by step, on MindSpore. Twin of reference/attention.py."""
+"""Masked multi-head self-attention, step by step, on MindSpore. Twin of reference/attention.py.
+
+The stages have the names that they have there; a compiled graph has no stages.
+"""
 
 import math
 from typing import Any
@@ -6,8 +9,8 @@ from typing import Any
 import mindspore as ms
 from mindspore import Tensor, ops
 
-from ms_backend.ops import conv1d, dropout, matmul, softmax
-from ms_backend.stages import observe
+from ms_backend.ops import Pair, conv1d, dropout, matmul, softmax
+from ms_backend.stages import observe, observe_each
 from reference.config import GPT2Config, part
 
 
@@ -76,11 +79,8 @@ def queries_keys_values(x: Tensor, params: dict, config: GPT2Config, layer: int 
     """One affine map makes three vectors of every token: what it asks for, what it is found by, what it offers."""
     at = f"h.{layer}.attn"
     qkv = observe(f"{at}.qkv", conv1d(x, **params["c_attn"]))  # (B, T, 3C)
-    q, k, v = ops.split(qkv, config.n_embd, axis=-1)
-    q = observe(f"{at}.q", split_heads(q, config.n_head))  # (B, H, T, D)
-    k = observe(f"{at}.k", split_heads(k, config.n_head))
-    v = observe(f"{at}.v", split_heads(v, config.n_head))
-    return q, k, v
+    q, k, v = [split_heads(third, config.n_head) for third in ops.split(qkv, config.n_embd, axis=-1)]  # (B, H, T, D)
+    return observe_each(at, q=q, k=k, v=v)
 
 
 def attention_weights(
@@ -97,9 +97,14 @@ def attention_weights(
 
 
 def attention(
-    x: Tensor, params: dict, config: GPT2Config, layer: int = 0,
-    attention_mask: Tensor | None = None, past: tuple[Tensor, Tensor] | None = None, keep: dict | None = None,
-) -> tuple[Tensor, tuple[Tensor, Tensor]]:  # fmt: skip
+    x: Tensor,
+    params: dict,
+    config: GPT2Config,
+    layer: int = 0,
+    attention_mask: Tensor | None = None,
+    past: Pair | None = None,
+    keep: dict | None = None,
+) -> tuple[Tensor, Pair]:
     """Each token asks (q) every visible token (k) and takes the weighted mean of what they offer (v)."""
     at = f"h.{layer}.attn"
     q, k, v = queries_keys_values(x, params, config, layer)

@@ -47,9 +47,15 @@ def pad_rows(
 
 
 def merge_and_pad(
-    article: Array, summary: Array, max_seq_len: int, cls_id: int, sep_id: int, pad_id: int, ignore_index: int = -100,
+    article: Array,
+    summary: Array,
+    max_seq_len: int,
+    cls_id: int,
+    sep_id: int,
+    pad_id: int,
+    ignore_index: int = -100,
     score: str = "output",
-) -> tuple[Array, Array, Array]:  # fmt: skip
+) -> tuple[Array, Array, Array]:
     """Lay out one pair as [CLS] article [SEP] summary [SEP]; only the article is cut, pads are at the end.
 
     On the host, as what a `map` calls must be: `dataset.map` hands it NumPy arrays and takes such back.
@@ -80,9 +86,15 @@ def _room(article: Array, summary: Array, max_seq_len: int, score: str) -> int:
 
 
 def merge_rows(
-    articles: Sequence[Array], summaries: Sequence[Array], max_seq_len: int, cls_id: int, sep_id: int, pad_id: int,
-    ignore_index: int = -100, score: str = "output",
-) -> dict[str, Array]:  # fmt: skip
+    articles: Sequence[Array],
+    summaries: Sequence[Array],
+    max_seq_len: int,
+    cls_id: int,
+    sep_id: int,
+    pad_id: int,
+    ignore_index: int = -100,
+    score: str = "output",
+) -> dict[str, Array]:
     """Make one rectangle of R pairs, each as merge_and_pad lays it out.
 
     A `map` from two columns to three. Raises ValueError as merge_and_pad does, and before: inside a pipeline it would
@@ -155,9 +167,12 @@ class _Rows:
 def _pipeline(columns: Mapping[str, Any], chosen: Sequence[int]) -> Any:
     """The chosen rows, in that order."""
     return ds.GeneratorDataset(
-        _Rows(columns), list(columns), sampler=ds.SubsetSampler(list(chosen)),
-        num_parallel_workers=1, python_multiprocessing=False,
-    )  # fmt: skip
+        _Rows(columns),
+        list(columns),
+        sampler=ds.SubsetSampler(list(chosen)),
+        num_parallel_workers=1,
+        python_multiprocessing=False,
+    )
 
 
 def _read(dataset: Any) -> Iterator[dict[str, Array]]:

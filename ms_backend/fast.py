@@ -98,9 +98,15 @@ def _ahead(query_length: int, key_length: int) -> Tensor:
 
 
 def attend(
-    q: Tensor, k: Tensor, v: Tensor, hidden: Tensor, scale: float = 1.0, upcast: bool = False,
-    keep: Tensor | None = None, rate: float = 0.0,
-) -> Tensor:  # fmt: skip
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    hidden: Tensor,
+    scale: float = 1.0,
+    upcast: bool = False,
+    keep: Tensor | None = None,
+    rate: float = 0.0,
+) -> Tensor:
     """softmax(q k^T / scale + hidden) v in one go, with dropout if keep is given; in NumPy, a few heads at a time."""
     if upcast:
         q, k, hidden = q.astype(ms.float32), k.astype(ms.float32), hidden.astype(ms.float32)
@@ -110,9 +116,15 @@ def attend(
 
 
 def attention_fast(
-    x: Tensor, params: dict, config: GPT2Config, hidden: Tensor, layer: int = 0,
-    cache: tuple[Parameter, Parameter] | None = None, slot: int = 0, keep: dict | None = None,
-) -> Tensor:  # fmt: skip
+    x: Tensor,
+    params: dict,
+    config: GPT2Config,
+    hidden: Tensor,
+    layer: int = 0,
+    cache: tuple[Parameter, Parameter] | None = None,
+    slot: int = 0,
+    keep: dict | None = None,
+) -> Tensor:
     """attention, with keys and values in a cache whose slots slot .. slot + T - 1 are filled in place.
 
     x may also be (B, C), of one token each.
@@ -120,10 +132,8 @@ def attention_fast(
     q, k, v = _split_heads(linear(x, **params["c_attn"]), config)  # (B, H, T, D)
     if cache is not None:
         k, v = _fill(cache[0], k, slot), _fill(cache[1], v, slot)  # (B, H, S, D)
-    attended = attend(
-        q, k, v, hidden, attention_scale(config, layer), config.reorder_and_upcast_attn,
-        part(keep, "attn_weights"), config.attn_pdrop,
-    )  # fmt: skip
+    scale, upcast = attention_scale(config, layer), config.reorder_and_upcast_attn
+    attended = attend(q, k, v, hidden, scale, upcast, part(keep, "attn_weights"), config.attn_pdrop)
     attended = attended.reshape(x.shape) if attended.shape[2] == 1 else merge_heads(attended)
     return dropout(linear(attended, **params["c_proj"]), part(keep, "c_proj"), config.resid_pdrop)
 
@@ -161,9 +171,15 @@ def mlp_fast(x: Tensor, params: dict, config: GPT2Config, keep: dict | None = No
 
 
 def block_fast(
-    x: Tensor, params: dict, config: GPT2Config, hidden: Tensor, layer: int = 0,
-    cache: tuple[Parameter, Parameter] | None = None, slot: int = 0, keep: dict | None = None,
-) -> Tensor:  # fmt: skip
+    x: Tensor,
+    params: dict,
+    config: GPT2Config,
+    hidden: Tensor,
+    layer: int = 0,
+    cache: tuple[Parameter, Parameter] | None = None,
+    slot: int = 0,
+    keep: dict | None = None,
+) -> Tensor:
     """block, of the fast attention and mlp."""
     eps = config.layer_norm_epsilon
     normed = layer_norm(x, **params["ln_1"], eps=eps)
@@ -182,10 +198,17 @@ _block = _Block(auto_prefix=False)
 
 
 def gpt2_fast(
-    params: dict, ids: Tensor, config: GPT2Config, attention_mask: Tensor | None = None,
-    position_ids: Tensor | None = None, cache: list[tuple[Parameter, Parameter]] | None = None, slot: int = 0,
-    last_only: bool = False, keep: dict | None = None, recompute: bool = False,
-) -> Tensor:  # fmt: skip
+    params: dict,
+    ids: Tensor,
+    config: GPT2Config,
+    attention_mask: Tensor | None = None,
+    position_ids: Tensor | None = None,
+    cache: list[tuple[Parameter, Parameter]] | None = None,
+    slot: int = 0,
+    last_only: bool = False,
+    keep: dict | None = None,
+    recompute: bool = False,
+) -> Tensor:
     """gpt2's hidden states for fast_parameters' tree. Token t stands at `slot` + t, of S cached slots.
 
     recompute: keep of each block its input alone for the backward pass, and compute the rest again.
@@ -218,10 +241,16 @@ def _head(params: dict, config: GPT2Config) -> Tensor:
 
 
 def language_model_fast(
-    params: dict, ids: Tensor, config: GPT2Config, attention_mask: Tensor | None = None,
-    position_ids: Tensor | None = None, cache: list[tuple[Parameter, Parameter]] | None = None, slot: int = 0,
-    last_only: bool = False, keep: dict | None = None,
-) -> Tensor:  # fmt: skip
+    params: dict,
+    ids: Tensor,
+    config: GPT2Config,
+    attention_mask: Tensor | None = None,
+    position_ids: Tensor | None = None,
+    cache: list[tuple[Parameter, Parameter]] | None = None,
+    slot: int = 0,
+    last_only: bool = False,
+    keep: dict | None = None,
+) -> Tensor:
     """language_model for the tree that fast_parameters makes; arguments as in gpt2_fast."""
     head = _head(params, config)
     x = gpt2_fast(params, ids, config, attention_mask, position_ids, cache, slot, last_only, keep)
@@ -229,10 +258,16 @@ def language_model_fast(
 
 
 def language_model_loss_fast(
-    params: dict, ids: Tensor, labels: Tensor, config: GPT2Config, attention_mask: Tensor | None = None,
-    position_ids: Tensor | None = None, keep: dict | None = None, ignore_index: int = -100,
+    params: dict,
+    ids: Tensor,
+    labels: Tensor,
+    config: GPT2Config,
+    attention_mask: Tensor | None = None,
+    position_ids: Tensor | None = None,
+    keep: dict | None = None,
+    ignore_index: int = -100,
     recompute: bool = False,
-) -> Tensor:  # fmt: skip
+) -> Tensor:
     """language_model_loss for the tree that fast_parameters makes."""
     head = _head(params, config)
     x = gpt2_fast(params, ids, config, attention_mask, position_ids, keep=keep, recompute=recompute)
@@ -242,9 +277,17 @@ def language_model_loss_fast(
 
 
 def adamw_fast(
-    param: Parameter, grad: Tensor, m: Parameter, v: Parameter, step: Tensor, lr: Tensor,
-    beta1: float, beta2: float, epsilon: float, weight_decay: float,
-) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    param: Parameter,
+    grad: Tensor,
+    m: Parameter,
+    v: Parameter,
+    step: Tensor,
+    lr: Tensor,
+    beta1: float,
+    beta2: float,
+    epsilon: float,
+    weight_decay: float,
+) -> tuple[Tensor, Tensor, Tensor]:
     """adamw, but param, m and v are changed in place, and returned.
 
     One operator does it all, but subtracts the betas from 1 in float32, where 1 - 0.999 is 1e-5 of itself too small.

@@ -44,7 +44,7 @@ def sampling_probabilities(
 
 def _likeliest_first(
     logits: Tensor, temperature: float, top_k: int, top_p: float, min_p: float
-) -> tuple[Tensor, Tensor]:  # fmt: skip
+) -> tuple[Tensor, Tensor]:
     scores, order = P.sort(logits.astype(ms.float32), axis=-1, descending=True)  # (B, V), likeliest first
     scores = scores / temperature
     ranks = P.arange(scores.shape[-1])[None]
@@ -134,9 +134,13 @@ def beam_score(scores: Tensor, length: int, length_penalty: float = 1.0) -> Tens
 
 
 def beams_may_improve(
-    running: Tensor, finished: Tensor, length: int, longest: int, length_penalty: float = 1.0,
+    running: Tensor,
+    finished: Tensor,
+    length: int,
+    longest: int,
+    length_penalty: float = 1.0,
     early_stopping: bool | str = False,
-) -> Tensor:  # fmt: skip
+) -> Tensor:
     """Whether a search goes on: the best running beam may still beat the worst of those finished (-inf: a free place).
 
     running holds sums of log-probabilities, best first; finished what `beam_score` made of them. early_stopping: True

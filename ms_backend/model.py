@@ -1,14 +1,15 @@
-"""GPT-2 on MindSpore: embeddings, a stack of blocks, a final norm, a head. Twin of reference/model.py."""
+"""GPT-2 on MindSpore: embeddings, a stack of blocks, a final norm, a head. Twin of reference/model.py.
 
-from typing import Any
+The stages have the names that they have there; a compiled graph has no stages.
+"""
 
 from mindspore import Tensor
 from mindspore import ops as P
 
 from ms_backend import ops
 from ms_backend.attention import attention
-from ms_backend.ops import conv1d, cross_entropy, dropout, embedding, layer_norm, unembedding
-from ms_backend.stages import observe
+from ms_backend.ops import Pair, conv1d, cross_entropy, dropout, embedding, layer_norm, unembedding
+from ms_backend.stages import observe, observe_each
 from reference.config import GPT2Config, part
 
 
@@ -22,31 +23,46 @@ def mlp(x: Tensor, params: dict, config: GPT2Config, layer: int = 0, keep: dict 
 
 
 def block(
-    x: Tensor, params: dict, config: GPT2Config, layer: int = 0,
-    attention_mask: Tensor | None = None, past: tuple[Tensor, Tensor] | None = None, keep: dict | None = None,
-) -> tuple[Tensor, tuple[Tensor, Tensor]]:  # fmt: skip
+    x: Tensor,
+    params: dict,
+    config: GPT2Config,
+    layer: int = 0,
+    attention_mask: Tensor | None = None,
+    past: Pair | None = None,
+    keep: dict | None = None,
+) -> tuple[Tensor, Pair]:
     """One layer: attention, then MLP, each behind its own LayerNorm and added to the residual stream."""
-    at, eps = f"h.{layer}", config.layer_norm_epsilon
-    normed = observe(f"{at}.ln_1", layer_norm(x, **params["ln_1"], eps=eps))
+    at = f"h.{layer}"
+    normed = _norm(f"{at}.ln_1", x, params["ln_1"], config)
     attended, present = attention(normed, params["attn"], config, layer, attention_mask, past, part(keep, "attn"))
     x = observe(f"{at}.attn_residual", x + attended)
-    normed = observe(f"{at}.ln_2", layer_norm(x, **params["ln_2"], eps=eps))
+    normed = _norm(f"{at}.ln_2", x, params["ln_2"], config)
     return observe(f"{at}.mlp_residual", x + mlp(normed, params["mlp"], config, layer, part(keep, "mlp"))), present
 
 
-def embed(
-    params: dict, ids: Tensor, position_ids: Tensor, config: GPT2Config, keep: dict | None = None
-) -> Tensor:  # fmt: skip
+def _norm(stage: str, x: Tensor, params: dict, config: GPT2Config) -> Tensor:
+    """LayerNorm by this gain and bias; the result is the stage of that name."""
+    return observe(stage, layer_norm(x, **params, eps=config.layer_norm_epsilon))
+
+
+def embed(params: dict, ids: Tensor, position_ids: Tensor, config: GPT2Config, keep: dict | None = None) -> Tensor:
     """What enters the first block: of each token, the row of its id plus the row of its position."""
-    tokens = observe("wte", embedding(ids, **params["wte"]))  # (B, T, C)
-    positions = observe("wpe", embedding(position_ids, **params["wpe"]))
+    tokens, positions = observe_each(
+        wte=embedding(ids, **params["wte"]),  # (B, T, C)
+        wpe=embedding(position_ids, **params["wpe"]),
+    )
     return dropout(observe("embeddings", tokens + positions), part(keep, "embeddings"), config.embd_pdrop)
 
 
 def gpt2(
-    params: dict, ids: Tensor, config: GPT2Config, attention_mask: Tensor | None = None,
-    position_ids: Tensor | None = None, past: list[tuple[Tensor, Tensor]] | None = None, keep: dict | None = None,
-) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:  # fmt: skip
+    params: dict,
+    ids: Tensor,
+    config: GPT2Config,
+    attention_mask: Tensor | None = None,
+    position_ids: Tensor | None = None,
+    past: list[Pair] | None = None,
+    keep: dict | None = None,
+) -> tuple[Tensor, list[Pair]]:
     """The stack without a head: hidden states after ln_f, and every layer's keys and values (the next call's past).
 
     Positions count from the end of the past unless position_ids says otherwise.
@@ -55,18 +71,23 @@ def gpt2(
     if position_ids is None:
         position_ids = P.arange(past_length, past_length + ids.shape[1])[None]  # (1, T)
     x = embed(params, ids, position_ids, config, keep)
-    presents: list[Any] = []
+    presents: list[Pair] = []
     for i, layer in enumerate(params["h"]):
         keep_layer = None if keep is None else keep["h"][i]
         x, present = block(x, layer, config, i, attention_mask, None if past is None else past[i], keep_layer)
         presents.append(present)
-    return observe("ln_f", layer_norm(x, **params["ln_f"], eps=config.layer_norm_epsilon)), presents
+    return _norm("ln_f", x, params["ln_f"], config), presents
 
 
 def language_model(
-    params: dict, ids: Tensor, config: GPT2Config, attention_mask: Tensor | None = None,
-    position_ids: Tensor | None = None, past: list[tuple[Tensor, Tensor]] | None = None, keep: dict | None = None,
-) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:  # fmt: skip
+    params: dict,
+    ids: Tensor,
+    config: GPT2Config,
+    attention_mask: Tensor | None = None,
+    position_ids: Tensor | None = None,
+    past: list[Pair] | None = None,
+    keep: dict | None = None,
+) -> tuple[Tensor, list[Pair]]:
     """Scores of every next token: the hidden states times the token embeddings (tied head) or lm_head (untied)."""
     x, presents = gpt2(params, ids, config, attention_mask, position_ids, past, keep)
     head = params["wte"] if config.tie_word_embeddings else params["lm_head"]
@@ -86,9 +107,15 @@ def shift_labels(labels: Tensor, attention_mask: Tensor | None = None, ignore_in
 
 
 def language_model_loss(
-    params: dict, ids: Tensor, labels: Tensor, config: GPT2Config, attention_mask: Tensor | None = None,
-    position_ids: Tensor | None = None, keep: dict | None = None, ignore_index: int = -100,
-) -> Tensor:  # fmt: skip
+    params: dict,
+    ids: Tensor,
+    labels: Tensor,
+    config: GPT2Config,
+    attention_mask: Tensor | None = None,
+    position_ids: Tensor | None = None,
+    keep: dict | None = None,
+    ignore_index: int = -100,
+) -> Tensor:
     """Mean surprise, in nats, at every token that is scored: labels are ids, or ignore_index where nothing is scored.
 
     Labels stand where their tokens stand; that a token is predicted at the place before it is seen to here.
@@ -108,9 +135,13 @@ def last_tokens(ids: Tensor, config: GPT2Config, attention_mask: Tensor | None =
 
 
 def sequence_classifier(
-    params: dict, ids: Tensor, config: GPT2Config, attention_mask: Tensor | None = None,
-    position_ids: Tensor | None = None, keep: dict | None = None,
-) -> Tensor:  # fmt: skip
+    params: dict,
+    ids: Tensor,
+    config: GPT2Config,
+    attention_mask: Tensor | None = None,
+    position_ids: Tensor | None = None,
+    keep: dict | None = None,
+) -> Tensor:
     """Scores of every label, read at each sequence's last token."""
     x, _ = gpt2(params, ids, config, attention_mask, position_ids, keep=keep)
     scores = observe("score", unembedding(x, params["score"]["weight"]))  # (B, T, K)
@@ -120,9 +151,15 @@ def sequence_classifier(
 
 
 def sequence_classifier_loss(
-    params: dict, ids: Tensor, labels: Tensor, config: GPT2Config, attention_mask: Tensor | None = None,
-    position_ids: Tensor | None = None, keep: dict | None = None, ignore_index: int = -100,
-) -> Tensor:  # fmt: skip
+    params: dict,
+    ids: Tensor,
+    labels: Tensor,
+    config: GPT2Config,
+    attention_mask: Tensor | None = None,
+    position_ids: Tensor | None = None,
+    keep: dict | None = None,
+    ignore_index: int = -100,
+) -> Tensor:
     """Mean surprise at the right label of every sequence."""
     scores = sequence_classifier(params, ids, config, attention_mask, position_ids, keep)
     return cross_entropy(scores, labels, ignore_index)

@@ -3,6 +3,8 @@
 import mindspore as ms
 from mindspore import Tensor, ops
 
+Pair = tuple[Tensor, Tensor]
+
 
 def matmul(a: Tensor, b: Tensor) -> Tensor:
     """Matrix product over the last two axes."""

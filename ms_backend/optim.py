@@ -22,9 +22,17 @@ State = dict[str, np.ndarray]
 
 
 def adamw(
-    param: Tensor, grad: Tensor, m: Tensor, v: Tensor, step: Tensor, lr: Tensor,
-    beta1: float, beta2: float, epsilon: float, weight_decay: float,
-) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    param: Tensor,
+    grad: Tensor,
+    m: Tensor,
+    v: Tensor,
+    step: Tensor,
+    lr: Tensor,
+    beta1: float,
+    beta2: float,
+    epsilon: float,
+    weight_decay: float,
+) -> tuple[Tensor, Tensor, Tensor]:
     """One update of AdamW: new weights, running mean of the gradient (m) and of its square (v). The first is step 1."""
     rate = lr.astype(ms.float32)
     mean, square = _running_means(grad, m, v, beta1, beta2)
@@ -35,9 +43,17 @@ def adamw(
 
 
 def adam_weight_decay(
-    param: Tensor, grad: Tensor, m: Tensor, v: Tensor, step: Tensor, lr: Tensor,
-    beta1: float, beta2: float, epsilon: float, weight_decay: float,
-) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    param: Tensor,
+    grad: Tensor,
+    m: Tensor,
+    v: Tensor,
+    step: Tensor,
+    lr: Tensor,
+    beta1: float,
+    beta2: float,
+    epsilon: float,
+    weight_decay: float,
+) -> tuple[Tensor, Tensor, Tensor]:
     """One update of the course's optimizer: AdamW without the division by 1 - beta^step, so step has no effect."""
     wide = param.astype(ms.float32)
     mean, square = _running_means(grad, m, v, beta1, beta2)

@@ -13,6 +13,13 @@ def observe(name: str, x: Any) -> Any:
     return x if _observer is None else _observer(name, x)
 
 
+def observe_each(at: str = "", **stages: Any) -> tuple[Any, ...]:
+    """observe for several stages, none of which is made of another: `q, k = observe_each("h.0.attn", q=q, k=k)`."""
+    if _observer is None:  # always so in a compiled graph, which could not make the names below
+        return tuple(stages.values())
+    return tuple(observe(f"{at}.{name}" if at else name, x) for name, x in stages.items())
+
+
 @contextlib.contextmanager
 def observing(observer: Callable[[str, Any], Any]) -> Iterator[None]:
     """Call observer(name, x) at every stage that this thread computes; the computation goes on with what it returns.

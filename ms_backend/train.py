@@ -16,10 +16,17 @@ from reference.config import GPT2Config, TrainingConfig, map_tree
 
 
 def loss_and_gradients(
-    params: dict, ids: Tensor, labels: Tensor, config: GPT2Config, attention_mask: Tensor | None = None,
-    position_ids: Tensor | None = None, keep: dict | None = None, ignore_index: int = -100, level: str = "O0",
+    params: dict,
+    ids: Tensor,
+    labels: Tensor,
+    config: GPT2Config,
+    attention_mask: Tensor | None = None,
+    position_ids: Tensor | None = None,
+    keep: dict | None = None,
+    ignore_index: int = -100,
+    level: str = "O0",
     scale: float = 1.0,
-) -> tuple[Tensor, Any]:  # fmt: skip
+) -> tuple[Tensor, Any]:
     """The loss of a language model, or, if there is a score among the parameters, of a classifier; its gradients.
 
     The gradients are those of scale times the loss, in the dtype of params.
@@ -42,9 +49,11 @@ def loss_scaler(settings: TrainingConfig) -> StaticLossScaler | DynamicLossScale
 
 
 def train_step(
-    grad_fn: Callable[..., tuple[Tensor, Any]], batch: dict, accumulator: Accumulator,
+    grad_fn: Callable[..., tuple[Tensor, Any]],
+    batch: dict,
+    accumulator: Accumulator,
     scaler: StaticLossScaler | DynamicLossScaler,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """One micro-batch: its loss, whether all gradients were finite, whether the weights moved, the gradients' norm.
 
     Small gradients vanish in float16, so the loss is scaled up, and the gradients down again. Where that was too much

@@ -1,6 +1,8 @@
 """Masked multi-head self-attention, step by step.
 
 S = P + T positions: those of the past, then the T new tokens. N: keys where their order does not matter.
+Stages of the computation have names, "h.0.attn.q" in the first layer, under which the judge looks at them, and may put
+another value in their place. Without a judge the formulas stand as if there were no names: see stages.py.
 """
 
 import math
@@ -8,10 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from reference.config import GPT2Config, affine, part
-from reference.ops import Array, conv1d, conv1d_vjp, dropout, matmul, matmul_vjp, softmax, softmax_vjp
-from reference.precision import as_low_as
-from reference.stages import observe
+from reference.config import GPT2Config, part
+from reference.ops import Array, Pair, conv1d, dropout, matmul, softmax
+from reference.stages import observe, observe_each
 
 
 def split_heads(x: Array, n_head: int) -> Array:
@@ -22,14 +23,6 @@ def split_heads(x: Array, n_head: int) -> Array:
     return x.reshape(*x.shape[:-1], n_head, x.shape[-1] // n_head).swapaxes(1, 2)
 
 
-def split_heads_vjp(grad: Array, x: Array, n_head: int) -> Array:
-    """Gradient of split_heads: numbers only change places, so it is put back.
-
-    Shapes: grad (B, H, T, D), x (B, T, H*D) -> (B, T, H*D)
-    """
-    return merge_heads(grad)
-
-
 def merge_heads(x: Array) -> Array:
     """Undo split_heads: put the heads' channels side by side again.
 
@@ -37,14 +30,6 @@ def merge_heads(x: Array) -> Array:
     """
     batch, heads, tokens, size = x.shape
     return x.swapaxes(1, 2).reshape(batch, tokens, heads * size)
-
-
-def merge_heads_vjp(grad: Array, x: Array) -> Array:
-    """Gradient of merge_heads: put back into heads.
-
-    Shapes: grad (B, T, H*D), x (B, H, T, D) -> (B, H, T, D)
-    """
-    return split_heads(grad, x.shape[1])
 
 
 def causal_bias(query_length: int, key_length: int) -> Array:
@@ -83,14 +68,6 @@ def mask_scores(scores: Array, visible: Array) -> Array:
     return np.where(visible, scores, np.array(mask_value(scores.dtype), scores.dtype))
 
 
-def mask_scores_vjp(grad: Array, scores: Array, visible: Array) -> Array:
-    """Gradient of mask_scores: what is hidden has no influence.
-
-    Shapes: grad (B, H, T, N), scores (B, H, T, N), visible (B, 1, T, N) bool -> (B, H, T, N)
-    """
-    return np.where(visible, grad, np.zeros_like(grad))
-
-
 def mask_scores_by_addition(scores: Array, visible: Array) -> Array:
     """mask_scores as a sum, score + mask_value, a form that accelerators like; the weights after softmax are the same.
 
@@ -113,15 +90,6 @@ def attention_scores(q: Array, k: Array, scale: float) -> Array:
     return scores / np.array(scale, scores.dtype)
 
 
-def attention_scores_vjp(grad: Array, q: Array, k: Array, scale: float) -> tuple[Array, Array]:
-    """Gradients of attention_scores: those of a product, divided by the scale.
-
-    Shapes: grad (B, H, T, N), q (B, H, T, D), k (B, H, N, D) -> (B, H, T, D), (B, H, N, D)
-    """
-    scaled = grad / np.array(scale, grad.dtype)
-    return matmul(scaled, k), matmul(scaled.swapaxes(-1, -2), q)
-
-
 def attention_scale(config: GPT2Config, layer: int) -> float:
     """What the scores of a layer are divided by: sqrt(D), and on request the layer's number, counted from 1.
 
@@ -140,11 +108,8 @@ def queries_keys_values(x: Array, params: dict, config: GPT2Config, layer: int =
     """
     at = f"h.{layer}.attn"
     qkv = observe(f"{at}.qkv", conv1d(x, **params["c_attn"]))  # (B, T, 3C)
-    q, k, v = np.split(qkv, 3, axis=-1)
-    q = observe(f"{at}.q", split_heads(q, config.n_head))  # (B, H, T, D)
-    k = observe(f"{at}.k", split_heads(k, config.n_head))
-    v = observe(f"{at}.v", split_heads(v, config.n_head))
-    return q, k, v
+    q, k, v = (split_heads(third, config.n_head) for third in np.split(qkv, 3, axis=-1))  # (B, H, T, D)
+    return observe_each(at, q=q, k=k, v=v)
 
 
 def attention_weights(
@@ -165,28 +130,15 @@ def attention_weights(
     return observe(f"{at}.attn_weights", softmax(masked_scores).astype(dtype))
 
 
-def attention_weights_vjp(
-    grad: Array, q: Array, k: Array, config: GPT2Config, layer: int = 0, attention_mask: Array | None = None
-) -> tuple[Array, Array]:
-    """Gradients of attention_weights, step by step backwards: softmax, mask, scores.
-
-    Shapes: grad (B, H, T, S), q (B, H, T, D), k (B, H, S, D), attention_mask (B, S) mask optional
-        -> (B, H, T, D), (B, H, S, D)
-    """
-    dtype = np.dtype(np.float32) if config.reorder_and_upcast_attn and q.dtype.itemsize == 2 else q.dtype
-    wide_q, wide_k, scale = q.astype(dtype), k.astype(dtype), attention_scale(config, layer)
-    scores = attention_scores(wide_q, wide_k, scale)
-    seen = visible_keys(q.shape[2], k.shape[2], attention_mask)
-    d_masked_scores = softmax_vjp(grad.astype(dtype), mask_scores(scores, seen))
-    d_scores = mask_scores_vjp(d_masked_scores, scores, seen)
-    d_q, d_k = attention_scores_vjp(d_scores, wide_q, wide_k, scale)
-    return d_q.astype(q.dtype), d_k.astype(k.dtype)
-
-
 def attention(
-    x: Array, params: dict, config: GPT2Config, layer: int = 0,
-    attention_mask: Array | None = None, past: tuple[Array, Array] | None = None, keep: dict | None = None,
-) -> tuple[Array, tuple[Array, Array]]:  # fmt: skip
+    x: Array,
+    params: dict,
+    config: GPT2Config,
+    layer: int = 0,
+    attention_mask: Array | None = None,
+    past: Pair | None = None,
+    keep: dict | None = None,
+) -> tuple[Array, Pair]:
     """Each token asks (q) every visible token (k) and takes the weighted mean of what they offer (v).
 
     Shapes: x (B, T, C), params {h.0.attn}, attention_mask (B, S) mask optional, past (B, H, P, D) pair optional,
@@ -203,26 +155,3 @@ def attention(
     merged = observe(f"{at}.merged", merge_heads(attn_output))  # (B, T, C)
     projected = observe(f"{at}.c_proj", conv1d(merged, **params["c_proj"]))
     return dropout(projected, part(keep, "c_proj"), config.resid_pdrop), (k, v)
-
-
-def attention_vjp(
-    grad: Array, x: Array, params: dict, config: GPT2Config, layer: int = 0,
-    attention_mask: Array | None = None, keep: dict | None = None,
-) -> tuple[Array, dict]:  # fmt: skip
-    """Gradients of attention, of x and of the parameters; without a past, as in training.
-
-    Shapes: grad (B, T, C), x (B, T, C), params {h.0.attn}, attention_mask (B, T) mask optional,
-        keep {h.0.attn} keep optional -> (B, T, C), {h.0.attn}
-    """
-    q, k, v = queries_keys_values(x, params, config, layer)
-    weights = attention_weights(q, k, config, layer, attention_mask)
-    kept = dropout(weights, part(keep, "attn_weights"), config.attn_pdrop)
-    merged = merge_heads(matmul(kept, v))
-    d_projected = dropout(as_low_as(grad, merged), part(keep, "c_proj"), config.resid_pdrop)
-    d_merged, *d_c_proj = conv1d_vjp(d_projected, merged, **params["c_proj"])
-    d_kept, d_v = matmul_vjp(split_heads(d_merged, config.n_head), kept, v)
-    d_weights = dropout(d_kept, part(keep, "attn_weights"), config.attn_pdrop)
-    d_q, d_k = attention_weights_vjp(d_weights, q, k, config, layer, attention_mask)
-    d_qkv = np.concatenate([merge_heads(d_heads) for d_heads in (d_q, d_k, d_v)], axis=-1)  # (B, T, 3C)
-    d_x, *d_c_attn = conv1d_vjp(d_qkv, x, **params["c_attn"])
-    return d_x, {"c_attn": affine(*d_c_attn), "c_proj": affine(*d_c_proj)}

@@ -61,23 +61,32 @@ class GPT2Config:
                 field, _is_int(getattr(self, field)) and getattr(self, field) >= 1, "an integer of at least 1"
             )
         self._require("num_labels", self.num_labels <= 10**6, "at most 1000000")
-        self._require("n_inner", self.n_inner is None or (_is_int(self.n_inner) and self.n_inner >= 1),
-                      "null (4 * n_embd) or an integer of at least 1")  # fmt: skip
+        self._require(
+            "n_inner",
+            self.n_inner is None or (_is_int(self.n_inner) and self.n_inner >= 1),
+            "null (4 * n_embd) or an integer of at least 1",
+        )
         self._require("n_head", self.n_embd % self.n_head == 0, f"a divisor of n_embd = {self.n_embd}")
         known = ", ".join(ACTIVATIONS + tuple(ACTIVATION_ALIASES))
         self._require("activation_function", self.activation_function in known.split(", "), f"one of {known}")
         object.__setattr__(
             self, "activation_function", ACTIVATION_ALIASES.get(self.activation_function, self.activation_function)
         )
-        self._require("layer_norm_epsilon", _is_number(self.layer_norm_epsilon) and 0 <= self.layer_norm_epsilon < 1,
-                      "a number from 0 to below 1")  # fmt: skip
+        self._require(
+            "layer_norm_epsilon",
+            _is_number(self.layer_norm_epsilon) and 0 <= self.layer_norm_epsilon < 1,
+            "a number from 0 to below 1",
+        )
         for switch in (field.name for field in dataclasses.fields(self) if field.type is bool):
             self._require(switch, isinstance(getattr(self, switch), bool), "true or false")
         for field in ("resid_pdrop", "embd_pdrop", "attn_pdrop"):
             value = getattr(self, field)
             self._require(field, _is_number(value) and 0 <= value < 1, "a probability from 0 to below 1")
-        self._require("initializer_range", _is_number(self.initializer_range) and self.initializer_range >= 0,
-                      "a number of at least 0")  # fmt: skip
+        self._require(
+            "initializer_range",
+            _is_number(self.initializer_range) and self.initializer_range >= 0,
+            "a number of at least 0",
+        )
         for field in ("bos_token_id", "eos_token_id", "pad_token_id"):
             value = getattr(self, field)
             self._require(field, value is None or _is_int(value), "null or an integer")
@@ -178,10 +187,16 @@ class TrainingConfig:
         for field, least in (("warmup_steps", 0), ("total_steps", 0), ("accumulate_step", 1), ("scale_window", 1)):
             value = getattr(self, field)
             self._require(field, _is_int(value) and value >= least, f"an integer of at least {least}")
-        self._require("total_steps", self.schedule == "constant" or self.total_steps > self.warmup_steps,
-                      f"more than warmup_steps = {self.warmup_steps} under schedule {self.schedule!r}")  # fmt: skip
-        self._require("max_grad_norm", self.max_grad_norm is None or (self._number("max_grad_norm")
-                      and self.max_grad_norm > 0), "null (no clipping) or a number above 0")  # fmt: skip
+        self._require(
+            "total_steps",
+            self.schedule == "constant" or self.total_steps > self.warmup_steps,
+            f"more than warmup_steps = {self.warmup_steps} under schedule {self.schedule!r}",
+        )
+        self._require(
+            "max_grad_norm",
+            self.max_grad_norm is None or (self._number("max_grad_norm") and self.max_grad_norm > 0),
+            "null (no clipping) or a number above 0",
+        )
         self._require("scale_value", self._number("scale_value") and self.scale_value >= 1, "a number of at least 1")
         self._require("scale_factor", _is_int(self.scale_factor) and self.scale_factor > 1, "an integer above 1")
         self._require("ignore_index", _is_int(self.ignore_index) and self.ignore_index < 0, "a negative integer")

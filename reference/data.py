@@ -43,9 +43,15 @@ def pad_rows(
 
 
 def merge_and_pad(
-    article: Array, summary: Array, max_seq_len: int, cls_id: int, sep_id: int, pad_id: int, ignore_index: int = -100,
+    article: Array,
+    summary: Array,
+    max_seq_len: int,
+    cls_id: int,
+    sep_id: int,
+    pad_id: int,
+    ignore_index: int = -100,
     score: str = "output",
-) -> tuple[Array, Array, Array]:  # fmt: skip
+) -> tuple[Array, Array, Array]:
     """Lay out one pair as [CLS] article [SEP] summary [SEP]; only the article is cut, pads are at the end.
 
     score: "output" scores the summary and the [SEP] after it, which says where to stop; "all" every token but pads.
@@ -73,9 +79,15 @@ def merge_and_pad(
 
 
 def merge_rows(
-    articles: Sequence[Array], summaries: Sequence[Array], max_seq_len: int, cls_id: int, sep_id: int, pad_id: int,
-    ignore_index: int = -100, score: str = "output",
-) -> dict[str, Array]:  # fmt: skip
+    articles: Sequence[Array],
+    summaries: Sequence[Array],
+    max_seq_len: int,
+    cls_id: int,
+    sep_id: int,
+    pad_id: int,
+    ignore_index: int = -100,
+    score: str = "output",
+) -> dict[str, Array]:
     """Make one rectangle of R pairs, each as merge_and_pad lays it out.
 
     Returns ids, attention_mask and labels, each (R, max_seq_len) int32. Raises ValueError as merge_and_pad does, and

@@ -91,9 +91,15 @@ def hidden_keys(
 
 
 def attend(
-    q: Array, k: Array, v: Array, hidden: Array, scale: float = 1.0, upcast: bool = False,
-    keep: Array | None = None, rate: float = 0.0,
-) -> Array:  # fmt: skip
+    q: Array,
+    k: Array,
+    v: Array,
+    hidden: Array,
+    scale: float = 1.0,
+    upcast: bool = False,
+    keep: Array | None = None,
+    rate: float = 0.0,
+) -> Array:
     """softmax(q k^T / scale + hidden) v in one go, with dropout if keep is given; in NumPy, a few heads at a time.
 
     Shapes: q (B, H, T, D), k (B, H, N, D), v (B, H, N, D), hidden (B, H, T, N) hidden, keep (B, H, T, N) bool optional
@@ -114,9 +120,15 @@ def attend(
 
 
 def attention_fast(
-    x: Array, params: dict, config: GPT2Config, hidden: Array, layer: int = 0,
-    cache: tuple[Array, Array] | None = None, slot: int = 0, keep: dict | None = None,
-) -> Array:  # fmt: skip
+    x: Array,
+    params: dict,
+    config: GPT2Config,
+    hidden: Array,
+    layer: int = 0,
+    cache: tuple[Array, Array] | None = None,
+    slot: int = 0,
+    keep: dict | None = None,
+) -> Array:
     """attention, with keys and values in a cache whose slots slot .. slot + T - 1 are filled in place.
 
     Shapes: x (B, T, C), params {h.0.attn} fast, hidden (B, H, T, T) hidden, keep {h.0.attn} keep optional -> (B, T, C)
@@ -128,10 +140,8 @@ def attention_fast(
             kept[:, :, slot : slot + x.shape[1]] = new
         k, v = cache  # (B, H, S, D)
         k, v = (kept[:, :, : hidden.shape[-1]] for kept in (k, v))  # beyond that nothing has been read
-    attended = attend(
-        q, k, v, hidden, attention_scale(config, layer), config.reorder_and_upcast_attn,
-        part(keep, "attn_weights"), config.attn_pdrop,
-    )  # fmt: skip
+    scale, upcast = attention_scale(config, layer), config.reorder_and_upcast_attn
+    attended = attend(q, k, v, hidden, scale, upcast, part(keep, "attn_weights"), config.attn_pdrop)
     return dropout(linear(merge_heads(attended), **params["c_proj"]), part(keep, "c_proj"), config.resid_pdrop)
 
 
@@ -147,9 +157,15 @@ def mlp_fast(x: Array, params: dict, config: GPT2Config, keep: dict | None = Non
 
 
 def block_fast(
-    x: Array, params: dict, config: GPT2Config, hidden: Array, layer: int = 0,
-    cache: tuple[Array, Array] | None = None, slot: int = 0, keep: dict | None = None,
-) -> Array:  # fmt: skip
+    x: Array,
+    params: dict,
+    config: GPT2Config,
+    hidden: Array,
+    layer: int = 0,
+    cache: tuple[Array, Array] | None = None,
+    slot: int = 0,
+    keep: dict | None = None,
+) -> Array:
     """block, of the fast attention and mlp.
 
     Shapes: x (B, T, C), params {h.0} fast, hidden (B, H, T, T) hidden, keep {h.0} keep optional -> (B, T, C)
@@ -163,10 +179,17 @@ def block_fast(
 
 
 def gpt2_fast(
-    params: dict, ids: Array, config: GPT2Config, attention_mask: Array | None = None,
-    position_ids: Array | None = None, cache: list[tuple[Array, Array]] | None = None, slot: int = 0,
-    last_only: bool = False, keep: dict | None = None, recompute: bool = False,
-) -> Array:  # fmt: skip
+    params: dict,
+    ids: Array,
+    config: GPT2Config,
+    attention_mask: Array | None = None,
+    position_ids: Array | None = None,
+    cache: list[tuple[Array, Array]] | None = None,
+    slot: int = 0,
+    last_only: bool = False,
+    keep: dict | None = None,
+    recompute: bool = False,
+) -> Array:
     """gpt2's hidden states for fast_parameters' tree. Token t stands at `slot` + t, of S cached slots.
 
     With last_only they are those of the last token alone, (B, 1, C). Those of pads mean nothing. recompute is for
@@ -197,10 +220,16 @@ def _scores(x: Array, params: dict, config: GPT2Config) -> Array:
 
 
 def language_model_fast(
-    params: dict, ids: Array, config: GPT2Config, attention_mask: Array | None = None,
-    position_ids: Array | None = None, cache: list[tuple[Array, Array]] | None = None, slot: int = 0,
-    last_only: bool = False, keep: dict | None = None,
-) -> Array:  # fmt: skip
+    params: dict,
+    ids: Array,
+    config: GPT2Config,
+    attention_mask: Array | None = None,
+    position_ids: Array | None = None,
+    cache: list[tuple[Array, Array]] | None = None,
+    slot: int = 0,
+    last_only: bool = False,
+    keep: dict | None = None,
+) -> Array:
     """language_model for the tree that fast_parameters makes; arguments as in gpt2_fast.
 
     Shapes: params {} fast, ids (B, T) int V, attention_mask (B, T) mask optional, position_ids (B, T) int L optional,
@@ -211,10 +240,16 @@ def language_model_fast(
 
 
 def language_model_loss_fast(
-    params: dict, ids: Array, labels: Array, config: GPT2Config, attention_mask: Array | None = None,
-    position_ids: Array | None = None, keep: dict | None = None, ignore_index: int = -100,
+    params: dict,
+    ids: Array,
+    labels: Array,
+    config: GPT2Config,
+    attention_mask: Array | None = None,
+    position_ids: Array | None = None,
+    keep: dict | None = None,
+    ignore_index: int = -100,
     recompute: bool = False,
-) -> Array:  # fmt: skip
+) -> Array:
     """language_model_loss for the tree that fast_parameters makes.
 
     Shapes: params {} fast, ids (B, T) int V, labels (B, T) labels V, attention_mask (B, T) mask optional,
@@ -225,9 +260,17 @@ def language_model_loss_fast(
 
 
 def adamw_fast(
-    param: Array, grad: Array, m: Array, v: Array, step: Array, lr: Array,
-    beta1: float, beta2: float, epsilon: float, weight_decay: float,
-) -> tuple[Array, Array, Array]:  # fmt: skip
+    param: Array,
+    grad: Array,
+    m: Array,
+    v: Array,
+    step: Array,
+    lr: Array,
+    beta1: float,
+    beta2: float,
+    epsilon: float,
+    weight_decay: float,
+) -> tuple[Array, Array, Array]:
     """adamw, but param, m and v are changed in place, and returned.
 
     The corrections of m and v are drawn into the rate and epsilon: lr m / c1 / (sqrt(v / c2) + epsilon), with

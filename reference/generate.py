@@ -57,9 +57,7 @@ def sampling_probabilities(
     return by_id
 
 
-def _likeliest_first(
-    logits: Array, temperature: float, top_k: int, top_p: float, min_p: float
-) -> tuple[Array, Array]:  # fmt: skip
+def _likeliest_first(logits: Array, temperature: float, top_k: int, top_p: float, min_p: float) -> tuple[Array, Array]:
     """Probabilities in falling order, 0 where cut off, not made to add up to 1 again; and whose they are."""
     order = np.argsort(-logits, axis=-1, kind="stable")  # (B, V), likeliest first
     scores = np.take_along_axis(logits, order, axis=-1) / np.array(temperature, logits.dtype)
@@ -165,9 +163,13 @@ def beam_score(scores: Array, length: int, length_penalty: float = 1.0) -> Array
 
 
 def beams_may_improve(
-    running: Array, finished: Array, length: int, longest: int, length_penalty: float = 1.0,
+    running: Array,
+    finished: Array,
+    length: int,
+    longest: int,
+    length_penalty: float = 1.0,
     early_stopping: bool | str = False,
-) -> Array:  # fmt: skip
+) -> Array:
     """Whether a search goes on: the best running beam may still beat the worst of those finished (-inf: a free place).
 
     running holds sums of log-probabilities, best first; finished what `beam_score` made of them. early_stopping: True

@@ -34,9 +34,17 @@ def _in_float32(update: Callable[..., tuple[Array, ...]]) -> Callable[..., tuple
 
 @_in_float32
 def adamw(
-    param: Array, grad: Array, m: Array, v: Array, step: Array, lr: Array,
-    beta1: float, beta2: float, epsilon: float, weight_decay: float,
-) -> tuple[Array, Array, Array]:  # fmt: skip
+    param: Array,
+    grad: Array,
+    m: Array,
+    v: Array,
+    step: Array,
+    lr: Array,
+    beta1: float,
+    beta2: float,
+    epsilon: float,
+    weight_decay: float,
+) -> tuple[Array, Array, Array]:
     """One update of AdamW: new weights, running mean of the gradient (m) and of its square (v). The first is step 1.
 
     m and v start at zero; dividing by 1 - beta^step makes up for it. The decay stays out of m and v ("decoupled").
@@ -52,9 +60,17 @@ def adamw(
 
 @_in_float32
 def adam_weight_decay(
-    param: Array, grad: Array, m: Array, v: Array, step: Array, lr: Array,
-    beta1: float, beta2: float, epsilon: float, weight_decay: float,
-) -> tuple[Array, Array, Array]:  # fmt: skip
+    param: Array,
+    grad: Array,
+    m: Array,
+    v: Array,
+    step: Array,
+    lr: Array,
+    beta1: float,
+    beta2: float,
+    epsilon: float,
+    weight_decay: float,
+) -> tuple[Array, Array, Array]:
     """One update of the course's optimizer: AdamW without the division by 1 - beta^step, so step has no effect.
 
     Its first step is (1 - beta1) / sqrt(1 - beta2) times AdamW's, 3.2 times with the usual betas.
@@ -165,9 +181,12 @@ class AdamW:
     """
 
     def __init__(
-        self, params: dict, settings: TrainingConfig, update: Callable[..., tuple[Array, ...]] | None = None,
+        self,
+        params: dict,
+        settings: TrainingConfig,
+        update: Callable[..., tuple[Array, ...]] | None = None,
         in_place: bool = False,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.params, self.settings, self.update, self.in_place = flatten(params), settings, update or adamw, in_place
         self.step = np.zeros((), np.int32)
         self.m = {name: np.zeros_like(x) for name, x in self.params.items()}
@@ -178,9 +197,12 @@ class AdamW:
         settings = self.settings
         first = next(iter(self.params.values()))
         return SCHEDULES[settings.schedule](
-            self.step, np.asarray(settings.learning_rate, _wide(first.dtype)),
-            settings.warmup_steps, settings.total_steps, settings.final_learning_rate,
-        )  # fmt: skip
+            self.step,
+            np.asarray(settings.learning_rate, _wide(first.dtype)),
+            settings.warmup_steps,
+            settings.total_steps,
+            settings.final_learning_rate,
+        )
 
     def __call__(self, grads: dict) -> None:
         """Make one update."""

@@ -10,16 +10,24 @@ import numpy as np
 
 from reference import model
 from reference.config import GPT2Config, TrainingConfig
+from reference.gradients import model as gradients_of_model
 from reference.ops import Array
 from reference.optim import Accumulator, DynamicLossScaler, StaticLossScaler, all_finite
 from reference.precision import cast_parameters
 
 
 def loss_and_gradients(
-    params: dict, ids: Array, labels: Array, config: GPT2Config, attention_mask: Array | None = None,
-    position_ids: Array | None = None, keep: dict | None = None, ignore_index: int = -100, level: str = "O0",
+    params: dict,
+    ids: Array,
+    labels: Array,
+    config: GPT2Config,
+    attention_mask: Array | None = None,
+    position_ids: Array | None = None,
+    keep: dict | None = None,
+    ignore_index: int = -100,
+    level: str = "O0",
     scale: float = 1.0,
-) -> tuple[Array, dict]:  # fmt: skip
+) -> tuple[Array, dict]:
     """The loss of a language model, or, if there is a score among the parameters, of a classifier; its gradients.
 
     The gradients are those of scale times the loss, in the dtype of params.
@@ -29,7 +37,7 @@ def loss_and_gradients(
     head = "sequence_classifier" if "score" in params else "language_model"
     given = (cast_parameters(params, level), ids, labels, config, attention_mask, position_ids, keep, ignore_index)
     loss = getattr(model, f"{head}_loss")(*given)
-    gradients = getattr(model, f"{head}_loss_vjp")(np.array(scale, loss.dtype), *given)
+    gradients = getattr(gradients_of_model, f"{head}_loss_vjp")(np.array(scale, loss.dtype), *given)
     return loss, _in_dtype_of(params, gradients)
 
 
@@ -49,9 +57,11 @@ def loss_scaler(settings: TrainingConfig) -> StaticLossScaler | DynamicLossScale
 
 
 def train_step(
-    grad_fn: Callable[..., tuple[Array, dict]], batch: dict, accumulator: Accumulator,
+    grad_fn: Callable[..., tuple[Array, dict]],
+    batch: dict,
+    accumulator: Accumulator,
     scaler: StaticLossScaler | DynamicLossScaler,
-) -> tuple[Array, bool, bool, float]:  # fmt: skip
+) -> tuple[Array, bool, bool, float]:
     """One micro-batch: its loss, whether all gradients were finite, whether the weights moved, the gradients' norm.
 
     Small gradients vanish in float16, so the loss is scaled up, and the gradients down again. Where that was too much

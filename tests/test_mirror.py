@@ -6,6 +6,7 @@ function that they are the gradient of has a twin.
 
 import importlib
 import inspect
+import pkgutil
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 
 from parity.cases.contracts import contracts, files, public_functions
+from reference import gradients
 
 ms = pytest.importorskip("mindspore", reason="MindSpore is not installed: there is no twin to compare with")
 
@@ -95,11 +97,19 @@ def test_a_twin_adds_no_public_function_of_its_own(file: str) -> None:
     assert public == {name for name in public_functions(file) if not name.endswith("_vjp")}
 
 
+@pytest.mark.parametrize("file", [module.name for module in pkgutil.iter_modules(gradients.__path__)])
+def test_a_file_of_gradients_has_those_of_the_file_of_its_name_in_its_order(file: str) -> None:
+    module = importlib.import_module(f"reference.gradients.{file}")
+    own = [name for name, value in vars(module).items() if getattr(value, "__module__", "") == module.__name__]
+    public = [name for name in own if not name.startswith("_")]
+    assert public == [name for name in public_functions(file) if name.endswith("_vjp")]
+    assert public
+
+
 @pytest.mark.parametrize("name", [name for name in contracts() if name.endswith("_vjp")])
-def test_a_gradient_stands_under_its_function_and_takes_its_arguments_but_a_past(name: str) -> None:
+def test_a_gradient_takes_the_arguments_of_its_function_but_a_past(name: str) -> None:
     file, function = name.removesuffix("_vjp").split(".")
-    order, own = list(public_functions(file)), arguments(public_functions(file)[f"{function}_vjp"])
-    assert order.index(f"{function}_vjp") == order.index(function) + 1
+    own = arguments(public_functions(file)[f"{function}_vjp"])
     assert own[0][0] == "grad"
     assert own[1:] == [argument for argument in arguments(public_functions(file)[function]) if argument[0] != "past"]
 

@@ -1,8 +1,6 @@
 """The NumPy engine behind the protocol: the reference, run."""
 
 import functools
-import importlib
-import importlib.util
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,7 +9,7 @@ import numpy as np
 
 from gpt2.backends.protocol import Array, Batch, numpy_dtype
 from gpt2.errors import GPT2Error
-from reference import fast, generate, model, optim, precision, stages, train
+from reference import fast, find_function, generate, model, optim, precision, stages, train
 from reference.config import GPT2Config, StepReport, TrainingConfig, flatten, map_tree, nest
 
 
@@ -32,8 +30,7 @@ class NumPyBackend:
 
     def call(self, function: str, arguments: Mapping[str, Any]) -> Any:
         """Run one function of the mirror."""
-        file, name = function.split(".")
-        return getattr(importlib.import_module(f"{model.__package__}.{file}"), name)(**arguments)
+        return find_function(function)(**arguments)
 
     def model(self, config: GPT2Config, parameters: Mapping[str, Array]) -> "NumPyModel":
         """Put the parameters in place."""

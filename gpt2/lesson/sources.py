@@ -4,7 +4,6 @@ import ast
 import dataclasses
 import difflib
 import functools
-import importlib
 import importlib.util
 import inspect
 import re
@@ -18,7 +17,6 @@ from pygments.lexers import PythonLexer
 import reference
 from gpt2.backends import Backend
 from gpt2.errors import GPT2Error
-from reference.stages import ELEMENTARY
 
 REFERENCE = Path(reference.__file__).parent
 MIRROR = ("ops", "attention", "model", "fast", "generate", "data", "optim", "train", "precision")
@@ -28,7 +26,6 @@ NAMES = (
     (r"\b(?:np|mint|ops|ms|P)\.", ""),
     (r"\b(?:Array|Tensor)\b", "Array"),
     (r"\bconcatenate\b", "cat"),
-    (r'observe\("(?:' + "|".join(map(re.escape, ELEMENTARY)) + r')", (.*)\)', r"\1"),
 )
 
 # Spans of plain names, punctuation and blanks, which have no colour: half of all.
@@ -56,17 +53,16 @@ class Source:
 
 def find_source(folder: Path, name: str) -> Source | None:
     """The source of "ops.layer_norm" in a folder of the mirror; None if there is none."""
-    file, leaf = name.split(".")
-    path = folder / f"{file}.py"
+    module, leaf = reference.place(name)
+    file = f"{module.replace('.', '/')}.py"
+    path = folder / file
     if not path.is_file():
         return None
     text = path.read_text(encoding="utf-8")
     for node in ast.parse(text).body:
         if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name == leaf:
             start = min([node.lineno, *(each.lineno for each in node.decorator_list)])
-            return Source(
-                folder, f"{folder.name}/{path.name}", start, tuple(text.splitlines()[start - 1 : node.end_lineno])
-            )
+            return Source(folder, f"{folder.name}/{file}", start, tuple(text.splitlines()[start - 1 : node.end_lineno]))
     return None
 
 
@@ -138,19 +134,22 @@ def _likeness(a: str, b: str) -> float:
 
 def shapes(name: str) -> str:
     """What the docstring of the reference promises: "x (B, T, C), weight (C), bias (C) -> (B, T, C)"; "" if nothing."""
-    file, leaf = name.split(".")
-    docstring = inspect.getdoc(getattr(importlib.import_module(f"reference.{file}"), leaf)) or ""
+    docstring = inspect.getdoc(reference.find_function(name)) or ""
     found = re.search(r"^Shapes: *(.*(?:\n +.*)*)", docstring, re.MULTILINE)
     return "" if found is None else " ".join(found[1].split())
 
 
 def mirrored(files: tuple[str, ...] = MIRROR) -> list[str]:
-    """The public functions and classes of the reference in those files, "ops.layer_norm", in their order."""
+    """The public functions and classes of the reference in those files, "ops.layer_norm", in their order.
+
+    Behind each stands its gradient, if it has one.
+    """
     names = []
     for file in files:
         tree = ast.parse((REFERENCE / f"{file}.py").read_text(encoding="utf-8"))
         found = [node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef)]
-        names += [f"{file}.{name}" for name in found if not name.startswith("_")]
+        for name in (f"{file}.{name}" for name in found if not name.startswith("_")):
+            names += [name, f"{name}_vjp"] if find_source(REFERENCE, f"{name}_vjp") else [name]
     return names
 
 

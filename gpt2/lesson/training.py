@@ -15,8 +15,9 @@ from gpt2.lesson.tensors import packed
 from gpt2.model.model import Model
 from reference.attention import attention_scores, mask_value
 from reference.config import axis_sizes, flatten, nest
+from reference.gradients.ops import cross_entropy_vjp
 from reference.model import language_model, language_model_loss, shift_labels
-from reference.ops import cross_entropy_vjp, log_softmax, softmax
+from reference.ops import log_softmax, softmax
 from reference.stages import keep_in, observing
 from reference.train import loss_and_gradients
 

@@ -8,7 +8,7 @@ that part of the parameters, "keep {h.0.mlp} keep" for that part of the dropout 
 
 import dataclasses
 import functools
-import importlib
+import importlib.util
 import inspect
 import pkgutil
 import re
@@ -22,7 +22,8 @@ from reference.config import GPT2Config, keep_axes, nest, parameter_axes
 # C channels, H heads, D channels of a head, I MLP units, N outputs or unordered keys. Not B, T, P, S, V, L, K: what
 # stands there has an order or an identity.
 UNORDERED = "CHDIN"
-SUPPORT = ("config", "precision", "stages")  # files of the reference without functions to compare
+# What is no file of the mirror: it has no functions to compare, or has them compared with those they belong to.
+SUPPORT = ("config", "elementary", "forward", "gradients", "precision", "stages")
 
 ITEM = re.compile(r"(?P<name>\w+) ?(?:\((?P<axes>[^)]*)\)|\{(?P<tree>[^}]*)\})(?P<kind>(?: \w+)*)")
 OUTPUT = re.compile(r"(?:\((?P<axes>[^)]*)\)|\{(?P<tree>[^}]*)\})(?P<kind>(?: \w+)*)")
@@ -55,8 +56,7 @@ class Contract:
     @property
     def target(self) -> Callable[..., Any]:
         """The function of the reference."""
-        file, name = (self.reference or self.function).split(".")
-        return getattr(importlib.import_module(f"reference.{file}"), name)
+        return reference.find_function(self.reference or self.function)
 
     @property
     def scalars(self) -> list[str]:
@@ -112,7 +112,23 @@ def _item(match: re.Match[str]) -> Item:
 
 
 def public_functions(file: str) -> dict[str, Callable[..., Any]]:
-    """The public functions that reference/{file}.py defines, by name, in the order of the file."""
+    """The public functions that reference/{file}.py defines, by name, in the order of the file.
+
+    Behind each stands its gradient, if it has one, as if it were of that file.
+    """
+    found = {}
+    for name, function in _defined_in(file).items():
+        found[name] = function
+        module, gradient = reference.place(f"{file}.{name}_vjp")
+        if gradient in _defined_in(module):
+            found[gradient] = _defined_in(module)[gradient]
+    return found
+
+
+@functools.cache
+def _defined_in(file: str) -> dict[str, Callable[..., Any]]:
+    if importlib.util.find_spec(f"reference.{file}") is None:
+        return {}
     module = importlib.import_module(f"reference.{file}")
     return {
         name: value

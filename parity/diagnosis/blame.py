@@ -84,16 +84,16 @@ def source_lines(backend: Backend, name: str) -> tuple[str, ...]:
 
 def _find(folder: Path, name: str) -> str:
     if name in contracts():
-        file, leaf = name.split(".")
-        pattern = rf"^def {leaf}\("
+        module, leaf = reference.place(name)
+        file, pattern = module.replace(".", "/"), rf"^def {leaf}\("
     else:
         role = re.sub(r"^h\.\d+\.", "", name)
         leaf = role.rpartition(".")[2]
         file = "attention" if role.startswith("attn.") else "model"
         stage = re.escape("{name}" if leaf in ACTIVATIONS else leaf)
-        pattern = rf'observe\(f?"(\{{at\}}\.)?{stage}"'
+        pattern = rf'\(f?"(\{{at\}}\.)?{stage}", |\b{stage}=\w'  # observe(f"{{at}}.q", ...), observe_each(at, q=...)
     path = folder / f"{file}.py"
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines() if path.is_file() else (), start=1):
         if re.search(pattern, line):
-            return f"  {folder.name}/{path.name}:{number}: {line.strip()}"
+            return f"  {folder.name}/{file}.py:{number}: {line.strip()}"
     return ""

@@ -14,8 +14,11 @@ from parity.cases.contracts import contracts
 from parity.verdict.liveness import STEP
 from parity.verdict.trial import references
 from parity.verdict.verdict import Verdict
-from reference import attention, model, ops
+from reference import ops
 from reference.config import ACTIVATIONS, GPT2Config, map_tree
+from reference.gradients import attention as of_attention
+from reference.gradients import model as of_model
+from reference.gradients import ops as of_ops
 from reference.ops import Array
 from reference.stages import keep_in, observing
 
@@ -124,7 +127,7 @@ def last_token_only(grad: Array, ids: Array, weight: Array) -> Array:
 
 def gains_forgotten(grad: Array, x: Array, weight: Array, bias: Array, eps: float) -> tuple[Array, Array, Array]:
     """layer_norm_vjp of a LayerNorm without gains."""
-    return ops.layer_norm_vjp(grad, x, np.ones_like(weight), bias, eps)
+    return of_ops.layer_norm_vjp(grad, x, np.ones_like(weight), bias, eps)
 
 
 def head_forgotten(grad: Array, x: Array, weight: Array) -> tuple[Array, Array]:
@@ -134,17 +137,14 @@ def head_forgotten(grad: Array, x: Array, weight: Array) -> tuple[Array, Array]:
 
 # What people get wrong, and some of the parameters whose gradient is wrong then.
 FAULTS = {
-    "a row looked up twice": (model, "embedding_vjp", last_token_only, {"wpe.weight"}),
+    "a row looked up twice": (of_model, "embedding_vjp", last_token_only, {"wpe.weight"}),
     "softmax without its second term": (
-        attention,
-        "softmax_vjp",
-        lambda grad, x: grad * ops.softmax(x),
-        {"h.0.attn.c_attn.weight", "wte.weight"},
+        of_attention, "softmax_vjp", lambda grad, x: grad * ops.softmax(x), {"h.0.attn.c_attn.weight", "wte.weight"},
     ),
-    "gains forgotten": (model, "layer_norm_vjp", gains_forgotten, {"h.1.mlp.c_fc.weight", "h.0.ln_2.weight"}),
-    "the head's share lost": (model, "unembedding_vjp", head_forgotten, {"wte.weight"}),
-    "biases summed over the batch alone": (ops, "_sum_rows", lambda x: x[0], {"h.1.mlp.c_fc.bias"}),
-}
+    "gains forgotten": (of_model, "layer_norm_vjp", gains_forgotten, {"h.1.mlp.c_fc.weight", "h.0.ln_2.weight"}),
+    "the head's share lost": (of_model, "unembedding_vjp", head_forgotten, {"wte.weight"}),
+    "biases summed over the batch alone": (of_ops, "_sum_rows", lambda x: x[0], {"h.1.mlp.c_fc.bias"}),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("fault", FAULTS)
