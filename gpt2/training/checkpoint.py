@@ -65,7 +65,7 @@ def latest_checkpoint(folder: Path) -> Path | None:
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
-    """What `write_snapshot` wrote, bit for bit.
+    """What `write_checkpoint` wrote, bit for bit.
 
     Raises GPT2Error if the file is cut short, has another bit than was written anywhere, or is of another format; the
     line names the checkpoint before it.

@@ -142,7 +142,7 @@ def test_a_run_that_is_interrupted_ends_with_the_same_bits(kind: str, step: int,
     stopped = KINDS[kind](data, "run", watch=stop)
     assert stopped.interrupted == stopped.result.interrupted == (step < 4)
     source = {"summarize": "pairs.jsonl", "classify": "texts.jsonl"}[kind]
-    function, options = getattr(run, kind), {} if kind == "classify" else {"generation": GENERATION}
+    function, options = getattr(finetune_run, kind), {} if kind == "classify" else {"generation": GENERATION}
     gone_on = function(data / source, data / "run", resume=True, eval_every=2, backend="numpy", **options)
     assert not gone_on.interrupted
     assert (data / "run" / WEIGHTS).read_bytes() == (data / "whole" / WEIGHTS).read_bytes()

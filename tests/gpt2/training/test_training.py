@@ -193,7 +193,7 @@ def test_a_run_killed_at_any_moment_goes_on_to_the_same_end(tmp_path: Path) -> N
     killed = kill("numpy", 20, tmp_path)
     assert all(isinstance(place, list) for place in killed["places"])
     inside = set(itertools.chain(*killed["places"]))
-    assert {"_open_run", "step", "write_snapshot", "write_weights"} <= inside
+    assert {"_open_run", "step", "write_checkpoint", "write_weights"} <= inside
     assert killed["chain"] >= 1
     assert len(metrics(tmp_path / "whole")) == STEPS + STEPS // 2
     for name in (*map(str, range(20)), "chain"):
@@ -234,7 +234,7 @@ def test_a_run_killed_after_its_first_checkpoint_knows_its_settings(
     """No file but the checkpoint has been written, and none of the settings is given again."""
     train(text, tmp_path / "whole")
     with monkeypatch.context() as patched:
-        patched.setattr(run, "_write_beginning", lambda *_: 1 // 0)
+        patched.setattr(training_run, "_write_beginning", lambda *_: 1 // 0)
         with pytest.raises(ZeroDivisionError):
             train(text, tmp_path / "run")
     assert list(contents(tmp_path / "run")) == ["checkpoints/step-00000000.safetensors"]
@@ -286,7 +286,7 @@ def test_one_micro_batch_with_the_masks_of_another_leaves_the_band(
     band: Band, text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     swapped = {6: 7}
-    monkeypatch.setattr(run, "draw_keep", lambda *given: draw_keep(*given[:-1], swapped.get(given[-1], given[-1])))
+    monkeypatch.setattr(training_run, "draw_keep", lambda *given: draw_keep(*given[:-1], swapped.get(given[-1], given[-1])))
     train(text, tmp_path / "run")
     assert list(in_band(tmp_path / "run", band)) != []
 
@@ -620,7 +620,7 @@ def test_gradients_that_are_not_finite_end_the_run(changes: dict[str, Any], text
 
 
 def test_a_scale_that_never_shrinks_ends_the_run(text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run, "MOST_PASSED_OVER", 20)
+    monkeypatch.setattr(training_run, "MOST_PASSED_OVER", 20)
     scaled = {"level": "O2", "loss_scaler": "static", "scale_value": 2.0**40}
     refusal = run(*command(text, tmp_path / "run", config=other_settings("training", **scaled))).refusal
     assert "micro-batch 19 (step 1) are not finite, at loss scale 1.09951e+12" in refusal
