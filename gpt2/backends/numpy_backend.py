@@ -12,9 +12,14 @@ from gpt2.errors import GPT2Error
 from reference import fast, find_function, generate, model, optim, precision, stages, train
 from reference.config import GPT2Config, StepReport, TrainingConfig, flatten, map_tree, nest
 
+MODES = ("eager", "plain")
+
 
 class NumPyBackend:
-    """The reference behind the protocol: plain functions for `call` and `stages`, fast ones for the rest."""
+    """The reference behind the protocol: plain functions for `call` and `stages`, fast ones for the rest.
+
+    In mode "plain" the plain ones for everything: what one reads in reference/model.py is what runs.
+    """
 
     name = "numpy"
     accuracy: Mapping[str, float] = {}
@@ -23,8 +28,10 @@ class NumPyBackend:
     def __init__(self, device: str = "CPU", dtype: str = "float32", mode: str = "eager") -> None:
         if device != "CPU":
             raise GPT2Error(f"backend 'numpy' runs on device 'CPU' alone, not on {device!r}: use --backend mindspore")
-        if mode != "eager":
-            raise GPT2Error(f"backend 'numpy' has no mode {mode!r}, only 'eager': use --backend mindspore")
+        if mode not in MODES:
+            raise GPT2Error(
+                f"backend 'numpy' has no mode {mode!r}: choose one of {', '.join(MODES)}, or use --backend mindspore"
+            )
         self.device, self.dtype, self.mode = device, dtype, mode
         self._dtype = numpy_dtype(dtype)
 
@@ -34,6 +41,10 @@ class NumPyBackend:
 
     def model(self, config: GPT2Config, parameters: Mapping[str, Array]) -> "NumPyModel":
         """Put the parameters in place."""
+        if self.mode == "plain":
+            from gpt2.backends.plain_numpy import PlainNumPyModel
+
+            return PlainNumPyModel(config, parameters, self._dtype)
         return NumPyModel(config, parameters, self._dtype)
 
     def trainer(self, config: GPT2Config, parameters: Mapping[str, Array], settings: TrainingConfig) -> "NumPyTrainer":
@@ -177,7 +188,13 @@ class NumPyDecoder:
         if end > self.slots:
             raise ValueError(f"{ids.shape[1]} tokens do not fit: {self._slot} of {self.slots} have been read")
         self._attention_mask[:, self._slot : end] = attention_mask
-        self._logits = fast.language_model_fast(
+        self._logits = self._scores(ids, position_ids)[:, -1]
+        self._slot = end
+        self._next_positions = position_ids[:, -1:] + 1
+
+    def _scores(self, ids: Array, position_ids: Array) -> Array:
+        """Scores of the last token, (B, 1, V); the cache takes in keys and values."""
+        return fast.language_model_fast(
             self._model.fast_params,
             ids,
             self._model.config,
@@ -186,9 +203,7 @@ class NumPyDecoder:
             self._cache,
             self._slot,
             last_only=True,
-        )[:, -1]
-        self._slot = end
-        self._next_positions = position_ids[:, -1:] + 1
+        )
 
     def logits(self) -> Array:
         """Scores of the next token."""

@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from gpt2.backends import DTYPES, Backend
-from gpt2.commands.options import judged_engine, load_model, read_prompt
+from gpt2.commands.options import MODES, judged_engine, load_model, read_prompt
 from gpt2.errors import GPT2Error
 from gpt2.interrupt import one_interrupt
 
@@ -26,7 +26,7 @@ def twin_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--backend", help="The twin  [$GPT2_BACKEND, or mindspore if it is installed]"),
         click.option("--device", help="CPU, Ascend or GPU  [CPU]"),
         click.option("--dtype", type=click.Choice(DTYPES[1:]), help="Precision of weights and results  [float32]"),
-        click.option("--mode", type=click.Choice(["graph", "pynative"]), help="How MindSpore runs  [pynative]"),
+        click.option("--mode", type=click.Choice(MODES), help="How it runs: MindSpore [pynative] or NumPy [eager]"),
     ]
     return functools.reduce(lambda wrapped, option: option(wrapped), reversed(options), command)
 

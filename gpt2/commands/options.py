@@ -13,6 +13,7 @@ from gpt2.backends import DTYPES, Array, Backend, get_backend
 from gpt2.errors import GPT2Error
 
 console = Console(highlight=False)
+MODES = ("graph", "pynative", "eager", "plain")
 json_option = click.option("--json", "as_json", is_flag=True, help="The same facts for machines.")
 
 
@@ -22,7 +23,7 @@ def engine_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--backend", help="numpy, mindspore, or another that is registered  [$GPT2_BACKEND, or numpy]"),
         click.option("--device", help="CPU, Ascend or GPU  [CPU]"),
         click.option("--dtype", type=click.Choice(DTYPES), help="Precision of weights and results  [float32]"),
-        click.option("--mode", type=click.Choice(["graph", "pynative"]), help="How MindSpore runs  [graph]"),
+        click.option("--mode", type=click.Choice(MODES), help="How it runs: MindSpore [graph] or NumPy [eager]"),
     ]
     return functools.reduce(lambda wrapped, option: option(wrapped), reversed(options), command)
 
@@ -35,7 +36,7 @@ def judged_engine_options(command: Callable[..., Any]) -> Callable[..., Any]:
         ),
         click.option("--device", help="CPU, Ascend or GPU  [CPU]"),
         click.option("--dtype", type=click.Choice(DTYPES[1:]), default="float32", show_default=True),
-        click.option("--mode", help="graph or pynative, for MindSpore  [pynative]"),
+        click.option("--mode", help="MindSpore: graph or pynative; NumPy: eager or plain  [pynative, eager]"),
     ]
     return functools.reduce(lambda wrapped, option: option(wrapped), reversed(options), command)
 

@@ -39,8 +39,8 @@ HEADS = (
         (
             Edit(
                 "reference.attention.queries_keys_values",
-                "q, k, v = np.split(qkv, 3, axis=-1)",
-                "k, q, v = np.split(qkv, 3, axis=-1)",
+                "q, k, v = (split_heads",
+                "k, q, v = (split_heads",
             ),
         ),
         ("attn.q", "attn.k", "attention.queries_keys_values", "attention.attention"),

@@ -187,13 +187,9 @@ REORDERED = Twin(
             "(matmul(rows, weight) + bias)",
             "matmul(np.c_[rows, np.ones(len(rows), rows.dtype)], np.r_[weight, bias[None]])",
         ),
-        Edit(
-            "reference.ops.layer_norm", 'centred = x - observe("mean", _mean(x))', "centred = x - _mean(x[..., ::-1])"
-        ),
+        Edit("reference.ops.layer_norm", "centred = x - mean(x)", "centred = x - _mean(x[..., ::-1])"),
         Edit("reference.ops.layer_norm", "/ np.sqrt(variance + eps) * weight", "* (weight / np.sqrt(variance + eps))"),
-        Edit(
-            "reference.ops.gelu_new", '0.5 * x * (1 + observe("tanh", np.tanh(inner)))', "(x + x * np.tanh(inner)) / 2"
-        ),
+        Edit("reference.ops.gelu_new", "0.5 * x * (1 + tanh(inner))", "(x + x * np.tanh(inner)) / 2"),
         Edit(
             "reference.ops.softmax",
             "weights / weights.sum(axis=-1, keepdims=True)",
@@ -205,21 +201,23 @@ REORDERED = Twin(
             "matmul(q / np.array(scale, q.dtype), k.swapaxes(-1, -2))",
         ),
         Edit("reference.attention.attention_scores", "scores / np.array(scale, scores.dtype)", "scores"),
-        Edit("reference.ops._sum_rows", "return x.sum(axis=0)", "return x[::-1].sum(axis=0)"),
+        Edit("reference.gradients.ops._sum_rows", "return x.sum(axis=0)", "return x[::-1].sum(axis=0)"),
         Edit(
-            "reference.ops.layer_norm_vjp",
+            "reference.gradients.ops.layer_norm_vjp",
             "(g - shift - n * scale) / deviation",
             "(g - (shift + n * scale)) * (1 / deviation)",
         ),
         Edit(
-            "reference.ops.gelu_new_vjp",
+            "reference.gradients.ops.gelu_new_vjp",
             "grad * (0.5 * (1 + t) + 0.5 * x * (1 - t * t) * slope)",
             "0.5 * grad * ((1 + t) + x * (1 - t) * (1 + t) * slope)",
         ),
-        Edit("reference.ops.silu_vjp", "grad * s * (1 + x * (1 - s))", "grad * (s + x * s * (1 - s))"),
-        Edit("reference.ops.softmax_vjp", "np.sum(grad * y, axis=-1", "np.sum((grad * y)[..., ::-1], axis=-1"),
+        Edit("reference.gradients.ops.silu_vjp", "grad * s * (1 + x * (1 - s))", "grad * (s + x * s * (1 - s))"),
         Edit(
-            "reference.ops.embedding_vjp",
+            "reference.gradients.ops.softmax_vjp", "np.sum(grad * y, axis=-1", "np.sum((grad * y)[..., ::-1], axis=-1"
+        ),
+        Edit(
+            "reference.gradients.ops.embedding_vjp",
             "np.add.at(d_weight, ids, grad)",
             "np.add.at(d_weight, ids[::-1, ::-1], grad[::-1, ::-1])",
         ),

@@ -18,7 +18,7 @@ WEIGHTS = (
     Mutant(
         "softmax without the maximum",
         "The formula as it stands in the books: exp overflows above 88.",
-        (Edit("reference.ops.softmax", "np.exp(x - x.max(axis=-1, keepdims=True))", "np.exp(x)"),),
+        (Edit("reference.ops.softmax", "exp(x - x.max(axis=-1, keepdims=True))", "np.exp(x)"),),
         ("attn.attn_weights", "ops.softmax", "attention.attention"),
     ),
     Mutant(
@@ -39,7 +39,7 @@ WEIGHTS = (
         (
             Edit(
                 "reference.ops.softmax",
-                "np.exp(x - x.max(axis=-1, keepdims=True))",
+                "exp(x - x.max(axis=-1, keepdims=True))",
                 "np.exp(x - x.max(axis=-1, keepdims=True), out=x)",
             ),
             Edit(
@@ -73,24 +73,21 @@ BLOCKS = (
         (
             Edit(
                 "reference.model.block",
-                '    normed = observe(f"{at}.ln_1", layer_norm(x, **params["ln_1"], eps=eps))\n'
+                '    normed = _norm(f"{at}.ln_1", x, params["ln_1"], config)\n'
                 "    attended, present = attention(normed, ",
                 "    attended, present = attention(x, ",
             ),
             Edit(
                 "reference.model.block",
-                '    x = observe(f"{at}.attn_residual", x + attended)\n'
-                '    normed = observe(f"{at}.ln_2", layer_norm(x, **params["ln_2"], eps=eps))\n'
+                '    normed = _norm(f"{at}.ln_2", x, params["ln_2"], config)\n'
                 '    return observe(f"{at}.mlp_residual", x + mlp(normed',
-                '    x = observe(f"{at}.attn_residual", x + attended)\n'
-                '    x = observe(f"{at}.ln_1", layer_norm(x, **params["ln_1"], eps=eps))\n'
+                '    x = _norm(f"{at}.ln_1", x, params["ln_1"], config)\n'
                 '    x = observe(f"{at}.mlp_residual", x + mlp(x',
             ),
             Edit(
                 "reference.model.block",
                 'part(keep, "mlp"))), present',
-                'part(keep, "mlp")))\n'
-                '    return observe(f"{at}.ln_2", layer_norm(x, **params["ln_2"], eps=eps)), present',
+                'part(keep, "mlp")))\n    return _norm(f"{at}.ln_2", x, params["ln_2"], config), present',
             ),
         ),
         ("ln_1", "attn.qkv", "ln_2", "mlp.c_fc", "mlp_residual", "model.block"),
@@ -102,8 +99,8 @@ BLOCKS = (
             Edit(
                 "reference.model.block",
                 '    x = observe(f"{at}.attn_residual", x + attended)\n'
-                '    normed = observe(f"{at}.ln_2", layer_norm(x, **params["ln_2"], eps=eps))\n',
-                '    normed = observe(f"{at}.ln_2", layer_norm(x, **params["ln_2"], eps=eps))\n'
+                '    normed = _norm(f"{at}.ln_2", x, params["ln_2"], config)\n',
+                '    normed = _norm(f"{at}.ln_2", x, params["ln_2"], config)\n'
                 '    x = observe(f"{at}.attn_residual", x + attended)\n',
             ),
         ),

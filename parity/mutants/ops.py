@@ -11,7 +11,7 @@ ACTIVATIONS = (
         (
             Edit(
                 "reference.ops.gelu_new",
-                '    return 0.5 * x * (1 + observe("tanh", np.tanh(inner)))',
+                "    return 0.5 * x * (1 + tanh(inner))",
                 "    return 0.5 * x * (1 + np.vectorize(math.erf, otypes=[x.dtype])(x / math.sqrt(2)))",
             ),
         ),
@@ -29,7 +29,7 @@ ACTIVATIONS = (
         (
             Edit(
                 "reference.ops.gelu_new",
-                '    return 0.5 * x * (1 + observe("tanh", np.tanh(inner)))',
+                "    return 0.5 * x * (1 + tanh(inner))",
                 "    return x / (1 + np.exp(-1.702 * x))",
             ),
         ),
@@ -41,7 +41,7 @@ ACTIVATIONS = (
         (
             Edit(
                 "reference.ops.gelu_new",
-                '    return 0.5 * x * (1 + observe("tanh", np.tanh(inner)))',
+                "    return 0.5 * x * (1 + tanh(inner))",
                 "    u = np.clip(inner, -3, 3)\n    return 0.5 * x * (1 + u * (27 + u * u) / (27 + 9 * u * u))",
             ),
         ),
@@ -50,7 +50,7 @@ ACTIVATIONS = (
     Mutant(
         "silu for gelu",
         "The two look alike in a plot.",
-        (Edit("reference.ops.gelu", '0.5 * x * (1 + observe("erf", _erf(x / math.sqrt(2))))', "silu(x)"),),
+        (Edit("reference.ops.gelu", "0.5 * x * (1 + erf(x / math.sqrt(2)))", "silu(x)"),),
         ("mlp.gelu", "ops.gelu"),
     ),
     Mutant(
@@ -65,9 +65,9 @@ ACTIVATIONS = (
         (
             Edit("reference.ops.silu", "@rounded_once\ndef silu(", "def silu("),
             Edit(
-                "reference.ops._sigmoid",
-                "return np.where(x >= 0, 1, decay) / (1 + decay)",
-                "return np.exp(x) / (1 + np.exp(x))",
+                "reference.elementary.sigmoid",
+                "np.where(x >= 0, 1, decay) / (1 + decay)",
+                "np.exp(x) / (1 + np.exp(x))",
             ),
         ),
         ("mlp.silu", "ops.silu"),
@@ -115,7 +115,13 @@ LAYER_NORMS = (
         "epsilon of 1e-7",
         "layer_norm_epsilon not handed on to a layer whose default is another: MindSpore's nn.LayerNorm has 1e-7, "
         "PyTorch's 1e-5, Keras's 1e-3.",
-        (Edit("reference.model.block", 'f"h.{layer}", config.layer_norm_epsilon', 'f"h.{layer}", 1e-7'),),
+        (
+            Edit(
+                "reference.model._norm",
+                "config.layer_norm_epsilon",
+                '(config.layer_norm_epsilon if stage == "ln_f" else 1e-7)',
+            ),
+        ),
         ("ln_1", "ln_2", "model.block"),
     ),
     Mutant(
@@ -123,9 +129,9 @@ LAYER_NORMS = (
         "layer_norm_epsilon handed to the blocks and forgotten for the last norm.",
         (
             Edit(
-                "reference.model.gpt2",
-                '"ln_f", layer_norm(x, **params["ln_f"], eps=config.layer_norm_epsilon)',
-                '"ln_f", layer_norm(x, **params["ln_f"])',
+                "reference.model._norm",
+                "config.layer_norm_epsilon",
+                '(1e-5 if stage == "ln_f" else config.layer_norm_epsilon)',
             ),
         ),
         ("ln_f", "model.gpt2"),
@@ -137,7 +143,7 @@ LAYER_NORMS = (
         (
             Edit(
                 "reference.ops.layer_norm",
-                "variance = _mean(centred * centred)",
+                "variance = (centred * centred).sum(axis=-1, keepdims=True) / x.shape[-1]",
                 "variance = x.var(axis=-1, keepdims=True, ddof=1)",
             ),
         ),
@@ -149,7 +155,7 @@ LAYER_NORMS = (
         (
             Edit(
                 "reference.ops.layer_norm",
-                "variance = _mean(centred * centred)",
+                "variance = (centred * centred).sum(axis=-1, keepdims=True) / x.shape[-1]",
                 "variance = np.maximum((x * x).mean(axis=-1, keepdims=True) - x.mean(axis=-1, keepdims=True) ** 2, 0)",
             ),
         ),
@@ -161,7 +167,7 @@ LAYER_NORMS = (
         (
             Edit(
                 "reference.ops.layer_norm",
-                "variance = _mean(centred * centred)",
+                "variance = (centred * centred).sum(axis=-1, keepdims=True) / x.shape[-1]",
                 "variance = np.mean(np.abs(centred), axis=-1, keepdims=True) ** 2",
             ),
         ),
@@ -208,7 +214,7 @@ LAYER_NORMS = (
     Mutant(
         "RMSNorm for LayerNorm",
         "The mean is not taken off: the norm of LLaMA, with GPT-2's bias.",
-        (Edit("reference.ops.layer_norm", 'centred = x - observe("mean", _mean(x))', "centred = x"),),
+        (Edit("reference.ops.layer_norm", "centred = x - mean(x)", "centred = x"),),
         (*NORMS, "ops.layer_norm"),
     ),
     Mutant(
@@ -217,12 +223,12 @@ LAYER_NORMS = (
         (
             Edit(
                 "reference.ops.layer_norm",
-                'centred = x - observe("mean", _mean(x))',
+                "centred = x - mean(x)",
                 "centred = x - x.mean(axis=(1, 2), keepdims=True)",
             ),
             Edit(
                 "reference.ops.layer_norm",
-                "variance = _mean(centred * centred)",
+                "variance = (centred * centred).sum(axis=-1, keepdims=True) / x.shape[-1]",
                 "variance = np.mean(centred * centred, axis=(1, 2), keepdims=True)",
             ),
         ),
@@ -244,13 +250,13 @@ LAYER_NORMS = (
     Mutant(
         "ln_1 for both norms",
         "A line copied and not changed.",
-        (Edit("reference.model.block", 'layer_norm(x, **params["ln_2"]', 'layer_norm(x, **params["ln_1"]'),),
+        (Edit("reference.model.block", 'x, params["ln_2"]', 'x, params["ln_1"]'),),
         ("ln_2", "model.block"),
     ),
     Mutant(
         "ln_f dropped",
         "GPT-1, with its norms behind each sub-block, has none at the end.",
-        (Edit("reference.model.gpt2", 'layer_norm(x, **params["ln_f"], eps=config.layer_norm_epsilon)', "x"),),
+        (Edit("reference.model.gpt2", '_norm("ln_f", x, params["ln_f"], config)', 'observe("ln_f", x)'),),
         ("ln_f", "model.gpt2"),
     ),
     Mutant(

@@ -37,9 +37,9 @@ LOSSES = (
         "The sum over scored tokens divided by all tokens: the loss depends on how much padding there is.",
         (
             Edit(
-                "reference.ops.cross_entropy",
-                "np.sum(np.where(scored, chosen, 0)) / np.array(max(scored.sum(), 1), wide.dtype)",
-                "np.sum(np.where(scored, chosen, 0)) / np.array(scored.size, wide.dtype)",
+                "reference.ops._mean_surprise",
+                "np.array(max(scored.sum(), 1), log_probabilities.dtype)",
+                "np.array(scored.size, log_probabilities.dtype)",
             ),
         ),
         ("ops.cross_entropy",),
@@ -61,7 +61,7 @@ LOSSES = (
         "The loss leaves them out, the gradient does not.",
         (
             Edit(
-                "reference.ops.cross_entropy_vjp",
+                "reference.gradients.ops.cross_entropy_vjp",
                 "    scored = labels != ignore_index\n    d_chosen",
                 "    scored = labels == labels\n    d_chosen",
             ),
@@ -73,9 +73,9 @@ LOSSES = (
         "reduction='sum': the rate that suited one batch size suits no other.",
         (
             Edit(
-                "reference.ops.cross_entropy",
-                "np.sum(np.where(scored, chosen, 0)) / np.array(max(scored.sum(), 1), wide.dtype)",
-                "np.sum(np.where(scored, chosen, 0))",
+                "reference.ops._mean_surprise",
+                "np.sum(np.where(scored, log_probabilities, 0)) / count",
+                "np.sum(np.where(scored, log_probabilities, 0))",
             ),
         ),
         ("ops.cross_entropy",),
@@ -83,7 +83,13 @@ LOSSES = (
     Mutant(
         "the gradient of a sum",
         "The loss is a mean, its gradient that of the sum.",
-        (Edit("reference.ops.cross_entropy_vjp", "-grad / np.array(max(scored.sum(), 1), logits.dtype)", "-grad"),),
+        (
+            Edit(
+                "reference.gradients.ops.cross_entropy_vjp",
+                "-grad / np.array(max(scored.sum(), 1), logits.dtype)",
+                "-grad",
+            ),
+        ),
         ("ops.cross_entropy_vjp",),
     ),
     Mutant(
@@ -91,8 +97,8 @@ LOSSES = (
         "The gradient of the log-sum-exp alone: softmax / n, without the label taken off.",
         (
             Edit(
-                "reference.ops.log_softmax_vjp",
-                '    return grad - observe("exp", np.exp(log_softmax(x))) * np.sum(grad, axis=-1, keepdims=True)',
+                "reference.gradients.ops.log_softmax_vjp",
+                "    return grad - exp(log_softmax(x)) * np.sum(grad, axis=-1, keepdims=True)",
                 "    return -np.exp(log_softmax(x)) * np.sum(grad, axis=-1, keepdims=True)",
             ),
         ),
@@ -104,31 +110,47 @@ OF_OPS = (
     Mutant(
         "the bias' gradient a mean",
         "Summed over the batch in the weight, averaged in the bias.",
-        (Edit("reference.ops._sum_rows", "return x.sum(axis=0)", "return x.mean(axis=0)"),),
+        (Edit("reference.gradients.ops._sum_rows", "return x.sum(axis=0)", "return x.mean(axis=0)"),),
         ("ops.conv1d_vjp",),
     ),
     Mutant(
         "LayerNorm's mean left out of its gradient",
         "dx as if the mean were a constant.",
-        (Edit("reference.ops.layer_norm_vjp", "(g - shift - n * scale) / deviation", "(g - n * scale) / deviation"),),
+        (
+            Edit(
+                "reference.gradients.ops.layer_norm_vjp",
+                "(g - shift - n * scale) / deviation",
+                "(g - n * scale) / deviation",
+            ),
+        ),
         ("ops.layer_norm_vjp",),
     ),
     Mutant(
         "LayerNorm's variance left out of its gradient",
         "dx as if the deviation were a constant: a detached statistic.",
-        (Edit("reference.ops.layer_norm_vjp", "(g - shift - n * scale) / deviation", "(g - shift) / deviation"),),
+        (
+            Edit(
+                "reference.gradients.ops.layer_norm_vjp",
+                "(g - shift - n * scale) / deviation",
+                "(g - shift) / deviation",
+            ),
+        ),
         ("ops.layer_norm_vjp",),
     ),
     Mutant(
         "the gain left out of LayerNorm's gradient",
         "Right for the fresh model, whose gains are one.",
-        (Edit("reference.ops.layer_norm_vjp", "    g = grad * weight\n", "    g = grad\n"),),
+        (Edit("reference.gradients.ops.layer_norm_vjp", "    g = grad * weight\n", "    g = grad\n"),),
         ("ops.layer_norm_vjp",),
     ),
     Mutant(
         "the gain's gradient without the norm",
         "The sum of grad * x in place of grad * normed x.",
-        (Edit("reference.ops.layer_norm_vjp", "(grad * n).sum(axis=leading)", "(grad * x).sum(axis=leading)"),),
+        (
+            Edit(
+                "reference.gradients.ops.layer_norm_vjp", "(grad * n).sum(axis=leading)", "(grad * x).sum(axis=leading)"
+            ),
+        ),
         ("ops.layer_norm_vjp",),
     ),
     Mutant(
@@ -136,7 +158,7 @@ OF_OPS = (
         "The forward pass takes tanh, a fused backward kernel takes erf.",
         (
             Edit(
-                "reference.ops.gelu_new_vjp",
+                "reference.gradients.ops.gelu_new_vjp",
                 "    return grad * (0.5 * (1 + t) + 0.5 * x * (1 - t * t) * slope)",
                 "    return gelu_vjp(grad, x)",
             ),
@@ -147,7 +169,7 @@ OF_OPS = (
     Mutant(
         "the cube's slope without its 3",
         "d(x^3) = x^2.",
-        (Edit("reference.ops.gelu_new_vjp", "(1 + 3 * 0.044715 * x * x)", "(1 + 0.044715 * x * x)"),),
+        (Edit("reference.gradients.ops.gelu_new_vjp", "(1 + 3 * 0.044715 * x * x)", "(1 + 0.044715 * x * x)"),),
         ("ops.gelu_new_vjp",),
     ),
     Mutant(
@@ -155,7 +177,7 @@ OF_OPS = (
         "A leaky mask: >= on the wrong side.",
         (
             Edit(
-                "reference.ops.relu_vjp",
+                "reference.gradients.ops.relu_vjp",
                 "np.where(x > 0, grad, np.zeros_like(grad))",
                 "np.where(x <= 0, np.zeros_like(grad) + grad / 64, grad)",
             ),
@@ -166,14 +188,20 @@ OF_OPS = (
     Mutant(
         "softmax's gradient without the sum",
         "y * g: the diagonal of the Jacobian alone.",
-        (Edit("reference.ops.softmax_vjp", "y * (grad - np.sum(grad * y, axis=-1, keepdims=True))", "y * grad"),),
+        (
+            Edit(
+                "reference.gradients.ops.softmax_vjp",
+                "y * (grad - np.sum(grad * y, axis=-1, keepdims=True))",
+                "y * grad",
+            ),
+        ),
         ("ops.softmax_vjp",),
     ),
     Mutant(
         "a repeated token's gradient overwritten",
         "d_weight[ids] = grad: of a token that stands twice, the last one counts. MindSpore's scatter and NumPy's "
         "fancy assignment both do it.",
-        (Edit("reference.ops.embedding_vjp", "np.add.at(d_weight, ids, grad)", "d_weight[ids] = grad"),),
+        (Edit("reference.gradients.ops.embedding_vjp", "np.add.at(d_weight, ids, grad)", "d_weight[ids] = grad"),),
         ("ops.embedding_vjp",),
     ),
     Mutant(
@@ -206,7 +234,11 @@ OF_THE_MODEL = (
     Mutant(
         "the mask not applied in the backward pass",
         "Gradients flow to scores that were hidden.",
-        (Edit("reference.attention.mask_scores_vjp", "np.where(visible, grad, np.zeros_like(grad))", "grad"),),
+        (
+            Edit(
+                "reference.gradients.attention.mask_scores_vjp", "np.where(visible, grad, np.zeros_like(grad))", "grad"
+            ),
+        ),
         ("attention.mask_scores_vjp",),
         beyond_laws="A hidden key has the weight 0, and its score the gradient 0; what sees no key means nothing.",
     ),
@@ -215,7 +247,7 @@ OF_THE_MODEL = (
         "Queries and keys learn sqrt(D) times too fast.",
         (
             Edit(
-                "reference.attention.attention_scores_vjp",
+                "reference.gradients.attention.attention_scores_vjp",
                 "    scaled = grad / np.array(scale, grad.dtype)\n",
                 "    scaled = grad\n",
             ),
@@ -227,7 +259,7 @@ OF_THE_MODEL = (
         "Dropped attention weights get a gradient all the same.",
         (
             Edit(
-                "reference.attention.attention_vjp",
+                "reference.gradients.attention.attention_vjp",
                 'd_weights = dropout(d_kept, part(keep, "attn_weights"), config.attn_pdrop)',
                 "d_weights = d_kept",
             ),
@@ -238,13 +270,19 @@ OF_THE_MODEL = (
     Mutant(
         "the residual's gradient dropped",
         "Only what went through the MLP comes back.",
-        (Edit("reference.model.block_vjp", 'd_y = observe("rounding", grad + d_branch)', "d_y = d_branch"),),
+        (Edit("reference.gradients.model.block_vjp", 'd_y = observe("rounding", grad + d_branch)', "d_y = d_branch"),),
         ("model.block_vjp",),
     ),
     Mutant(
         "the gradient of wpe is zero",
         "MindNLP 0.5.1 on CPU: its .to(device) detaches the positions, and 39 of 40 gradients are right.",
-        (Edit("reference.model.gpt2_vjp", '"wpe": {"weight": d_wpe}', '"wpe": {"weight": np.zeros_like(d_wpe)}'),),
+        (
+            Edit(
+                "reference.gradients.model.gpt2_vjp",
+                '"wpe": {"weight": d_wpe}',
+                '"wpe": {"weight": np.zeros_like(d_wpe)}',
+            ),
+        ),
         GRADIENTS,
     ),
     Mutant(
@@ -252,7 +290,7 @@ OF_THE_MODEL = (
         "The tied weight is copied into the head: what the copy learns is thrown away.",
         (
             Edit(
-                "reference.model.language_model_vjp",
+                "reference.gradients.model.language_model_vjp",
                 'observe("rounding", shared + d_head)',
                 "shared if config.tie_word_embeddings else d_head",
             ),
@@ -262,7 +300,7 @@ OF_THE_MODEL = (
     Mutant(
         "the embedding's share of a tied gradient lost",
         "The other half: the dict's later entry replaces the earlier one.",
-        (Edit("reference.model.language_model_vjp", 'observe("rounding", shared + d_head)', "d_head"),),
+        (Edit("reference.gradients.model.language_model_vjp", 'observe("rounding", shared + d_head)', "d_head"),),
         ("model.language_model_vjp",),
     ),
     Mutant(
@@ -270,7 +308,9 @@ OF_THE_MODEL = (
         "One gradient buffer, reused.",
         (
             Edit(
-                "reference.model.gpt2_vjp", "d_layers.insert(0, d_layer)", "d_layers = [d_layer] * (config.n_layer - i)"
+                "reference.gradients.model.gpt2_vjp",
+                "d_layers.insert(0, d_layer)",
+                "d_layers = [d_layer] * (config.n_layer - i)",
             ),
         ),
         GRADIENTS,

@@ -40,13 +40,11 @@ FAULTS = {
         "reference.ops.conv1d", "matmul(rows, weight) + bias", "np.abs(matmul(rows, weight)) + bias"
     ),
     "embedding_is_a_look_up": Edit("reference.ops.embedding", "weight[ids]", "weight[ids - 1]"),
-    "softmax_forgets_a_shift": Edit("reference.ops.softmax", "np.exp(x - x.max(axis=-1, keepdims=True))", "np.exp(x)"),
+    "softmax_forgets_a_shift": Edit("reference.ops.softmax", "exp(x - x.max(axis=-1, keepdims=True))", "np.exp(x)"),
     "softmax_gives_shares": Edit("reference.ops.softmax", "weights.sum(axis=-1", "weights.sum(axis=-2"),
-    "softmax_undoes_the_logarithm": Edit("reference.ops.softmax", "np.exp(x - x.max", "np.exp2(x - x.max"),
+    "softmax_undoes_the_logarithm": Edit("reference.ops.softmax", "exp(x - x.max", "np.exp2(x - x.max"),
     "layer_norm_normalises": Edit("reference.ops.layer_norm", "np.sqrt(variance + eps)", "(np.sqrt(variance) + eps)"),
-    "layer_norm_forgets_shift_and_scale": Edit(
-        "reference.ops.layer_norm", 'centred = x - observe("mean", _mean(x))', "centred = x"
-    ),
+    "layer_norm_forgets_shift_and_scale": Edit("reference.ops.layer_norm", "centred = x - mean(x)", "centred = x"),
     "layer_norm_applies_gain_and_bias_last": Edit(
         "reference.ops.layer_norm", "* weight + bias", "* (1 + weight) + bias"
     ),
@@ -56,7 +54,7 @@ FAULTS = {
     "activations_have_known_values": Edit("reference.ops.gelu_new", "0.044715 * (x", "0.044175 * (x"),
     "rows_are_computed_alone": Edit(
         "reference.ops.layer_norm",
-        "_mean(centred * centred)",
+        "(centred * centred).sum(axis=-1, keepdims=True) / x.shape[-1]",
         "np.mean(centred * centred, axis=(-2, -1), keepdims=True)",
     ),
     "heads_are_neighbouring_channels": DEALT_IN_TURN,
@@ -73,7 +71,7 @@ FAULTS = {
         "softmax(masked_scores.swapaxes(2, 3)).swapaxes(2, 3)",
     ),
     "the_bias_of_the_keys_is_forgotten": Edit(
-        "reference.attention.queries_keys_values", "q, k, v = np.split", "k, q, v = np.split"
+        "reference.attention.queries_keys_values", "q, k, v = (split_heads", "k, q, v = (split_heads"
     ),
     "a_head_minds_its_own_channels": CUT_BUT_NOT_MOVED,
     "the_past_has_no_order": Edit("reference.attention.visible_keys", "[:, None, None, :]", "[:, None, None, ::-1]"),
@@ -85,7 +83,7 @@ FAULTS = {
         "    if config.reorder_and_upcast_attn and",
     ),
     "fast_forms_are_the_plain_ones": Edit(
-        "reference.fast.attention_fast", "q, k, v, hidden, attention_scale(config, layer)", "q, k, v, hidden, 1.0"
+        "reference.fast.attention_fast", "scale, upcast = attention_scale(config, layer)", "scale, upcast = 1.0"
     ),
     "the_mlp_treats_each_token_alone": Edit(
         "reference.model.mlp",
@@ -96,7 +94,7 @@ FAULTS = {
         "reference.model.block", 'attn_residual", x + attended', 'attn_residual", normed + attended'
     ),
     "a_block_forgets_a_shift_of_all_channels": Edit(
-        "reference.model.block", 'ln_1", layer_norm(x, **params["ln_1"], eps=eps)', 'ln_1", x'
+        "reference.model.block", '_norm(f"{at}.ln_1", x, params["ln_1"], config)', "x"
     ),
     "causality": Edit(
         "reference.fast.hidden_keys",
@@ -137,9 +135,7 @@ FAULTS = {
     "positions_count_from_the_end_of_the_past": Edit(
         "reference.model.gpt2", "0 if past is None else past[0][0].shape[2]", "0"
     ),
-    "final_states_have_mean_0": Edit(
-        "reference.model.gpt2", 'layer_norm(x, **params["ln_f"], eps=config.layer_norm_epsilon)', "x"
-    ),
+    "final_states_have_mean_0": Edit("reference.model.gpt2", '_norm("ln_f", x, params["ln_f"], config)', "x"),
     "gains_and_biases_fold_into_the_next_weights": Edit("reference.ops.layer_norm", "* weight + bias", "* weight"),
     "a_tied_head_is_wte": Edit(
         "reference.fast._scores", 'head = params["wte"] if', 'head = {"weight": params["wte"]["weight"] / 2} if'
@@ -161,38 +157,42 @@ FAULTS = {
         "reference.model.mlp", 'dropout(projected, part(keep, "c_proj"), config.resid_pdrop)', "projected"
     ),
     "what_is_not_scored_does_not_count": Edit(
-        "reference.ops.cross_entropy",
-        "-np.sum(np.where(scored, chosen, 0)) / np.array(max(scored.sum(), 1), wide.dtype)",
-        "-np.mean(np.where(scored, chosen, 0))",
+        "reference.ops._mean_surprise",
+        "-np.sum(np.where(scored, log_probabilities, 0)) / count",
+        "-np.mean(np.where(scored, log_probabilities, 0))",
     ),
     "scores_of_a_row_are_pulled_apart": Edit(
-        "reference.ops.log_softmax_vjp", "np.sum(grad, axis=-1, keepdims=True)", "np.sum(grad)"
+        "reference.gradients.ops.log_softmax_vjp", "np.sum(grad, axis=-1, keepdims=True)", "np.sum(grad)"
     ),
     "gradients_are_tangents": Edit(
-        "reference.ops.layer_norm_vjp", "(g - shift - n * scale) / deviation", "(g - shift) / deviation"
+        "reference.gradients.ops.layer_norm_vjp", "(g - shift - n * scale) / deviation", "(g - shift) / deviation"
     ),
     "gradients_of_the_loss_are_tangents": Edit(
-        "reference.ops.layer_norm_vjp", "(g - shift - n * scale) / deviation", "(g - shift) / deviation"
+        "reference.gradients.ops.layer_norm_vjp", "(g - shift - n * scale) / deviation", "(g - shift) / deviation"
     ),
-    "gradients_add_up": Edit("reference.ops.softmax_vjp", "np.sum(grad * y, axis=-1", "np.max(grad * y, axis=-1"),
+    "gradients_add_up": Edit(
+        "reference.gradients.ops.softmax_vjp", "np.sum(grad * y, axis=-1", "np.max(grad * y, axis=-1"
+    ),
     "gradients_of_a_block_add_up": Edit(
-        "reference.model.block_vjp",
+        "reference.gradients.model.block_vjp",
         'observe("rounding", grad + d_branch)',
         'observe("rounding", grad + np.abs(d_branch))',
     ),
     "gradients_grow_with_the_loss": Edit(
-        "reference.ops.cross_entropy_vjp", "np.where(scored, -grad /", "np.where(scored, -np.sign(grad) /"
+        "reference.gradients.ops.cross_entropy_vjp", "np.where(scored, -grad /", "np.where(scored, -np.sign(grad) /"
     ),
     "no_score_asks_what_comes_later": Edit(
-        "reference.model.gpt2_vjp",
+        "reference.gradients.model.gpt2_vjp",
         "embedding_vjp(d_x, np.broadcast_to",
         "embedding_vjp(np.cumsum(d_x, axis=1), np.broadcast_to",
     ),
     "a_tied_head_and_the_embeddings_share_a_gradient": Edit(
-        "reference.model.language_model_vjp", 'observe("rounding", shared + d_head)', "d_head"
+        "reference.gradients.model.language_model_vjp", 'observe("rounding", shared + d_head)', "d_head"
     ),
     "the_bias_of_the_keys_has_no_gradient": Edit(
-        "reference.attention.attention_vjp", "for d_heads in (d_q, d_k, d_v)", "for d_heads in (d_k, d_q, d_v)"
+        "reference.gradients.attention.attention_vjp",
+        "for d_heads in (d_q, d_k, d_v)",
+        "for d_heads in (d_k, d_q, d_v)",
     ),
     "an_engine_is_the_plain_model": Edit("reference.fast.gelu_new_fast", "0.044715 *", "0.044175 *"),
     "the_same_call_gives_the_same_bits": Edit(
