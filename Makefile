@@ -48,8 +48,8 @@ docs: .venv ## build the documentation, a site in build/docs
 
 notebooks: .venv ## write and run the lesson's notebooks
 	@.venv/bin/gpt2 lesson --notebook docs/lesson.ipynb
-	@.venv/bin/gpt2 lesson --notebook docs/lesson.zh-CN.ipynb --language zh
-	@.venv/bin/jupyter execute --inplace docs/lesson.ipynb docs/lesson.zh-CN.ipynb
+	@.venv/bin/gpt2 lesson --notebook docs/zh-CN/lesson.ipynb --language zh
+	@.venv/bin/jupyter execute --inplace docs/lesson.ipynb docs/zh-CN/lesson.ipynb
 
 bench: .venv peers ## measure the engines against PyTorch
 	@.venv/bin/python -m benchmarks.prefill
