@@ -21,7 +21,6 @@ function goToStage(name) {
   renderFigure();
 }
 
-/** @type {() => void} */
 export function renderBroken() {
   const say = words(), broken = state.broken, section = $("broken");
   section.hidden = !broken;

@@ -1,6 +1,6 @@
-// How one tensor is drawn: as a heat map with what it says of one number, as a table, bars, or curves.
-import { cellAt, drawHeatMap, gradientOf } from "./heatmap.js";
+// Drawings of one tensor: heat map, table, bars, curves.
 import { MASK_VALUE } from "./gpt2.js";
+import { cellAt, drawHeatMap, gradientOf } from "./heatmap.js";
 import { isFirst, state, words } from "./lesson.js";
 import { axisName, mapOf, namesOf, placesOf, tensorOf } from "./tensors.js";
 import { $, make, makeSvg, note, percent, shownNumber } from "./tools.js";
@@ -17,7 +17,7 @@ export const ARROWS = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1],
 /** @type {Moves} */
 const TO_THE_ENDS = { Home: [0, -Infinity], End: [0, Infinity] };
 
-/** The enlarged map with what it says of one number, and its legend.
+/** The large map, which says one number in words, and its legend.
  * @type {(name: string, tensor: Tensor) => HTMLElement[]} */
 export function heatMapOf(name, tensor) {
   const say = words(), map = mapOf(tensor, state.head), canvas = make("canvas", {});
@@ -61,13 +61,13 @@ export function heatMapOf(name, tensor) {
   ];
 }
 
-/** The scale of a broken map in the colours of the right one: the same number has the same colour in both.
+/** The scale of a broken map with the limit of the right one: a number has the same colour in both.
  * @type {(right: Scale, broken: Scale) => Scale} */
 function scaleLike(right, broken) {
   return { ...broken, limit: right.limit, clipped: Math.max(-broken.min, broken.max) > right.limit };
 }
 
-/** One number in words: where it stands, and how large it is.
+/** One number in words: where it stands, and its value.
  * @type {(tensor: Tensor, map: TensorMap, cell: Cell) => (Node | string)[]} */
 function readingOf(tensor, map, [r, c]) {
   /** @type {(axis: number, i: number) => string} */
@@ -77,8 +77,8 @@ function readingOf(tensor, map, [r, c]) {
     if (letter.startsWith("3")) return `${"qkv"[Math.floor(place / third)]}, ${words().axes.C} ${place % third}`;
     return name === undefined ? `${called} ${place}` : "TSV".includes(letter) ? `${called} ${place} “${name}”` : name;
   };
-  const value = map.at(r, c), where = [...(map.rowAxis === null ? [] : [part(map.rowAxis, r)]), part(map.columnAxis, c)];
-  const joint = map.square ? " → " : " · ";
+  const where = [...(map.rowAxis === null ? [] : [part(map.rowAxis, r)]), part(map.columnAxis, c)];
+  const value = map.at(r, c), joint = map.square ? " → " : " · ";
   const text = value === MASK_VALUE ? words().masked(map.lowest)
     : value === 0 && map.scale.zeros ? words().zero : shownNumber(value);
   return [`${where.join(joint)}: `, make("b", {}, text)];
@@ -101,7 +101,7 @@ function legendOf({ scale, lowest }) {
 
 const MOST_ROWS = 64, MOST_COLUMNS = 128;
 
-/** The same numbers as a table, written when somebody opens it.
+/** The numbers as a table, which is filled when somebody opens it: that takes a while.
  * @type {(name: string, tensor: Tensor) => HTMLElement} */
 export function numbersOf(name, tensor) {
   const say = words();
@@ -118,10 +118,12 @@ function fillTable(box, map) {
   const rows = Math.min(map.rows, MOST_ROWS), columns = Math.min(map.columns, MOST_COLUMNS);
   /** @type {(n: number) => number[]} */
   const count = (n) => Array.from({ length: n }, (_, i) => i);
+  /** @type {(value: number) => string} */
+  const text = (value) => (value === MASK_VALUE ? map.lowest : shownNumber(value));
   const head = make("tr", {}, make("td", {}),
     ...count(columns).map((c) => make("th", { scope: "col" }, map.columnLabels[c])));
   const body = count(rows).map((r) => make("tr", {}, make("th", { scope: "row" }, map.rowLabels[r] || words().value),
-    ...count(columns).map((c) => make("td", {}, map.at(r, c) === MASK_VALUE ? map.lowest : shownNumber(map.at(r, c))))));
+    ...count(columns).map((c) => make("td", {}, text(map.at(r, c))))));
   if (rows < map.rows || columns < map.columns) box.append(note(words().tableCut(rows, columns)));
   box.append(make("table", {}, make("thead", {}, head), make("tbody", {}, ...body)));
 }
@@ -133,10 +135,10 @@ export function barsOf(tensor) {
   return barList(values.map((value, i) => ({ name: map.columnLabels[i], value, text: shownNumber(value) })));
 }
 
-/** @type {() => HTMLElement} */
 export function nextBars() {
   const next = state.look === "broken" && state.broken && isFirst() ? state.broken.next : state.next;
-  return barList(next.map(({ token, probability }) => ({ name: token, value: probability, text: percent(probability) })), 1);
+  return barList(next.map(({ token, probability }) => (
+    { name: token, value: probability, text: percent(probability) })), 1);
 }
 
 /** @type {(entries: {name: string, value: number, text: string}[], most?: number) => HTMLElement} */
@@ -157,7 +159,7 @@ function barList(entries, most = Math.max(...entries.map(({ value }) => value), 
 
 const CURVE = { width: 640, height: 300, left: 58, right: 16, top: 14, bottom: 34 };
 
-/** The rows of a tensor as lines over its last axis; logarithmic where the numbers span magnitudes.
+/** The rows of a tensor as lines over its last axis; logarithmic where the largest number is over 100 times the least.
  * @type {(tensor: Tensor) => (Node | null)[]} */
 export function curveOf(tensor) {
   const map = mapOf(tensor, 0), usual = Array.from(tensor.data).filter(Number.isFinite);
@@ -187,7 +189,7 @@ export function curveOf(tensor) {
   return [names.length ? make("div", { class: "lines" }, ...names) : null, svg, note(axisName(tensor, map.columnAxis))];
 }
 
-/** One row as a line; where a number is not finite the line breaks, and the number stands at the top.
+/** One row as a line. At a number that is not finite the line breaks, and the number is written at the top.
  * @type {(map: TensorMap, r: number, x: (c: number) => number, y: (value: number) => number) => Element[]} */
 function lineOf(map, r, x, y) {
   const parts = [];
@@ -199,7 +201,8 @@ function lineOf(map, r, x, y) {
       : makeSvg("text", { x: x(c), y: CURVE.top + 14 + 14 * r, "text-anchor": "middle" }, shownNumber(value)));
     pen = finite ? "L" : "M";
   }
-  return [makeSvg("path", { class: `line-${r % 3}`, "stroke-dasharray": ["none", "7 5", "2 4"][r % 3], d: path }), ...parts];
+  const dashes = ["none", "7 5", "2 4"][r % 3];
+  return [makeSvg("path", { class: `line-${r % 3}`, "stroke-dasharray": dashes, d: path }), ...parts];
 }
 
 /** @type {(least: number, most: number) => number[]} */
@@ -217,8 +220,7 @@ function roundTicks(least, most) {
   return Array.from({ length: count }, (_, i) => Number(((first + i) * step).toPrecision(12)));
 }
 
-/** Every token of the prompt with its id and position.
- * @type {() => HTMLElement} */
+/** Every token of the prompt with its id and position. */
 export function tokenTable() {
   const say = words();
   return make("ol", { class: "token-table" }, ...state.prompt.tokens.map((token, position) => make("li", {},

@@ -1,19 +1,14 @@
-// The figure of a step: which tensor, layer and head it shows, and the drawing of it.
-import {
-  ARROWS, barsOf, curveOf, heatMapOf, nextBars, numbersOf, tokenTable,
-} from "./drawings.js";
+// The figure of a step: the choice of tensor, layer and head, and what is drawn of it.
+import { ARROWS, barsOf, curveOf, heatMapOf, nextBars, numbersOf, tokenTable } from "./drawings.js";
 import { drawThumbnail, scaleOf } from "./heatmap.js";
 import { config, isFirst, lesson, state, words } from "./lesson.js";
 import { renderBadges } from "./sources.js";
-import {
-  axisName, brokenTensor, fill, layersOf, lookedAt, mapOf, placesOf, showBroken,
-} from "./tensors.js";
+import { axisName, brokenTensor, fill, layersOf, lookedAt, mapOf, placesOf, showBroken } from "./tensors.js";
 import { $, group, make, note, one, replace, shownNumber } from "./tools.js";
 import { badgeOf, brokenBadge } from "./verdicts.js";
 
 /** @import {Look, Step, Tensor} from "./lesson.js" */
 
-/** @type {() => void} */
 export function renderFigure() {
   const step = lesson.steps[state.step], figure = $("figure");
   one(".lesson").classList.toggle("plain", !step.tensors.length && step.view !== "tokens");
@@ -150,7 +145,8 @@ function overviewOf(template, layers, heads, pick) {
         if (!move) return;
         event.preventDefault();
         const [down, right] = move;
-        const r = (choice.r + down + rows.length) % rows.length, c = (choice.c + right + columns.length) % columns.length;
+        const r = (choice.r + down + rows.length) % rows.length;
+        const c = (choice.c + right + columns.length) % columns.length;
         const next = one(`[data-key="pick-${r}-${c}"]`, grid);
         next.focus();
         next.click();

@@ -1,5 +1,5 @@
-// GPT-2's forward pass in the page itself. The names and shapes of the stages are those of `model.stages` in Python, the
-// steps those of reference/model.py and reference/attention.py. Sums run in double precision; what is kept is float32.
+// GPT-2's forward pass in the page itself. Stages have the names and shapes of `model.stages` in Python, and the steps
+// are those of reference/model.py and reference/attention.py. Sums run in double precision; what is kept is float32.
 
 /**
  * @typedef {object} Config those fields of config.json that the page needs

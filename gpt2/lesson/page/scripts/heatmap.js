@@ -17,7 +17,7 @@ import { MASK_VALUE } from "./gpt2.js";
  * @typedef {object} Scale
  * @property {number} min
  * @property {number} max
- * @property {number} limit from which on a colour is full
+ * @property {number} limit the size at which a colour is full
  * @property {boolean} clipped whether some numbers are beyond the limit
  * @property {boolean} masked
  * @property {boolean} undefined whether some are NaN
@@ -47,7 +47,6 @@ const COLOURS = {
   dark: ["#ffcf96", "#e2903c", "#a35f1d", "#553617", "#22262b", "#1c3d5c", "#2c6ba3", "#62a5dd", "#bfe0fb"],
 };
 
-/** @type {() => boolean} */
 function isDark() {
   return matchMedia("(prefers-color-scheme: dark)").matches;
 }
@@ -66,7 +65,7 @@ function colourAt(position) {
   return stops[low].map((value, i) => Math.round(value + (stops[low + 1][i] - value) * (place - low)));
 }
 
-/** The extremes of the numbers, masked ones apart, and the limit from which on a colour is full.
+/** The range of the numbers without masked ones, and the size at which a colour is full.
  * @type {(data: Float32Array) => Scale} */
 export function scaleOf(data) {
   const usual = Array.from(data).filter((value) => value !== MASK_VALUE && Number.isFinite(value));
@@ -74,10 +73,11 @@ export function scaleOf(data) {
   const most = sizes[Math.floor((sizes.length - 1) * 0.97)] || 0, largest = sizes[sizes.length - 1] || 0;
   const min = usual.reduce((a, b) => Math.min(a, b), Infinity), max = usual.reduce((a, b) => Math.max(a, b), -Infinity);
   const shares = min >= 0 && max <= 1;
-  // a few giants, as the residual stream has, would leave all else colourless
+  // a few very large numbers, as in the residual stream, would leave all others without colour
   const limit = !shares && largest > 4 * most && largest < 1000 * most ? most : largest;
   return {
-    min, max, limit: limit || 1, clipped: limit < largest, masked: data.includes(MASK_VALUE), undefined: data.includes(NaN),
+    min, max, limit: limit || 1, clipped: limit < largest,
+    masked: data.includes(MASK_VALUE), undefined: data.includes(NaN),
     zeros: usual.every((value) => value >= 0) && usual.some((value) => value === 0),
   };
 }
@@ -105,7 +105,7 @@ export function drawThumbnail(canvas, map) {
 const LABEL_FONT = '12px ui-monospace, "SF Mono", Menlo, Consolas, "Liberation Mono", monospace';
 const LINE = 13; // from one upright label to the next
 
-/** Where the cells and labels of a map lie in that width; cells of square maps are as high as wide.
+/** Where the cells and labels of a map lie in that width.
  * @type {(map: HeatMap, width: number) => Layout} */
 function layOut(map, width) {
   const context = contextOf(document.createElement("canvas"));
@@ -117,19 +117,20 @@ function layOut(map, width) {
   const room = Math.max(width - left - 2, 1);
   const fitting = room / map.columns;
   const cellWidth = map.square ? Math.max(13, Math.min(38, Math.floor(fitting)))
-    : Math.max(1, Math.min(34, fitting >= 4 ? Math.floor(fitting) : fitting)); // narrow cells fill the width all the same
+    : Math.max(1, Math.min(34, fitting >= 4 ? Math.floor(fitting) : fitting)); // narrow cells still fill the width
   const cellHeight = map.square ? cellWidth : Math.max(12, Math.min(26, Math.floor(420 / map.rows)));
   const long = sizes(map.columnLabels).filter((size) => size > Math.max(cellWidth - 4, 8)).length;
   const upright = map.named && long > map.columns / 16;
   const top = upright ? Math.ceil(Math.max(...sizes(map.columnLabels))) + 10 : 20;
-  const every = upright ? Math.ceil(LINE / cellWidth) : map.named ? Math.ceil(7.5 / cellWidth) : tickDistance(map.columns, cellWidth);
+  const every = upright ? Math.ceil(LINE / cellWidth)
+    : map.named ? Math.ceil(7.5 / cellWidth) : tickDistance(map.columns, cellWidth);
   return {
     left, top, cellWidth, cellHeight, upright, every, longest, gap: Math.min(cellWidth, cellHeight) >= 10 ? 1 : 0,
     width: left + cellWidth * map.columns + 2, height: top + cellHeight * map.rows + 2,
   };
 }
 
-/** The whole map with labels; selected: [row, column]. Returns its layout.
+/** Draws the whole map with its labels, and tells where they lie.
  * @type {(canvas: HTMLCanvasElement, map: HeatMap, width: number, selected: Cell) => Layout} */
 export function drawHeatMap(canvas, map, width, selected) {
   const layout = layOut(map, width), ratio = devicePixelRatio || 1, dark = isDark();
@@ -157,8 +158,9 @@ export function drawHeatMap(canvas, map, width, selected) {
 function drawCells(context, map, layout, dark) {
   const hatch = hatchPattern(context, dark);
   for (let r = 0; r < map.rows; r++) for (let c = 0; c < map.columns; c++) {
-    const value = map.at(r, c), x = layout.left + Math.round(c * layout.cellWidth), y = layout.top + r * layout.cellHeight;
-    const wide = layout.left + Math.round((c + 1) * layout.cellWidth) - x - layout.gap, high = layout.cellHeight - layout.gap;
+    const x = layout.left + Math.round(c * layout.cellWidth), y = layout.top + r * layout.cellHeight;
+    const wide = layout.left + Math.round((c + 1) * layout.cellWidth) - x - layout.gap;
+    const high = layout.cellHeight - layout.gap, value = map.at(r, c);
     const known = value !== MASK_VALUE && !Number.isNaN(value);
     context.fillStyle = known ? `rgb(${colourAt(value / map.scale.limit)})` : hatch;
     context.fillRect(x, y, wide, high);
@@ -210,7 +212,8 @@ function drawLabels(context, map, layout, dark, [row, column]) {
   const room = layout.every * layout.cellWidth;
   /** @type {(c: number) => number} */
   const size = (c) => context.measureText(map.columnLabels[c]).width;
-  const reach = layout.upright ? layout.every : Math.ceil((size(column) / 2 + 6) / layout.cellWidth); // kept free for the chosen one
+  // so many columns beside the chosen one have no label, to leave room for its own
+  const reach = layout.upright ? layout.every : Math.ceil((size(column) / 2 + 6) / layout.cellWidth);
   map.columnLabels.forEach((label, c) => {
     const near = Math.abs(c - column) < reach || (!layout.upright && size(c) > Math.max(room, 8));
     if (c !== column && (c % layout.every !== 0 || near)) return;
@@ -221,7 +224,7 @@ function drawLabels(context, map, layout, dark, [row, column]) {
   });
 }
 
-/** Numbers of columns stand so far apart that they do not touch.
+/** How many columns lie between two numbers that do not touch.
  * @type {(columns: number, cellWidth: number) => number} */
 function tickDistance(columns, cellWidth) {
   return [1, 2, 4, 8, 16, 32, 64, 128, 256].find((n) => n * cellWidth >= 36) || columns;
@@ -235,7 +238,7 @@ function cut(context, label, longest) {
   return `${kept}…`;
 }
 
-/** The [row, column] under a point of the canvas, or null.
+/** The cell under a point of the canvas.
  * @type {(map: HeatMap, layout: Layout, x: number, y: number) => Cell | null} */
 export function cellAt(map, layout, x, y) {
   const r = Math.floor((y - layout.top) / layout.cellHeight), c = Math.floor((x - layout.left) / layout.cellWidth);

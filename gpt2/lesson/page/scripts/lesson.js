@@ -1,10 +1,9 @@
-// The lesson's data, as gpt2/lesson/payload.py has put it into the page, and what of it the reader looks at.
+// The lesson's data, which gpt2/lesson/payload.py has put into the page, and the state: what of it is shown.
 import { MASK_VALUE } from "./gpt2.js";
 import { $, floats } from "./tools.js";
 import { WORDS } from "./words.js";
 
 /** @import {Config, Stage, Weights} from "./gpt2.js" */
-/** @import {Words} from "./words.js" */
 
 /** @typedef {"en" | "zh"} Language */
 /** @typedef {{en: string, zh: string}} Text */
@@ -106,11 +105,11 @@ export const config = lesson.model.config;
 export const weights = lesson.model.weights && Object.fromEntries(
   Object.entries(lesson.model.weights).map(([name, stored]) => [name, floats(stored.data)]));
 
-/** Everything that is shown follows from it. */
+/** All that is shown follows from it. */
 export const state = {
   /** @type {Language} */
   language: navigator.language.startsWith("zh") ? "zh" : "en",
-  // of the prompt at hand:
+  // of the current prompt:
   prompt: lesson.prompt,
   next: lesson.next,
   /** @type {Record<string, Tensor | StoredTensor>} */
@@ -133,8 +132,7 @@ export const state = {
   side: "reference",
 };
 
-/** What the page says, in its language.
- * @type {() => Words} */
+/** What the page says, in its language. */
 export function words() {
   return WORDS[state.language];
 }
@@ -145,13 +143,13 @@ export function said(text) {
   return text !== null && typeof text === "object" ? text[state.language] : String(text);
 }
 
-/** @type {() => boolean} */
+/** Whether the current prompt is the one that the lesson was made with. */
 export function isFirst() {
   return String(state.prompt.ids) === String(lesson.prompt.ids);
 }
 
-// The lowest finite number of a dtype, as float32 has it, and as people read it: what masked scores are replaced by.
-/** @type {Record<string, [number: number, text: string]>} */
+/** What a masked score is in each dtype, its lowest finite number: as float32, and as people read it.
+ * @type {Record<string, [number: number, text: string]>} */
 const LOWEST = {
   float16: [-65504, "−65504"], bfloat16: [-3.3895313892515355e38, "−3.4e38"], float32: [MASK_VALUE, "−3.4e38"],
   float64: [-Infinity, "−1.8e308"],
@@ -162,7 +160,7 @@ export function lowestOf({ dtype = "float32" }) {
   return LOWEST[dtype] ?? LOWEST.float32;
 }
 
-/** Tensors whose numbers have been read.
+/** Tensors whose base64 has been read: once is enough.
  * @type {Map<StoredTensor, Tensor>} */
 const unpacked = new Map();
 

@@ -1,4 +1,4 @@
-// The page as a whole: its frame, and what the reader does.
+// The page as a whole: its frame, and what happens when the reader does something. It starts here.
 import { renderBroken } from "./broken.js";
 import { renderFigure } from "./figure.js";
 import { gpt2Stages } from "./gpt2.js";
@@ -10,7 +10,6 @@ import { $, all, make, one } from "./tools.js";
 
 /** @import {Language} from "./lesson.js" */
 
-/** @type {() => void} */
 function renderFrame() {
   const say = words();
   document.documentElement.lang = { en: "en", zh: "zh-Hans" }[state.language];
@@ -38,7 +37,7 @@ function renderFrame() {
   one(".breaker").hidden = !lesson.breaks.length;
 }
 
-/** Take a text as the prompt, and show what follows from it, or what is wrong with it.
+/** Make a text the prompt and show what follows, or what is wrong with it.
  * @type {(text: string) => Promise<void>} */
 async function run(text) {
   await take(text);
@@ -47,14 +46,14 @@ async function run(text) {
   render();
 }
 
-/** @type {(id: string) => void} */
+/** Plant the bug of that id; "" takes the last one out.
+ * @type {(id: string) => void} */
 function plant(id) {
   state.broken = lesson.breaks.find((each) => each.id === id) ?? null;
   showBroken();
   render();
 }
 
-/** @type {() => void} */
 function render() {
   renderFrame();
   renderPrompt(run);
@@ -63,7 +62,6 @@ function render() {
   renderStep();
 }
 
-/** @type {() => void} */
 function listen() {
   $("language").addEventListener("click", (event) => {
     const chosen = /** @type {Element} */ (event.target).closest("button")?.dataset.language;
@@ -102,7 +100,6 @@ function listen() {
   matchMedia("(min-width: 60.01rem)").addEventListener("change", foldSteps);
 }
 
-/** @type {() => void} */
 function start() {
   if (weights) state.stages = gpt2Stages(config, weights, lesson.prompt.ids);
   $("prompt").value = lesson.prompt.text ?? lesson.prompt.tokens.join(" ");

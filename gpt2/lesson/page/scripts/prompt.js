@@ -1,4 +1,4 @@
-// The prompt: what the reader may type, its tokens, and the likeliest next ones.
+// The prompt: what may be typed, its tokens, and the likeliest next ones.
 import { gpt2Stages, softmax } from "./gpt2.js";
 import { config, isFirst, lesson, state, weights, words } from "./lesson.js";
 import { $, make, percent, raw, replace, visible } from "./tools.js";
@@ -9,7 +9,7 @@ import { $, make, percent, raw, replace, visible } from "./tools.js";
 /** Whether the page itself can read a prompt and compute it. */
 const computes = Boolean(weights && lesson.model.tokens);
 
-/** @type {() => boolean} */
+/** Whether the page or a server can compute another prompt than the first. */
 export function canAsk() {
   return computes || lesson.server === true;
 }
@@ -39,7 +39,7 @@ function objection(text, tokens) {
   return ids.length > config.n_positions ? () => words().long(ids.length, config.n_positions) : null;
 }
 
-/** Take a text as the prompt, if it can be one; or put into the state what is wrong with it.
+/** Make a text the prompt, or put into the state why it cannot be.
  * @type {(text: string) => Promise<void>} */
 export async function take(text) {
   const { tokens } = lesson.model;
@@ -81,7 +81,7 @@ async function ask(text) {
   }
 }
 
-/** run: what to do with a text that is to become the prompt.
+/** run: called with a text that is to become the prompt.
  * @type {(run: (text: string) => void) => void} */
 export function renderPrompt(run) {
   const say = words(), box = $("prompt"), askable = canAsk();

@@ -6,7 +6,6 @@ import { badgeOf } from "./verdicts.js";
 
 /** @import {Shown, Side, Source} from "./lesson.js" */
 
-/** @type {() => void} */
 export function renderFunctions() {
   const say = words(), { functions } = lesson.steps[state.step], section = $("functions");
   section.hidden = !functions.length;
@@ -36,7 +35,7 @@ function functionOf(shown, index) {
     backend ? tabsOf(index) : make("p", { class: "hint" }, say.noTwin), table);
 }
 
-/** Where there is no room for both sources, the reader says which one to show.
+/** On a narrow screen there is room for one source: the reader chooses.
  * @type {(index: number) => HTMLElement} */
 function tabsOf(index) {
   const say = words();
@@ -44,8 +43,8 @@ function tabsOf(index) {
   const sides = ["reference", "backend"];
   return make("div", { class: "choice tabs", role: "group", "aria-label": say.code },
     ...sides.map((side) => make("button", {
-      type: "button", "data-side": side, "data-key": `side-${index}-${side}`, "aria-pressed": String(side === state.side),
-      onclick: () => showSide(side),
+      type: "button", "data-side": side, "data-key": `side-${index}-${side}`,
+      "aria-pressed": String(side === state.side), onclick: () => showSide(side),
     }, say[side])));
 }
 
@@ -78,14 +77,15 @@ function sourceRow({ reference, backend }, [left, right]) {
 
 /** @type {(source: Source, index: number | null, side: Side) => HTMLElement[]} */
 function sourceCells(source, index, side) {
-  if (index === null) return ["number", "source"].map((kind) => make("td", { class: `${kind} absent`, "data-side": side }));
+  if (index === null) {
+    return ["number", "source"].map((kind) => make("td", { class: `${kind} absent`, "data-side": side }));
+  }
   const cell = make("td", { class: "source", "data-side": side, html: source.lines[index] });
   cell.style.setProperty("--indent", String(cell.textContent.search(/[^ ]|$/)));
   return [make("td", { class: "number", "data-side": side }, String(source.line + index)), cell];
 }
 
-/** A function is judged by the stage that it computes, of the layer that is picked.
- * @type {() => void} */
+/** A function has the verdict on the stage that it computes, in the picked layer. */
 export function renderBadges() {
   const { functions } = lesson.steps[state.step];
   for (const holder of all("[data-function]")) {

@@ -1,15 +1,14 @@
-// The steps: their list, going from one to another, and the one that is shown.
+// The steps: their list, the way from one to another, and the text of the current one.
 import { renderFigure } from "./figure.js";
 import { lesson, said, state, words } from "./lesson.js";
 import { renderFunctions } from "./sources.js";
 import { showBroken } from "./tensors.js";
 import { $, make, one, replace } from "./tools.js";
 
-/** @type {() => void} */
 export function renderSteps() {
   const say = words();
   /** @type {Record<string, string | undefined>} */
-  const groups = say.groups; // by the step that each begins with
+  const groups = say.groups; // by the first step of each
   /** @type {{name: string, items: Node[]}[]} */
   const parts = [];
   lesson.steps.forEach((step, i) => {
@@ -31,8 +30,7 @@ export function renderSteps() {
   if (top < frame.top || bottom > frame.bottom) list.scrollTop += top - frame.top - frame.height / 2;
 }
 
-/** On a narrow screen the list of steps is folded, on a wide one it always stands open.
- * @type {() => void} */
+/** On a narrow screen the list of steps is folded, on a wide one it always stands open. */
 export function foldSteps() {
   $("steps-fold").open = matchMedia("(min-width: 60.01rem)").matches;
 }
@@ -52,7 +50,6 @@ export function goTo(index) {
   if (top < 0 || top > innerHeight * 0.6) $("title").closest("header")?.scrollIntoView();
 }
 
-/** @type {() => void} */
 export function renderStep() {
   const say = words(), step = lesson.steps[state.step];
   $("place").textContent = say.step(state.step + 1, lesson.steps.length);

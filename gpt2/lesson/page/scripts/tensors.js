@@ -1,4 +1,4 @@
-// Tensors of the prompt and of the lesson: their numbers, and what stands along their axes.
+// Tensors by name: their numbers, and the names along their axes.
 import { scaleOf } from "./heatmap.js";
 import { config, isFirst, lesson, lowestOf, said, state, unpack, words } from "./lesson.js";
 import { visible } from "./tools.js";
@@ -14,18 +14,19 @@ import { visible } from "./tools.js";
  */
 /** @typedef {HeatMap & OfTensor} TensorMap */
 
-/** The layers of which the page has the tensor of that name.
+/** The layers whose tensor of that name is in the page.
  * @type {(name: string) => number[]} */
 export function layersOf(name) {
   return Array.from({ length: config.n_layer }, (_, layer) => layer).filter((layer) => tensorOf(fill(name, layer)));
 }
 
-/** @type {(name: string, layer: number | null) => string} */
+/** The name of a tensor, from one that has {layer} for the number.
+ * @type {(name: string, layer: number | null) => string} */
 export function fill(name, layer) {
   return name.replace("{layer}", String(layer));
 }
 
-/** A tensor of the prompt at hand, or one that is stored with the lesson; undefined if there is neither.
+/** A tensor of the current prompt, or else of the lesson.
  * @type {(name: string) => Tensor | undefined} */
 export function tensorOf(name) {
   const found = state.stages[name] ?? lesson.tensors[name];
@@ -37,7 +38,7 @@ function isStored(tensor) {
   return typeof tensor.data === "string";
 }
 
-/** The tensor as the reader wants to look at it: right, broken, or the difference of the two.
+/** The tensor as the reader wants to see it: right, broken, or the difference of the two.
  * @type {(name: string) => Tensor | undefined} */
 export function lookedAt(name) {
   const right = tensorOf(name), stored = state.look === "right" ? undefined : brokenTensor(name);
@@ -51,14 +52,13 @@ export function brokenTensor(name) {
   return state.broken && isFirst() ? state.broken.tensors[name] : undefined;
 }
 
-/** Look at the broken tensor wherever there is one.
- * @type {() => void} */
+/** Where there is a broken tensor, show that one first. */
 export function showBroken() {
   const template = lesson.steps[state.step].tensors[state.tensor] ?? "";
   state.look = brokenTensor(fill(template, state.layer)) ? "broken" : "right";
 }
 
-/** broken - right, at the places that the broken one is sampled at.
+/** broken - right, at the places that the broken one has kept.
  * @type {(broken: Tensor, right: Tensor) => Tensor} */
 function differenceOf(broken, right) {
   const places = broken.shape.map((size, axis) => Array.from({ length: size }, (_, i) => {
@@ -77,7 +77,7 @@ function differenceOf(broken, right) {
   return { ...broken, data };
 }
 
-/** What stands at an axis, if it has names: tokens, entries of the vocabulary, or labels of the payload.
+/** The names along an axis, if it has some: labels of the lesson, tokens of the prompt, or of the vocabulary.
  * @type {(tensor: Tensor, axis: number) => string[] | null} */
 export function namesOf(tensor, axis) {
   const letter = tensor.axes[axis], places = placesOf(tensor, axis);
@@ -88,13 +88,13 @@ export function namesOf(tensor, axis) {
   return null;
 }
 
-/** The places along an axis that are kept, in the full tensor.
+/** Where the entries along an axis stand in the full tensor.
  * @type {(tensor: Tensor, axis: number) => number[]} */
 export function placesOf(tensor, axis) {
   return tensor.at?.[axis] ?? Array.from({ length: tensor.shape[axis] }, (_, i) => i);
 }
 
-/** How the axis is called: what is T elsewhere is a query where keys stand beside it.
+/** What an axis is called. Where keys (S) stand beside it, T is a query.
  * @type {(tensor: Tensor, axis: number, form?: "axes" | "plural") => string} */
 export function axisName(tensor, axis, form = "axes") {
   /** @type {Record<string, string>} */
@@ -102,7 +102,7 @@ export function axisName(tensor, axis, form = "axes") {
   return (letter === "T" && tensor.axes.includes("S") ? known.query : known[letter]) ?? letter;
 }
 
-/** The last two axes of a tensor as a map of rows and columns; of a head, if it has heads. scale: unless its own.
+/** The last two axes of a tensor, of one head if it has heads. scale: null for the map's own.
  * @type {(tensor: Tensor, head: number, scale?: Scale | null) => TensorMap} */
 export function mapOf(tensor, head, scale = null) {
   const last = tensor.axes.length - 1, rowAxis = last ? last - 1 : null, heads = tensor.axes.indexOf("H");

@@ -12,13 +12,13 @@
  * @property {HTMLDetailsElement} steps-fold
  */
 
-/** The element of that id, which the page is known to have.
+/** The element of that id; page.html.j2 has it, or the caller has just made it.
  * @type {<Id extends string>(id: Id) => Id extends keyof Special ? Special[Id] : HTMLElement} */
 export function $(id) {
   return /** @type {any} */ (document.getElementById(id));
 }
 
-/** The first element that fits, which the page is known to have.
+/** The first element that fits; there is one.
  * @type {(selector: string, within?: ParentNode) => HTMLElement} */
 export function one(selector, within = document) {
   return /** @type {HTMLElement} */ (within.querySelector(selector));
@@ -61,7 +61,7 @@ export function makeSvg(tag, attributes, text = "") {
   return element;
 }
 
-/** Put new children in, and the focus back on the one with the same data-key.
+/** Replace the children. Whoever had the focus keeps it: the new child with the same data-key gets it.
  * @type {(element: HTMLElement, ...children: (Node | string | null)[]) => void} */
 export function replace(element, ...children) {
   const focused = /** @type {HTMLElement | null} */ (document.activeElement);
@@ -121,7 +121,7 @@ export function visible(token) {
   return token.replaceAll("\n", "↵").replaceAll(" ", "␣").replaceAll("\t", "⇥");
 }
 
-/** What people see, turned back.
+/** The token, from what people see.
  * @type {(token: string) => string} */
 export function raw(token) {
   return token.replaceAll("↵", "\n").replaceAll("␣", " ").replaceAll("⇥", "\t");

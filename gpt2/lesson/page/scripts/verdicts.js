@@ -1,10 +1,10 @@
-// Verdicts of the judge, each a badge: short, with the whole of it in a tooltip.
+// What the judge says of a stage, as a badge: in short, with the whole in a tooltip.
 import { said, state, words } from "./lesson.js";
 import { make } from "./tools.js";
 
 /** @import {Verdict} from "./lesson.js" */
 
-/** The judge's verdict on the stage of that name, short, with the whole of it in a tooltip.
+/** The verdict on the stage of that name; null if nobody would expect one.
  * @type {(name: string, verdict?: Verdict | null) => HTMLElement | null} */
 export function badgeOf(name, verdict = state.verdicts?.[name]) {
   const say = words(), own = name in state.stages || /^h\.|^(wte|wpe|embeddings|ln_f|logits)$/.test(name);
@@ -17,7 +17,7 @@ export function badgeOf(name, verdict = state.verdicts?.[name]) {
   return verdict.agrees ? badge("good", short, long) : badge("bad", `${say.differs}: ${short}`, long);
 }
 
-/** The same of a broken tensor: its error as a share of what is allowed.
+/** For a broken tensor: its error as a share of what is allowed.
  * @type {(error: number) => HTMLElement} */
 export function brokenBadge(error) {
   return badge(error <= 1 ? "good" : "bad", errorInWords(error), words().explain);

@@ -28,7 +28,7 @@
  * @property {(token: string, chance: string) => string} insteadOf
  */
 
-/** @typedef {typeof ENGLISH} Words */
+/** @typedef {typeof ENGLISH} Words what every language has to say */
 
 /** @satisfies {Sentences & Record<string, unknown>} */
 const ENGLISH = {
@@ -73,7 +73,8 @@ const ENGLISH = {
     `Heat map of ${name}: rows are ${rows}, columns ${columns}. The arrow keys move from number to number.`,
   heatMap: "heat map",
   rows: (rows, columns) => `rows: ${rows} · columns: ${columns}`,
-  pick: (layer, head) => (head === null ? `layer ${layer}` : layer === null ? `head ${head}` : `layer ${layer}, head ${head}`),
+  pick: (layer, head) =>
+    head === null ? `layer ${layer}` : layer === null ? `head ${head}` : `layer ${layer}, head ${head}`,
   overview: "All layers and heads; the picked one is enlarged below",
   masked: (lowest) => `${lowest}, masked`,
   zero: "exactly 0",
@@ -81,14 +82,16 @@ const ENGLISH = {
   table: "The numbers as a table",
   tableCut: (rows, columns) => `The first ${rows} rows and ${columns} columns.`,
   axes: {
-    B: "sequence", T: "token", S: "key", H: "head", C: "channel", D: "channel of the head", I: "unit", V: "entry of the vocabulary",
-    "3C": "channel of q, k, v", "3*H*D": "channel of q, k, v", "H*D": "channel", query: "query", series: "line", step: "step along the gradient",
+    B: "sequence", T: "token", S: "key", H: "head", C: "channel", D: "channel of the head", I: "unit",
+    V: "entry of the vocabulary", "3C": "channel of q, k, v", "3*H*D": "channel of q, k, v", "H*D": "channel",
+    query: "query", series: "line", step: "step along the gradient",
     factor: "factor", scale: "scale of the loss", task: "task", parameter: "parameter", batch: "batch", mask: "mask",
   },
   plural: {
     B: "sequences", T: "tokens", S: "keys", H: "heads", C: "channels", D: "channels of the head", I: "units",
-    V: "entries of the vocabulary", "3C": "channels of q, k, v", "3*H*D": "channels of q, k, v", "H*D": "channels", query: "queries", series: "lines",
-    step: "steps", factor: "factors", scale: "scales", task: "tasks", parameter: "parameters", batch: "batches", mask: "masks",
+    V: "entries of the vocabulary", "3C": "channels of q, k, v", "3*H*D": "channels of q, k, v", "H*D": "channels",
+    query: "queries", series: "lines", step: "steps",
+    factor: "factors", scale: "scales", task: "tasks", parameter: "parameters", batch: "batches", mask: "masks",
   },
   id: "id",
   position: "position",
@@ -97,7 +100,8 @@ const ENGLISH = {
   judged: (ulp, noise) => `${ulp} ulp; ${noise} × noise`,
   differs: "differs",
   explain:
-    "The verdict on the twin, against the reference in float64: an error of at most 3 times this input's own rounding noise plus 4 ulp agrees.",
+    "The verdict on the twin, against the reference in float64: " +
+    "an error of at most 3 times this input's own rounding noise plus 4 ulp agrees.",
   computed: "computed in this page; judged for the first prompt only",
   computedShort: "computed here",
   notJudged: "not judged",
@@ -176,12 +180,14 @@ const CHINESE = {
   table: "以表格显示数值",
   tableCut: (rows, columns) => `前 ${rows} 行、${columns} 列。`,
   axes: {
-    B: "序列", T: "词元", S: "键", H: "头", C: "通道", D: "头内通道", I: "单元", V: "词表项", "3C": "q、k、v 的通道", "3*H*D": "q、k、v 的通道",
-    "H*D": "通道", query: "查询", series: "曲线", step: "沿梯度的步长", factor: "倍数", scale: "损失缩放", task: "任务", parameter: "参数", batch: "批次", mask: "掩码",
+    B: "序列", T: "词元", S: "键", H: "头", C: "通道", D: "头内通道", I: "单元", V: "词表项",
+    "3C": "q、k、v 的通道", "3*H*D": "q、k、v 的通道", "H*D": "通道", query: "查询", series: "曲线", step: "沿梯度的步长",
+    factor: "倍数", scale: "损失缩放", task: "任务", parameter: "参数", batch: "批次", mask: "掩码",
   },
   plural: {
-    B: "序列", T: "词元", S: "键", H: "头", C: "通道", D: "头内通道", I: "单元", V: "词表项", "3C": "q、k、v 的通道", "3*H*D": "q、k、v 的通道",
-    "H*D": "通道", query: "查询", series: "曲线", step: "沿梯度的步长", factor: "倍数", scale: "损失缩放", task: "任务", parameter: "参数", batch: "批次", mask: "掩码",
+    B: "序列", T: "词元", S: "键", H: "头", C: "通道", D: "头内通道", I: "单元", V: "词表项",
+    "3C": "q、k、v 的通道", "3*H*D": "q、k、v 的通道", "H*D": "通道", query: "查询", series: "曲线", step: "沿梯度的步长",
+    factor: "倍数", scale: "损失缩放", task: "任务", parameter: "参数", batch: "批次", mask: "掩码",
   },
   id: "编号",
   position: "位置",
