@@ -85,7 +85,7 @@ clean: ## remove caches and build output; environments stay
 # .venv/bin/npm install --package-lock-only --prefix javascript-checks
 javascript-checks/node_modules/.stamp: javascript-checks/package.json javascript-checks/package-lock.json | .venv/.stamp
 	@echo "Setting up javascript-checks/node_modules (a few seconds and 50 MB) ..."
-	@.venv/bin/npm ci --silent --prefix javascript-checks
+	@.venv/bin/npm ci --loglevel error --prefix javascript-checks > /dev/null
 	$(stamp)
 
 .venv-torch/.stamp: tests/peers/torch-requirements.txt $(call stale,.venv-torch/.stamp)
