@@ -14,7 +14,7 @@ from gpt2.lesson.words.breaks import BREAK_WORDS
 from gpt2.model.model import Model
 
 Array = NDArray[Any]
-CASES, SEED = 10, 0  # as in docs/kill-table.md
+CASES, SEED = 10, 0  # as in docs/tables/kill-table.md
 
 
 def planted(model: Model, ids: Array, next_tokens: Callable[[Array], Any]) -> Iterator[dict[str, Any]]:

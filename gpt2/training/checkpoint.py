@@ -20,7 +20,7 @@ from gpt2.files import PART, write_whole
 from gpt2.model.hf_folder import read_tensors, save_weights
 
 Array = NDArray[Any]
-FORMAT = "gpt2-training/1"
+FORMAT = "gpt2-training/2"
 NAME = re.compile(r"step-(\d+)\.safetensors")
 DIGEST = re.compile(rb'"sha256":"([0-9a-f]{64})"')  # in the head of the file, where safetensors keeps metadata
 
@@ -40,7 +40,7 @@ class Checkpoint:
     """Whatever else must be as it was, in JSON: configuration, recipe, seed, fingerprint of the data."""
 
 
-def write_checkpoint(folder: Path, snapshot: Checkpoint, keep: int) -> Path:
+def write_checkpoint(folder: Path, checkpoint: Checkpoint, keep: int) -> Path:
     """Write folder/step-00000100.safetensors, then remove the oldest beyond `keep` and what killed runs left half done.
 
     Whenever the process or the machine stops, each file of that name is whole. Raises GPT2Error, with all that was
@@ -48,12 +48,12 @@ def write_checkpoint(folder: Path, snapshot: Checkpoint, keep: int) -> Path:
     """
     if keep < 1:
         raise GPT2Error(f"cannot keep {keep} checkpoints: keep 1 or more")
-    path = folder / f"step-{snapshot.step:08d}.safetensors"
-    tensors = {f"model.{name}": x for name, x in snapshot.parameters.items()}
-    tensors |= {f"state.{name}": x for name, x in snapshot.state.items()}
-    facts = {"step": snapshot.step, "micro_batch": snapshot.micro_batch, "facts": snapshot.facts}
+    path = folder / f"step-{checkpoint.step:08d}.safetensors"
+    tensors = {f"model.{name}": x for name, x in checkpoint.parameters.items()}
+    tensors |= {f"state.{name}": x for name, x in checkpoint.state.items()}
+    facts = {"step": checkpoint.step, "micro_batch": checkpoint.micro_batch, "facts": checkpoint.facts}
     with write_whole(path) as part:
-        _save(tensors, part, {"format": FORMAT, "snapshot": json.dumps(facts), "sha256": "0" * 64})
+        _save(tensors, part, {"format": FORMAT, "checkpoint": json.dumps(facts), "sha256": "0" * 64})
         _seal(part)
     _tidy(folder, path, keep)
     return path
@@ -90,7 +90,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
     for name, x in read_tensors(path):
         kind, _, own = name.partition(".")
         named[kind][own] = x
-    return Checkpoint(parameters=named["model"], state=named["state"], **json.loads(metadata["snapshot"]))
+    return Checkpoint(parameters=named["model"], state=named["state"], **json.loads(metadata["checkpoint"]))
 
 
 def write_weights(path: Path, parameters: Mapping[str, Array]) -> None:
@@ -166,5 +166,5 @@ def _tidy(folder: Path, newest: Path, keep: int) -> None:
             path.unlink()
     except OSError as error:
         raise GPT2Error(f"cannot remove the old checkpoint {path}: {error.strerror}") from error
-    for room in folder.glob(f".step-*{PART}"):
-        shutil.rmtree(room, ignore_errors=True)
+    for part in folder.glob(f".step-*{PART}"):
+        shutil.rmtree(part, ignore_errors=True)

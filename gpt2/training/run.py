@@ -147,22 +147,22 @@ def _open_run(
     data: Path, folder: Path, given: dict[str, Any], resume: bool, engine: Backend, pipeline: str | None, keep: int
 ) -> "_Run":
     """The run in folder as its last checkpoint has it, or a new one with its first checkpoint written."""
-    snapshot = _last_snapshot(folder, resume)
+    checkpoint = _last_checkpoint(folder, resume)
     # config.json is the last of the files that a run begins with: where it is, the tokenizer is.
-    begun = folder if snapshot is not None and (folder / hf_folder.CONFIG).is_file() else None
-    plan = _plan(data, _complete(given, snapshot), pipeline, begun)
-    if snapshot is not None:
-        _require_as_before(plan, snapshot)
-    run = _Run(folder, plan, _trainer(engine, plan, snapshot), keep)
-    if snapshot is None:
+    begun = folder if checkpoint is not None and (folder / hf_folder.CONFIG).is_file() else None
+    plan = _plan(data, _complete(given, checkpoint), pipeline, begun)
+    if checkpoint is not None:
+        _require_as_before(plan, checkpoint)
+    run = _Run(folder, plan, _trainer(engine, plan, checkpoint), keep)
+    if checkpoint is None:
         run.save()  # now: a disk that is full, or settings that are forgotten, would else be noticed hours later
     else:
-        run.go_on_from(snapshot)
+        run.go_on_from(checkpoint)
     _write_beginning(folder, plan, engine.dtype)
     return run
 
 
-def _last_snapshot(folder: Path, resume: bool) -> Checkpoint | None:
+def _last_checkpoint(folder: Path, resume: bool) -> Checkpoint | None:
     """Where to go on from; None to begin. Raises GPT2Error if the folder is somebody else's."""
     path = latest_checkpoint(folder / CHECKPOINTS)
     if path is None and not _is_free(folder):
@@ -188,11 +188,11 @@ def settings_before(folder: Path) -> dict[str, Any] | None:
     return None if path is None else read_checkpoint(path).facts["given"]
 
 
-def _complete(given: dict[str, Any], snapshot: Checkpoint | None) -> dict[str, Any]:
+def _complete(given: dict[str, Any], checkpoint: Checkpoint | None) -> dict[str, Any]:
     """The settings given, and for what was not given those of the run that is gone on with, or the defaults."""
     before = {"config": recipe.read_sections(None), "steps": STEPS, "batch_size": BATCH_SIZE, "seed": SEED}
-    if snapshot is not None:
-        before = snapshot.facts["given"]
+    if checkpoint is not None:
+        before = checkpoint.facts["given"]
     return {name: before.get(name) if value is None else value for name, value in given.items()}
 
 
@@ -294,9 +294,9 @@ def closing_token(template: Template, tokenizer: Tokenizer) -> int | None:
     return tokenizer.token_to_id(last.text) if last.role == "end" and last.text in SPECIAL else None
 
 
-def _require_as_before(plan: Plan, snapshot: Checkpoint) -> None:
+def _require_as_before(plan: Plan, checkpoint: Checkpoint) -> None:
     """Raises GPT2Error, naming what has changed since the checkpoint, if that makes another run of it."""
-    now, before = plan.facts(), snapshot.facts
+    now, before = plan.facts(), checkpoint.facts
     for name, what in (("data", "the data file"), ("tokenizer", "the tokenizer")):
         if now[name] != before[name]:
             raise GPT2Error(f"{what} has changed since the checkpoint: give the one that the run was begun with")
@@ -317,8 +317,8 @@ def _require_as_before(plan: Plan, snapshot: Checkpoint) -> None:
     ):
         if is_now != was:
             raise GPT2Error(f"{field} is {is_now} now, but was {was} when the run was begun: leave it out")
-    if plan.recipe.steps < snapshot.step:
-        raise GPT2Error(f"the run has made {snapshot.step} steps, more than {plan.recipe.steps}: give more, or none")
+    if plan.recipe.steps < checkpoint.step:
+        raise GPT2Error(f"the run has made {checkpoint.step} steps, more than {plan.recipe.steps}: give more, or none")
 
 
 def _write_beginning(folder: Path, plan: Plan, dtype: str) -> None:
@@ -332,18 +332,18 @@ def _write_beginning(folder: Path, plan: Plan, dtype: str) -> None:
             part.write_text(text, encoding="utf-8")
 
 
-def _trainer(engine: Backend, plan: Plan, snapshot: Checkpoint | None) -> Trainer:
+def _trainer(engine: Backend, plan: Plan, checkpoint: Checkpoint | None) -> Trainer:
     if getattr(engine, "trainer", None) is None:
         raise GPT2Error(f"backend {engine.name!r} does not train: choose another one, such as numpy or mindspore")
-    config, given = plan.recipe.model, plan.parameters() if snapshot is None else snapshot.parameters
+    config, given = plan.recipe.model, plan.parameters() if checkpoint is None else checkpoint.parameters
     # Always in the same order, whatever that of the file is: the norm of the gradients is a sum, and rounded.
     parameters = {name: given[name] for name in parameter_shapes(config, plan.head)}
     try:
         trainer = engine.trainer(config, parameters, plan.recipe.training)
     except ValueError as error:  # a dtype that it cannot train in
         raise GPT2Error(str(error)) from error
-    if snapshot is not None:
-        trainer.load_state(snapshot.parameters, snapshot.state)
+    if checkpoint is not None:
+        trainer.load_state(checkpoint.parameters, checkpoint.state)
     return trainer
 
 
@@ -373,11 +373,11 @@ class _Run:
         write_checkpoint(self.folder / CHECKPOINTS, state, self.keep)
         self.saved = self.micro_batch
 
-    def go_on_from(self, snapshot: Checkpoint) -> None:
+    def go_on_from(self, checkpoint: Checkpoint) -> None:
         """Stand where the checkpoint does; the trainer does already."""
-        self.step, self.micro_batch, self.saved = snapshot.step, snapshot.micro_batch, snapshot.micro_batch
+        self.step, self.micro_batch, self.saved = checkpoint.step, checkpoint.micro_batch, checkpoint.micro_batch
         for name in LOSSES:
-            setattr(self, name, snapshot.facts[name])
+            setattr(self, name, checkpoint.facts[name])
 
 
 @dataclasses.dataclass

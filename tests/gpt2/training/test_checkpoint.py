@@ -221,9 +221,9 @@ def test_other_safetensors_files_are_not_read(pair: tuple[Path, bytes]) -> None:
 def test_another_format_is_named(pair: tuple[Path, bytes], monkeypatch: pytest.MonkeyPatch) -> None:
     path, _ = pair
     with monkeypatch.context() as changed:
-        changed.setattr(checkpoint, "FORMAT", "gpt2-training/2")
+        changed.setattr(checkpoint, "FORMAT", "gpt2-training/3")
         write_checkpoint(path.parent, small(200), 2)
-    assert "has the format 'gpt2-training/2', expected 'gpt2-training/1'" in refusal(path)
+    assert "has the format 'gpt2-training/3', expected 'gpt2-training/1'" in refusal(path)
 
 
 def test_a_missing_file_and_a_folder_are_refused(pair: tuple[Path, bytes]) -> None:

@@ -55,9 +55,9 @@ def test_what_decides_the_weights_cannot_change(
 
 
 def test_a_run_of_a_version_without_a_setting_goes_on(begun: Path, text: Path) -> None:
-    snapshot = read_checkpoint(latest_checkpoint(begun / training_run.CHECKPOINTS))
-    del snapshot.facts["recipe"]["data"]["label"]
-    write_checkpoint(begun / training_run.CHECKPOINTS, snapshot, keep=1)
+    checkpoint = read_checkpoint(latest_checkpoint(begun / training_run.CHECKPOINTS))
+    del checkpoint.facts["recipe"]["data"]["label"]
+    write_checkpoint(begun / training_run.CHECKPOINTS, checkpoint, keep=1)
     assert run(*command(text, begun, "--resume")).result
     assert latest_checkpoint(begun / training_run.CHECKPOINTS).name == f"step-{STEPS:08d}.safetensors"
 
