@@ -9,8 +9,10 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 
 import gpt2
+from gpt2.generation.config import GenerationConfig
 from gpt2.generation.loop import Generation
 from gpt2.model.model import Model
+from parity.verdict.ties import find_ties
 from reference.config import GPT2Config
 from tests.gpt2.generation.prompts import Array, left_padded
 from tests.gpt2.small import parameters
@@ -60,15 +62,28 @@ def option_sets(draw: st.DrawFn) -> dict[str, Any]:
 @given(st.lists(st.lists(st.integers(0, 5), min_size=1, max_size=9), min_size=1, max_size=3), option_sets())
 def test_any_options_end_in_output_or_in_one_clear_line(rows: list[list[int]], options: dict[str, Any]) -> None:
     ids, mask = left_padded(rows)
+    look_for_ties = options.pop("ties", False)
     try:
         found = TINY_MODEL.generate_all(ids, attention_mask=mask, **options)
     except gpt2.GPT2Error as error:
         said = str(error)
     else:
         check_output(found, ids, options)
+        if look_for_ties:
+            check_ties(found, mask, options)
         return
     assert "\n" not in said
     assert len(said) < 300
+
+
+def check_ties(found: Generation, mask: Array, options: dict[str, Any]) -> None:
+    """Ties of any text that was written in one pass lie inside it."""
+    config = GenerationConfig(**{name: x for name, x in options.items() if name != "scored"})
+    if config.num_beams > 1 or config.sliding_window:
+        return
+    places = find_ties(TINY_MODEL, found, mask, config)
+    for row, new in zip(places, found.new_ids, strict=True):
+        assert set(row) <= set(range(len(new)))
 
 
 def check_output(found: Generation, ids: Array, options: dict[str, Any]) -> None:
