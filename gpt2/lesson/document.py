@@ -9,6 +9,8 @@ from typing import Any
 
 from jinja2 import Environment, StrictUndefined
 
+from gpt2.lesson.sources import FORWARD, highlighted
+
 PAGE = Path(__file__).parent / "page"
 IMPORT = re.compile(r'^import \{[^}]*\} from "\./(\w+)\.js";\n', re.MULTILINE)
 EXPORT = re.compile(r"^export ", re.MULTILINE)
@@ -22,6 +24,7 @@ def render(payload: Mapping[str, Any]) -> str:
         payload=to_json(payload).replace("<", "\\u003c"),  # nothing in it ends the script that holds it
         css=_text("page.css"),
         script=joined_scripts(),
+        forward="\n".join(highlighted(FORWARD.read_text(encoding="utf-8"))),
     )
 
 
