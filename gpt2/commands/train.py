@@ -18,7 +18,7 @@ from gpt2.training import run
 
 
 def training_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """What a training run can be told, whatever it trains: the arguments of `gpt2.training.train`."""
+    """What a training run can be told, whatever it trains: the arguments of `gpt2.train`."""
     options: list[Callable[..., Any]] = [
         click.option(
             "--data", type=click.Path(path_type=Path), required=True, help="Text, JSON lines (.jsonl) or TSV (.tsv)."

@@ -1,4 +1,4 @@
-"""Fine-tuning: `gpt2.training.train` with the settings of a task, and the model judged by that task at the end.
+"""Fine-tuning: `gpt2.train` with the settings of a task, and the model judged by that task at the end.
 
 Whatever is not said here is the business of `train`: checkpoints, resuming, the same bits after an interrupt.
 """
@@ -73,7 +73,7 @@ def summarize(
     NLPCC 2017). Without test the held-out share judges. tokenizer: as in settings (default: the model's own, or a
     byte-pair encoding learnt from data). generation: options of `Model.generate_all`, beside the course's.
     limit: judge by the first samples alone, batch of them at a time. count hears how far that is.
-    options: those of `gpt2.training.train`. With resume an evaluation that was interrupted goes on as well.
+    options: those of `gpt2.train`. With resume an evaluation that was interrupted goes on as well.
     Raises GPT2Error as `train` does.
     """
     metrics.rouge(["a"], ["a"])  # before anything is trained: whether the package is there

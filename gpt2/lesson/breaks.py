@@ -22,7 +22,7 @@ def planted(model: Model, ids: Array, next_tokens: Callable[[Array], Any]) -> It
     from parity.mutants.all import mutant
     from parity.verdict.stages import stage_axes, stage_references
 
-    inputs = model.config, model.parameters, ids, None, None  # as parity.blame does, but once for all bugs
+    inputs = model.config, model.parameters, ids, None, None  # as parity.diagnosis.blame does, but once for all bugs
     free = stage_references(*inputs, np.dtype(np.float32), {})
     given = {name: found.orbit[0] for name, found in free.items()}
     fed = stage_references(*inputs, np.dtype(np.float32), {}, given)
