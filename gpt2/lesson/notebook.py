@@ -1,6 +1,6 @@
-"""The lesson as a Jupyter notebook: the same steps, texts and numbers as the page, for those who change the code.
+"""The lesson as a Jupyter notebook, with the steps, texts and numbers of the page, for readers who edit code.
 
-`Lesson` is what the cells of a notebook ask; `notebook` writes the cells.
+The cells of a notebook use `Lesson`; `notebook` writes the cells.
 """
 
 import base64
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
 Array = NDArray[Any]
 LANGUAGES = ("en", "zh")
-HIDDEN = -1e30  # below it a score is no number to be drawn, but the mask's
-CJK = "\u3000"  # from here on there are characters that matplotlib's own font does not have
+HIDDEN = -1e30  # lower scores come from the mask and are not drawn
+CJK = "\u3000"  # matplotlib's font lacks characters from here on
 WORDS = {
     "title": ("GPT-2, step by step", "逐步走进 GPT-2"),
     "about": (
@@ -58,7 +58,7 @@ WORDS = {
 
 @dataclasses.dataclass(frozen=True)
 class Rendered:
-    """What a notebook shows: a picture (PNG) or text with Markdown's markup."""
+    """Output of a notebook cell: a PNG picture, or Markdown text."""
 
     name: str
     markdown: str | None = None
@@ -75,10 +75,10 @@ class Rendered:
 
 
 class Lesson:
-    """A prompt on its way through a model. `stages` are the reference's tensors by name, `ids` the prompt, (1, T)."""
+    """A prompt in a model. `stages` are the reference's tensors by name, `ids` the prompt, (1, T)."""
 
     def __init__(self, model: "Model", ids: Array, language: str = "en") -> None:
-        """model: on the backend that is the twin. Raises GPT2Error for an unknown language, or a classifier."""
+        """model: a model on the twin's backend. Raises GPT2Error for an unknown language, or a classifier."""
         if language not in LANGUAGES:
             raise GPT2Error(f"unknown language {language!r}: choose one of {', '.join(LANGUAGES)}")
         self.ids, self._language = ids, language
@@ -91,7 +91,7 @@ class Lesson:
         self._tensors = sampled | self._data["tensors"]
 
     def sources(self, step: str) -> Rendered:
-        """The functions of a step on both sides, with the judge's verdict where there is one."""
+        """The functions of a step in both implementations, with the judge's verdicts."""
         words, shown = {name: _said(said, self._language) for name, said in WORDS.items()}, []
         for function in self._step(step)["functions"]:
             verdict = function["verdict"]
@@ -106,7 +106,7 @@ class Lesson:
         return Rendered(f"sources of {step}", markdown="\n\n".join(shown))
 
     def show(self, step: str, layer: int = 0) -> Rendered:
-        """Pictures of a step's tensors, in a layer if they are those of one: tokens down, channels or keys across."""
+        """Pictures of a step's tensors, in one layer if each layer has them: tokens down, channels or keys across."""
         from matplotlib.figure import Figure
 
         names = [name.replace("{layer}", str(layer)) for name in self._step(step)["tensors"]]
@@ -146,7 +146,7 @@ class Lesson:
             axes.bar(range(len(x)), x)
             self._mark(axes.set_xticks, tensor, letters[0])
         else:
-            drawn = np.where(np.isfinite(x) & (x > HIDDEN), x, np.nan)  # what is NaN shows the grey ground
+            drawn = np.where(np.isfinite(x) & (x > HIDDEN), x, np.nan)  # NaN shows the grey background
             largest = float(np.nanmax(abs(drawn), initial=0.0))
             axes.imshow(drawn, cmap="RdBu", vmin=-largest, vmax=largest, aspect="auto", interpolation="nearest")
             axes.set_facecolor("0.85")
@@ -182,7 +182,7 @@ def _said(said: tuple[str, str], language: str) -> str:
 
 
 def notebook(language: str, model: str = "tiny", prompt: str = PROMPT) -> dict[str, Any]:
-    """The lesson as a notebook, not run yet: what a .ipynb file holds. Raises GPT2Error for an unknown language."""
+    """The contents of an .ipynb file with the lesson, not run yet. Raises GPT2Error for an unknown language."""
     if language not in LANGUAGES:
         raise GPT2Error(f"unknown language {language!r}: choose one of {', '.join(LANGUAGES)}")
     words = {name: _said(said, language) for name, said in WORDS.items()}
