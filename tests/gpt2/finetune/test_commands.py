@@ -81,7 +81,7 @@ def test_an_interrupted_command_says_what_to_do(data: Path, monkeypatch: pytest.
     with monkeypatch.context() as patched:
         patched.setattr(Summarizer, "write", Mock(side_effect=KeyboardInterrupt))  # a worker of pytest has no Ctrl-C
         ran = run(*command(data, "summarize"))
-    assert (ran.code, ran.err) == (130, "gpt2: interrupted in the evaluation: --resume goes on from there\n")
+    assert (ran.code, ran.err) == (130, "gpt2: interrupted in the evaluation: --resume continues from there\n")
     assert run(*command(data, "summarize", "--resume")).result
 
 
@@ -139,7 +139,7 @@ def test_an_unknown_column_and_labels_that_cannot_be_are_refused(data: Path) -> 
     assert "has one label only, '天'" in run(*command(data, "classify", *options, file="a.tsv")).refusal
     lines_of(data / "test.jsonl", [{"text": "天", "label": "cold"}])
     message = run(*command(data, "classify", "--test", data / "test.jsonl")).refusal
-    assert message.endswith("line 1: the label 'cold' is none of those that the classifier has: 'high', 'hot'")
+    assert message.endswith("line 1: the classifier has no label 'cold', only 'high', 'hot'")
 
 
 def test_columns_by_number_serve_both(data: Path) -> None:

@@ -172,7 +172,7 @@ def refusal(path: Path) -> str:
     line = str(caught.value)
     assert "\n" not in line
     assert str(path) in line
-    assert f"remove it to go on from {path.with_name('step-00000100.safetensors')}" in line
+    assert f"remove it to resume from {path.with_name('step-00000100.safetensors')}" in line
     return line
 
 
@@ -239,7 +239,7 @@ def test_without_an_older_one_the_run_starts_anew(tmp_path: Path) -> None:
     path = write_checkpoint(tmp_path, small(2), 2)
     write_checkpoint(tmp_path, small(3), 2)
     path.write_bytes(b"")
-    with pytest.raises(GPT2Error, match="remove it and start anew, there is no older one"):
+    with pytest.raises(GPT2Error, match="remove it and start again, as there is no older one"):
         read_checkpoint(path)
 
 

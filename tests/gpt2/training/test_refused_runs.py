@@ -103,7 +103,7 @@ def test_what_is_not_said_is_as_it_was(begun: Path, text: Path, tmp_path: Path) 
 
 def test_a_folder_with_a_run_is_gone_on_with_by_request_only(begun: Path, text: Path) -> None:
     before = contents(begun)
-    assert "holds a training run: give --resume to go on with it" in run(*command(text, begun)).refusal
+    assert "holds a training run: give --resume to resume it" in run(*command(text, begun)).refusal
     assert contents(begun) == before
 
 
@@ -116,7 +116,7 @@ def test_a_folder_that_holds_something_else_is_left_alone(
     file.parent.mkdir(parents=True)
     file.write_text("mine")
     refusal = run(*command(text, tmp_path / "mine", *more)).refusal
-    assert "mine exists and is no folder of a training run: name another one" in refusal
+    assert "mine exists and is not a folder of a training run: name another one" in refusal
     assert contents(tmp_path / "mine") == {name: b"mine"}
 
 
@@ -198,7 +198,7 @@ def test_missing_data_is_refused(tmp_path: Path) -> None:
 def test_a_model_goes_on_as_it_is(text: Path, tmp_path: Path) -> None:
     model = train(text, tmp_path / "model").folder
     refusal = run(*command(text, tmp_path / "run", model=model)).refusal
-    assert "config field 'n_layer' is that of a new model, but one is given to go on from" in refusal
+    assert "config field 'n_layer' is for new models, but training starts from an existing one" in refusal
     assert not (tmp_path / "run").exists()
 
 

@@ -41,7 +41,7 @@ def test_a_signal_ends_the_run_with_a_checkpoint(number: int, text: Path, tmp_pa
     assert path is not None
     reached = read_checkpoint(path).step
     assert 0 < reached < steps
-    assert (ran.code, ran.err) == (130, f"gpt2: interrupted at step {reached}: --resume goes on from there\n")
+    assert (ran.code, ran.err) == (130, f"gpt2: interrupted at step {reached}: --resume continues from there\n")
     assert not (tmp_path / "run" / WEIGHTS).exists()
     assert run(*command(text, tmp_path / "run", "--resume", **options)).result
     assert run(*command(text, tmp_path / "whole", **options)).result

@@ -24,6 +24,8 @@ function renderFrame() {
   for (const button of all("#language button")) {
     button.setAttribute("aria-pressed", String(button.dataset.language === state.language));
   }
+  $("forward-label").textContent = say.forward;
+  $("forward-about").textContent = say.forwardAbout;
   $("environment-label").textContent = say.environment;
   $("environment").replaceChildren(...lesson.environment.map(([name, value]) =>
     make("div", {}, make("dt", {}, name), make("dd", {}, value))));

@@ -54,6 +54,9 @@ const ENGLISH = {
   long: (n, context) => `${n} tokens exceed the context of ${context}: shorten the prompt by ${n - context}.`,
   refused: (reason) => `The server did not take it: ${reason}`,
   unreachable: "The server does not answer: is gpt2 lesson --serve still running?",
+  forward: "Begin here: the whole forward pass on one page",
+  forwardAbout: "reference/forward.py: ten minutes, NumPy alone. The steps below follow it line by line; in each you see the "
+    + "full function, with batches, masks and a cache, beside its twin. The scores are the same, bit for bit.",
   steps: "Steps",
   step: (n, all) => `Step ${n} of ${all}`,
   previous: "Previous",
@@ -154,6 +157,8 @@ const CHINESE = {
   long: (n, context) => `${n} 个词元超出了长度为 ${context} 的上下文：请把提示词缩短 ${n - context} 个词元。`,
   refused: (reason) => `服务器没有接受：${reason}`,
   unreachable: "服务器没有回应：gpt2 lesson --serve 还在运行吗？",
+  forward: "从这里开始：一页读完整个前向传播",
+  forwardAbout: "reference/forward.py：十分钟读完，只用 NumPy。下面的各个步骤逐行跟着它走；每一步里都能看到加上批次、掩码和缓存之后的完整函数，以及它的孪生实现。两者的分数逐位相同。",
   steps: "步骤",
   step: (n, all) => `第 ${n} 步，共 ${all} 步`,
   previous: "上一步",
