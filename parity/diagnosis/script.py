@@ -1,4 +1,4 @@
-"""Write a failure down as a script that shows it by itself: exact numbers, the call, what it must return."""
+"""Write a failure as a standalone script: exact numbers, the call, and the expected result."""
 
 import pprint
 from typing import Any
@@ -97,9 +97,9 @@ value = value[{index}]
 
 
 def write_script(rule: Rule, trial: Trial, file: str = "failure.py") -> str:
-    """The script for a trial that breaks a rule: exit code 1 and one line as long as it does.
+    """The script for a trial that breaks a rule: it ends with exit code 1 and one line while the rule is broken.
 
-    It needs NumPy and the backend; for a law, the judge too, which holds the law. Hypothesis draws nothing in it.
+    It needs NumPy and the backend; for a law, also the judge, which contains the law. It draws nothing at random.
     """
     verdict = next(verdict for verdict in rule.judge(trial) if not verdict.agrees)
     backend, law = trial.backend, rule.judge is not Trial.compare
@@ -160,7 +160,7 @@ def _comparison(trial: Trial) -> str:
 
 
 def bounds(known: Reference) -> tuple[Array, Array]:
-    """What an array must be, in float64, and how far from it each element may lie; both as Reference.judge has them."""
+    """The expected array, in float64, and the tolerance of each element; both as in Reference.judge."""
     own = known.orbit[0]
     if own.dtype.kind in "iub":
         return own.astype(np.float64), np.zeros(own.shape)
