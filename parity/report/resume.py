@@ -1,4 +1,4 @@
-"""What a long run has found so far, in a file, so that a later run takes it from there."""
+"""Save the findings of a long run in a file, so that a later run can continue from there."""
 
 import json
 from pathlib import Path
@@ -35,7 +35,7 @@ class SavedFindings:
 
 
 def settings(report: Report) -> dict[str, Any]:
-    """What two runs must share so that one can go on where the other stopped."""
+    """What two runs must have in common so that one can continue where the other stopped."""
     own = {name: getattr(report, name) for name in ("backend", "device", "dtype", "mode", "seed", "examples")}
     return own | {name: report.environment[name] for name in VERSIONS}
 
