@@ -1,4 +1,4 @@
-"""The judge on trial, on what it says of a failure: the place that it blames, how little it leaves, its script."""
+"""The judge on trial: are its diagnoses right? The place that it blames, the shrunk input, and the script."""
 
 import dataclasses
 import statistics
@@ -25,17 +25,17 @@ from parity.on_trial.pool import Work
 from parity.verdict.trial import Trial
 
 GRAPH_EXAMPLES = 4  # at most: compiled for each shape, a case takes some hundred times as long
-CRASHED = 70  # taken for the exit code of a script that ends in an exception: Python's own, 1, is that of a failure
+CRASHED = 70  # the exit code recorded for a script that raises: Python's own, 1, means that the check failed
 
 
 @dataclasses.dataclass
 class Diagnosis:
-    """What the judge says of one planted bug.
+    """The judge's diagnosis of one planted bug.
 
-    place: the stage or function that it blames; "" if none. rule: the first whose failure gives a script, and numbers:
-    how many non-zero floats are left in it of weights and inputs. exit_codes: of the script run in a fresh interpreter,
-    on the bug and on the reference (CRASHED: an exception); None if there is no script. not_shrunk: why no smallest
-    failure was looked for.
+    place: the stage or function that it blames; "" if none. rule: the first whose failure gives a script; numbers: how
+    many non-zero floats of weights and inputs are left in the script. exit_codes: those of the script in a fresh
+    interpreter, on the bug and on the reference (CRASHED: an exception); None if there is no script. not_shrunk: why
+    the judge did not look for a smallest failure.
     """
 
     mutant: Mutant
@@ -47,7 +47,7 @@ class Diagnosis:
 
     @property
     def right(self) -> bool:
-        """Whether the place that is blamed is one of the bug."""
+        """Whether the blamed place is one of the bug's places."""
         return self.place in self.mutant.where
 
     @property
@@ -56,7 +56,7 @@ class Diagnosis:
         return self.exit_codes == (1, 0)
 
     def to_dict(self) -> dict[str, Any]:
-        """The same facts for machines."""
+        """The same facts as a dict, fit for JSON."""
         return {
             "name": self.mutant.name,
             "place": self.place or None,
@@ -70,9 +70,9 @@ class Diagnosis:
 
 
 def measure(mutants: Iterable[Mutant], examples: int, seed: int, work: Work | None = None) -> list[Diagnosis]:
-    """Have the judge say what it makes of each bug, on at most that many cases of each rule.
+    """Diagnose each bug, on at most `examples` cases of each rule.
 
-    work: how it is done; if that is interrupted, the diagnoses are those until then.
+    work: how the tasks run; after an interruption, the result is the diagnoses finished so far.
     """
     chosen = [each for each in mutants if not each.equivalent]
     slow_first = sorted(chosen, key=lambda each: ("graph", "pynative", "").index(each.mode))
@@ -82,7 +82,7 @@ def measure(mutants: Iterable[Mutant], examples: int, seed: int, work: Work | No
 
 
 def diagnosis_of(name: str, examples: int, seed: int) -> Diagnosis:
-    """What the judge says of the bug of that name."""
+    """Diagnose the bug of that name."""
     each = mutant(name)
     backend = each.backend()
     with warnings.catch_warnings(), np.errstate(all="ignore"):  # bugs overflow, and divide by zero
@@ -100,7 +100,7 @@ def diagnosis_of(name: str, examples: int, seed: int) -> Diagnosis:
 
 
 def first_failure(backend: Backend, examples: int, seed: int) -> tuple[Rule, Trial] | None:
-    """The first rule that a backend breaks by what it returns, not by breaking down, and the smallest case found."""
+    """The first rule that a backend breaks by a wrong result, not by an exception, and the smallest case found."""
     for rule in rules().values():
         cases = drawn(rule.name, backend.dtype, examples, seed)
         if any(breaks(rule, Trial(case, backend, memory)) for case, memory in cases):

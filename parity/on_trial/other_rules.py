@@ -1,6 +1,6 @@
-"""The rules by which other projects decide whether two results agree, on the judge's own cases: what would they see?
+"""Other projects' rules for whether two results agree, run on the judge's cases: which bugs would they detect?
 
-Each looks at a result and at what the reference says of it, and answers whether the two agree.
+Each rule takes a result and those of the reference, and returns whether they agree.
 """
 
 import dataclasses
@@ -63,7 +63,7 @@ OURS = "this judge"
 
 @dataclasses.dataclass
 class Score:
-    """What a rule made of the mutants and of the correct twins."""
+    """The score of a rule: the mutants that it detects, and its false alarms on correct backends."""
 
     rule: str
     killed: set[str] = dataclasses.field(default_factory=set)
@@ -71,17 +71,17 @@ class Score:
     correct_cases: int = 0
 
     def to_dict(self) -> dict[str, Any]:
-        """The same facts for machines."""
+        """The same facts as a dict, fit for JSON."""
         return dataclasses.asdict(self) | {"killed": sorted(self.killed)}
 
 
 def tried_on(mutants: Iterable[Mutant]) -> list[Mutant]:
-    """Those on which other projects' rules are tried: the bugs that run on NumPy."""
+    """The mutants on which other projects' rules are tried: the bugs that run on NumPy."""
     return [each for each in mutants if each.engine == "numpy" and not each.equivalent]
 
 
 def opinions(value: Any, known: Reference) -> dict[str, bool]:
-    """Whether each rule, ours too, says that an array agrees. Shapes, dtypes and integers are the same for all."""
+    """Whether an array agrees under each rule, ours too. All rules treat shapes, dtypes and integers alike."""
     value = np.asarray(value)
     ours = known.judge(value)
     own = known.orbit[0]
@@ -97,9 +97,9 @@ def opinions(value: Any, known: Reference) -> dict[str, bool]:
 def compare_rules(
     mutants: Iterable[Mutant], correct: Iterable[str], examples: int, seed: int, work: Work | None = None
 ) -> list[Score]:
-    """Put mutants and correct backends, by name, to every comparison under every project's rule, on the same cases.
+    """Compare mutants and correct backends, by name, with the reference under every project's rule, on the same cases.
 
-    work: how it is done; if that is interrupted, the scores are those until then.
+    work: how the tasks run; after an interruption, the result is the scores so far.
     """
     scores = {name: Score(name) for name in [OURS, *OTHER_RULES]}
     groups: dict[Group, list[str]] = {}
@@ -141,7 +141,7 @@ def _opinions_on(
 
 
 def _all_opinions(rule: Rule, trial: Trial) -> dict[str, bool]:
-    """Each project's opinion on a case: agreed if it agrees on every array. A breakdown is seen by everybody."""
+    """Each project's opinion on a case: it agrees if every array does. Every rule detects an exception."""
     try:
         values, known = trial.run(), trial.references()
     except Exception:  # whatever a planted bug raises
