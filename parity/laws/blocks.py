@@ -1,4 +1,4 @@
-"""Laws of the blocks, of the weights inside them, and of what dropout leaves out."""
+"""Laws of blocks, of the weights inside them, and of dropout."""
 
 import numpy as np
 
@@ -34,7 +34,7 @@ from reference.config import map_tree
 def fast_forms_are_the_plain_ones(trial: Trial) -> Verdicts:
     """attention_fast and mlp_fast return what attention and mlp return, at every token that is no pad.
 
-    Proof: weights stand the other way round, and the mask is added; the mathematics is the same.
+    Proof: weights are transposed, and the mask is added; the mathematics is the same.
     """
     own = without_past(trial)
     params, given, masks = (
@@ -63,10 +63,10 @@ def fast_forms_are_the_plain_ones(trial: Trial) -> Verdicts:
 
 @law("model.mlp")
 def the_mlp_treats_each_token_alone(trial: Trial) -> Verdicts:
-    """The MLP's result at a token does not depend on the other tokens, bit for bit, nor on where the token stands.
+    """The MLP's result at a token does not depend on the other tokens, bit for bit, nor on the token's place.
 
-    Proof: affine maps and activation act on each token's channels alone; elsewhere in the array they may sum in another
-    order.
+    Proof: affine maps and activation use only the token's own channels; at another place in the array they may sum in
+    another order.
     """
     (row, changed), own = other_rows(trial), trial.run()[0]
     yield trial.identical(trial.with_arguments(x=changed).run()[0], own, row)
@@ -76,10 +76,10 @@ def the_mlp_treats_each_token_alone(trial: Trial) -> Verdicts:
 
 @law("model.block")
 def a_silent_block_adds_its_last_biases(trial: Trial) -> Verdicts:
-    """A block whose last affine maps have zero weights adds their two biases to x; if these are zero, it returns x bit
-    for bit.
+    """A block whose last affine maps have zero weights adds their two biases to x; if these are zero too, it returns x,
+    bit for bit.
 
-    Proof: both sub-blocks are added to the residual stream, and each returns its last bias.
+    Proof: the results of both sub-blocks are added to the residual stream, and each returns its last bias.
     """
     x, params = trial.arguments["x"], trial.arguments["params"]
     if not is_tame(trial):
@@ -92,9 +92,9 @@ def a_silent_block_adds_its_last_biases(trial: Trial) -> Verdicts:
 
 @law("model.block")
 def a_block_forgets_a_shift_of_all_channels(trial: Trial) -> Verdicts:
-    """What a block adds to x does not change when the same number is added to all channels of x.
+    """What a block adds to x does not change if the same number is added to all channels of x.
 
-    Proof: both sub-blocks read the residual stream through a LayerNorm, which forgets the shift; the stream itself
+    Proof: both sub-blocks read the residual stream through a LayerNorm, which removes the shift; the stream itself
     keeps it.
     """
     x = shifted(trial.arguments["x"], 4)
@@ -107,11 +107,11 @@ def a_block_forgets_a_shift_of_all_channels(trial: Trial) -> Verdicts:
 
 @law("engine.logits")
 def gains_and_biases_fold_into_the_next_weights(trial: Trial) -> Verdicts:
-    """A LayerNorm's gains can as well stand in the rows of the weight that follows, and its bias, as that makes of it,
-    in the bias that follows.
+    """A LayerNorm's gains can be folded into the rows of the next weight, and its bias, times that weight, into the
+    next bias.
 
-    Proof: (n * gain + shift) @ weight + bias = n @ (gain * weight) + (bias + shift @ weight). Gains are made small
-    powers of two, shifts 1 in one channel and 0 elsewhere, and the following biases 0, so that all of it is exact.
+    Proof: (n * gain + shift) @ weight + bias = n @ (gain * weight) + (bias + shift @ weight). Gains are set to small
+    powers of two, shifts to 1 in one channel and 0 elsewhere, and the next biases to 0, so that everything is exact.
     """
     random, own_head, channels = random_of(trial), untied(trial), trial.case.sizes["C"]
     # two copies of the tree
@@ -140,7 +140,7 @@ def gains_and_biases_fold_into_the_next_weights(trial: Trial) -> Verdicts:
 
 
 def _widened(trial: Trial, heads: int, channels: int) -> Trial:
-    """The same model with so many (heads * channels) times as many channels of the residual stream.
+    """The same model with heads * channels times as many channels of the residual stream.
 
     It has `heads` times as many heads, each with `channels` times as many channels. All are copies of the original
     ones, and no copy is read: its row in the next weight is zero.
@@ -171,11 +171,11 @@ def _widened(trial: Trial, heads: int, channels: int) -> Trial:
 
 @law("engine.logits")
 def a_silent_head_adds_nothing(trial: Trial) -> Verdicts:
-    """A model with every channel of the residual stream twice, and as many heads again whose results go nowhere, gives
-    the same scores. The head is untied.
+    """A model with every channel of the residual stream twice, and twice as many heads, the new ones unused, gives the
+    same scores. The head is untied.
 
-    Proof: mean and variance of a row are those of the row repeated; copies of channels and the new heads meet zero
-    weights alone; and the scale of the scores depends on the size of a head, not on how many channels there are.
+    Proof: repeating a row does not change its mean and variance; copied channels and new heads meet only zero weights;
+    and the scale of the scores depends on the size of a head, not on the number of channels.
     """
     own = untied(trial)
     wide = _widened(own, heads=2, channels=1)
@@ -187,11 +187,11 @@ def a_silent_head_adds_nothing(trial: Trial) -> Verdicts:
 
 @law("engine.logits")
 def four_times_the_channels_double_the_scores(trial: Trial) -> Verdicts:
-    """In a model that scales its scores, heads with every channel of query and key four times are heads with queries
-    twice as large. The head is untied.
+    """In a model that scales its scores, repeating every channel of query and key four times has the same effect as
+    doubling the queries. The head is untied.
 
-    Proof: a product of four equal parts is four times as large, and is divided by a root that is twice as large. The
-    copies of a head's values and of the residual stream meet zero weights alone.
+    Proof: the product has four equal parts, so it is four times as large, and is divided by a root twice as large. The
+    copies of a head's values and of the residual stream meet only zero weights.
     """
     own = changed(untied(trial), config={"scale_attn_weights": True})
     twice, wide = _reweigh(own, lambda name, x: scaled_qkv(name, x, q=2)), _widened(own, heads=1, channels=4)
@@ -203,8 +203,8 @@ def four_times_the_channels_double_the_scores(trial: Trial) -> Verdicts:
 
 @law("engine.logits")
 def a_silent_layer_can_be_left_out(trial: Trial) -> Verdicts:
-    """A layer whose last affine maps are zero changes no score, wherever it stands, bit for bit. The scale does not
-    depend on the layer's number here.
+    """A layer whose last affine maps are zero changes no score, at any place in the model, bit for bit. Here, the scale
+    does not depend on the layer's number.
 
     Proof: it adds exactly 0 to the residual stream.
     """
@@ -219,10 +219,10 @@ def a_silent_layer_can_be_left_out(trial: Trial) -> Verdicts:
 
 @law("engine.logits")
 def layers_are_counted_from_one(trial: Trial) -> Verdicts:
-    """With scale_attn_by_inverse_layer_idx, the second or the fourth layer, behind silent ones, with its queries twice
-    or four times as large, is what it is alone and without that switch.
+    """With scale_attn_by_inverse_layer_idx, the second or fourth layer, after layers that add nothing and with queries
+    two or four times as large, gives the same as alone and without that switch.
 
-    Proof: the switch divides the scores of layer n, counted from 1, by n; silent layers add nothing.
+    Proof: the switch divides the scores of layer n, counted from 1, by n; the layers before add nothing.
     """
     params, number = trial.arguments["params"], (2, 4)[trial.case.seed % 2]
     layer = params["h"][0]
@@ -242,9 +242,9 @@ def layers_are_counted_from_one(trial: Trial) -> Verdicts:
 
 @law("ops.dropout")
 def dropout_thins_out(trial: Trial) -> Verdicts:
-    """What dropout keeps is divided by 1 - rate, what it leaves out is 0; at rate 0 all of x passes bit for bit.
+    """Dropout divides kept values by 1 - rate and sets dropped values to 0; at rate 0 it returns x, bit for bit.
 
-    Proof: that is its definition; the mean over all masks is then x.
+    Proof: this is its definition, by which the mean over all masks is x.
     """
     x, rate = trial.arguments["x"], trial.arguments["rate"]
     keep = random_of(trial).random(x.shape) < 0.7
@@ -257,9 +257,9 @@ def dropout_thins_out(trial: Trial) -> Verdicts:
 
 @law("model.block")
 def a_block_whose_branches_are_left_out_passes_x(trial: Trial) -> Verdicts:
-    """If dropout leaves out all that attention and the MLP add, a block returns x, bit for bit.
+    """If dropout drops everything that attention and the MLP add, a block returns x, bit for bit.
 
-    Proof: each branch is thinned out behind its last affine map and before it is added to the residual stream.
+    Proof: dropout of each branch comes after its last affine map and before the sum with the residual stream.
     """
     own, x = without_past(trial), trial.arguments["x"]
     all_keys = np.ones((len(x), trial.case.sizes["H"], x.shape[1], x.shape[1]), bool)

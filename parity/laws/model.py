@@ -33,11 +33,11 @@ from parity.verdict.trial import Trial
 
 @law("model.language_model")
 def causality(trial: Trial) -> Verdicts:
-    """A token changes no score, key or value before its own position, bit for bit. What belongs to pads means nothing.
+    """A token changes no score, key or value before its own position, bit for bit. Values at pads mean nothing.
 
-    Proof: a score depends on its own token and, through attention, on those before it; what stands later is hidden by
-    the mask, whose weight is exactly 0, and 0 times any finite number adds exactly nothing. The shapes are the same, so
-    each sum is taken in the same order.
+    Proof: a score depends on its own token and, through attention, on earlier tokens; the mask hides later tokens,
+    whose weight is exactly 0, and 0 times any finite number adds exactly nothing. The shapes are the same, so each sum
+    has the same order.
     """
     ids, past, length = trial.arguments["ids"], past_length(trial), trial.case.sizes["T"]
     positions = {length - 1, length // 2} - {0}
@@ -63,8 +63,8 @@ def causality(trial: Trial) -> Verdicts:
 
 @law("model.language_model")
 def pads_are_unseen(trial: Trial) -> Verdicts:
-    """Ids, positions, and keys and values of the past, change nothing where the attention mask has a pad, bit for bit.
-    Pads are put anywhere, if the case has none.
+    """Ids, positions, and keys and values of the past at pads of the attention mask change nothing, bit for bit. If the
+    case has no pads, some are put at random places.
 
     Proof: a pad's key is hidden from every query, and its weight of exactly 0 adds nothing.
     """
@@ -95,11 +95,11 @@ def pads_are_unseen(trial: Trial) -> Verdicts:
 
 @law("engine.logits")
 def a_sequence_of_pads_disturbs_nobody(trial: Trial) -> Verdicts:
-    """If one sequence of the batch is pads alone, all scores are finite, and those of the others do not change, bit for
+    """If one sequence of the batch has only pads, all scores are finite, and those of the others do not change, bit for
     bit.
 
-    Proof: the lowest finite number hides a key, so a row where all are hidden is a row of equal scores, with equal
-    weights, and no infinity is there to make a NaN. Sequences do not meet.
+    Proof: the lowest finite number hides a key, so a row with all keys hidden has equal scores and equal weights, and
+    no infinity that could make a NaN. Sequences do not affect each other.
     """
     mask = inputs_of(trial)[1]
     emptied = mask * (np.arange(len(mask)) > 0)[:, None]
@@ -114,11 +114,11 @@ def a_sequence_of_pads_disturbs_nobody(trial: Trial) -> Verdicts:
 
 @law("model.language_model")
 def past_and_rest_make_the_whole(trial: Trial) -> Verdicts:
-    """Reading the first tokens, and then the rest with their keys and values for a past, gives the scores, keys and
+    """Reading the first tokens, then the rest with the keys and values of the first as past, gives the scores, keys and
     values of reading all at once. No verdict on one token.
 
-    Proof: keys and values of a token depend on it and on what stands before it alone, so they are the same in both, and
-    each query meets the same keys.
+    Proof: keys and values of a token depend only on it and on earlier tokens, so they are the same in both, and each
+    query sees the same keys.
     """
     whole, length = without_past(trial), trial.case.sizes["T"]
     if length == 1 or not is_tame(whole):
@@ -136,8 +136,8 @@ def past_and_rest_make_the_whole(trial: Trial) -> Verdicts:
 
 @law("engine.logits")
 def a_decoder_reads_in_pieces(trial: Trial) -> Verdicts:
-    """However the tokens are cut into pieces, a decoder that has read up to a token has the scores that the whole model
-    gives there.
+    """A decoder that has read up to a token, in pieces of any size, has the scores that the whole model gives at that
+    token.
 
     Proof: as for past_and_rest_make_the_whole; the cache holds the keys and values of what was read.
     """
@@ -156,7 +156,7 @@ def a_decoder_reads_in_pieces(trial: Trial) -> Verdicts:
 def sequences_do_not_meet(trial: Trial) -> Verdicts:
     """A sequence has the same scores alone, in a batch, and in a batch of another order.
 
-    Proof: no step mixes sequences; other shapes may sum in another order.
+    Proof: no step mixes sequences; only the order of sums may differ with the shape.
     """
     size, own, given = (
         trial.case.sizes["B"],
@@ -173,10 +173,10 @@ def sequences_do_not_meet(trial: Trial) -> Verdicts:
 
 @law("engine.logits")
 def pads_at_the_ends_change_nothing(trial: Trial) -> Verdicts:
-    """Pads on the left and on the right, with an attention mask that says so and the tokens' positions kept, leave the
-    scores of all tokens as they are.
+    """Pads on the left and right do not change the scores of tokens, if the attention mask marks them and the tokens
+    keep their positions.
 
-    Proof: a pad is hidden from every token, and a token's position is what position_ids says, not where it stands.
+    Proof: a pad is hidden from every token, and position_ids gives a token's position, not its place in the array.
     """
     left, right = (int(pads) for pads in random_of(trial).integers(1, 3, 2))
     own, length = longer_context(trial, left + right), trial.case.sizes["T"]
@@ -189,11 +189,11 @@ def pads_at_the_ends_change_nothing(trial: Trial) -> Verdicts:
 
 @law("engine.classify")
 def the_classifier_reads_the_last_token(trial: Trial) -> Verdicts:
-    """A sequence's labels are read at its last token: cut off behind it, or filled up with pads, it has the same. Pads
-    are what the attention mask says, or, without one, trailing tokens of the id pad_token_id. No verdict on sequences
-    of pads alone, and none on pad_token_id where every id is some sequence's last.
+    """A sequence's label scores are read at its last token: cutting it off there, or adding pads, does not change them.
+    Pads are given by the attention mask or, without one, are trailing tokens of id pad_token_id. No verdict on
+    sequences of pads alone, and none on pad_token_id if every id is the last of some sequence.
 
-    Proof: what stands behind the last token is not seen by it.
+    Proof: the last token does not see what comes after it.
     """
     own, noise, mask, pad = trial.run()[0], 2 * trial.noise(), mask_of(trial), ((0, 0), (0, 1))
     row, length = trial.case.seed % len(mask), mask.shape[1] + 1
@@ -216,7 +216,7 @@ def the_classifier_reads_the_last_token(trial: Trial) -> Verdicts:
 
 @law("engine.classify")
 def labels_are_names(trial: Trial) -> Verdicts:
-    """With the rows of the classifier's weight in another order the labels' scores are the same, in that order.
+    """If the rows of the classifier's weight are reordered, the scores of the labels are reordered in the same way.
 
     Proof: a label's score is the product with its row.
     """
@@ -228,10 +228,10 @@ def labels_are_names(trial: Trial) -> Verdicts:
 
 @law("engine.logits")
 def channels_heads_and_units_have_no_order(trial: Trial) -> Verdicts:
-    """Channels of the residual stream, heads, channels of a head and units of the MLP may stand in any order, if all
+    """Channels of the residual stream, heads, channels of a head and units of the MLP may be in any order, if all
     parameters are reordered with them.
 
-    Proof: every sum over them is a sum over all of them, and every other step treats them alike.
+    Proof: every sum over them is a sum over all of them, and every other step treats each in the same way.
     """
     case, axes = trial.case, case_axes(trial.case)["params"]
     other = orbit.permute(trial.arguments["params"], axes, case, orbit.permutations(case, 1))
@@ -241,10 +241,10 @@ def channels_heads_and_units_have_no_order(trial: Trial) -> Verdicts:
 
 @law("engine.logits")
 def ids_are_names(trial: Trial) -> Verdicts:
-    """With the rows of wte, and those of an untied head, in another order, and the ids renamed accordingly, the scores
-    are the same, in that order.
+    """If the rows of wte, and of an untied head, are reordered and the ids renamed accordingly, the scores are
+    reordered in the same way.
 
-    Proof: an id only chooses a row, and its score is the product with a row.
+    Proof: an id only selects a row, and its score is the product with a row.
     """
     params, order = trial.arguments["params"], random_of(trial).permutation(trial.case.sizes["V"])
     tables = [part for part in ("wte", "lm_head") if part in params]
@@ -256,10 +256,10 @@ def ids_are_names(trial: Trial) -> Verdicts:
 
 @law("engine.logits")
 def tokens_and_positions_are_alike(trial: Trial) -> Verdicts:
-    """If the token embeddings and the position embeddings change places, and the ids with the positions, nothing else
-    changes, bit for bit. The head is untied, and the smaller table filled up with zeros.
+    """Swapping token embeddings with position embeddings, and ids with positions, changes no score, bit for bit. The
+    head is untied, and the smaller table is padded with zeros.
 
-    Proof: the model reads the sum of the two, and a + b = b + a also when it is rounded.
+    Proof: the model reads the sum of the two, and a + b = b + a also after rounding.
     """
     own, rows = untied(trial), max(trial.case.sizes["V"], trial.case.sizes["L"])
     (ids, _, positions), params = inputs_of(own), dict(own.arguments["params"])
@@ -276,7 +276,7 @@ def tokens_and_positions_are_alike(trial: Trial) -> Verdicts:
 def positions_count_from_the_end_of_the_past(trial: Trial) -> Verdicts:
     """Without position_ids, new tokens have the positions P, P + 1, ..., bit for bit, whatever the attention mask says.
 
-    Proof: that is their default.
+    Proof: this is the default of position_ids.
     """
     ids, past = trial.arguments["ids"], past_length(trial)
     counted = np.broadcast_to(np.arange(past, past + ids.shape[1]), ids.shape)
@@ -297,7 +297,7 @@ def positions_count_from_the_end_of_the_past(trial: Trial) -> Verdicts:
 def final_states_have_mean_0(trial: Trial) -> Verdicts:
     """If the last LayerNorm has gain 1 and bias 0, hidden states have mean 0 and a mean square of at most 1.
 
-    Proof: nothing comes after it.
+    Proof: the hidden states are the result of this LayerNorm.
     """
     params = trial.arguments["params"]
     bare = {"weight": np.ones_like(params["ln_f"]["weight"]), "bias": np.zeros_like(params["ln_f"]["bias"])}
@@ -322,9 +322,9 @@ def a_tied_head_is_wte(trial: Trial) -> Verdicts:
 
 @law("ops.cross_entropy")
 def what_is_not_scored_does_not_count(trial: Trial) -> Verdicts:
-    """The loss is the mean of what it is for each of the scored labels alone; it is 0 where nothing is scored.
+    """The loss is the mean of the losses for each scored label alone; it is 0 if no label is scored.
 
-    Proof: what is ignored is neither in the sum nor in the count.
+    Proof: ignored labels are neither in the sum nor in the count.
     """
     labels, ignored = trial.arguments["labels"], trial.arguments["ignore_index"]
     places = np.argwhere(labels != ignored)
@@ -339,9 +339,9 @@ def what_is_not_scored_does_not_count(trial: Trial) -> Verdicts:
 
 @law("ops.cross_entropy_vjp")
 def scores_of_a_row_are_pulled_apart(trial: Trial) -> Verdicts:
-    """The gradient of the loss by the scores of a row sums to 0, and is 0, bit for bit, where nothing is scored.
+    """The gradient of the loss by the scores of a row sums to 0, and is 0, bit for bit, if the row is ignored.
 
-    Proof: the loss forgets a number that is added to all scores of a row, and does not look at rows that are ignored.
+    Proof: the loss does not change if a number is added to all scores of a row, and does not depend on ignored rows.
     """
     found, labels = trial.run()[0], trial.arguments["labels"]
     yield trial.identical(found, np.zeros_like(found), (labels == trial.arguments["ignore_index"])[..., None])
