@@ -57,8 +57,8 @@ EQUIVALENT = (
             ),
         ),
         ("fast.attention_fast",),
-        equivalent="A bias b of the keys adds q b to every score of a query, and a number added to a row does not change "
-        "its softmax. The keys themselves differ, but the fast path returns none.",
+        equivalent="A bias b of the keys adds q b to every score of a query, and a number added to a row leaves its "
+        "softmax unchanged. The keys themselves differ, but the fast path returns none.",
     ),
     Mutant(
         "the stream centred",
