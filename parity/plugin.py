@@ -79,9 +79,9 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
 
     session = config.stash[SESSION]
     backend, versions = session.backend, environment(session.backend)
-    own = f" {versions['backend_version']}" if versions["backend_version"] else ""
+    lib = f" {versions['backend_version']}" if versions["backend_version"] else ""
     return [
-        f"parity: {backend.name}{own} on {backend.device}, {backend.dtype}, {backend.mode}; {session.examples} cases "
+        f"parity: {backend.name}{lib} on {backend.device}, {backend.dtype}, {backend.mode}; {session.examples} cases "
         f"per rule, seed {session.seed}; gpt2-parity {versions['project']}, NumPy {versions['numpy']}",
         *(
             f"parity: --{name} belongs to another plugin or conftest.py here: set the environment variable "

@@ -96,10 +96,10 @@ def read_contract(function: str, docstring: str) -> Contract | None:
         if len(line) - len(line.lstrip()) <= margin:
             break
         text += " " + line.strip()
-    given, arrow, returned = text.partition("->")
-    inputs = tuple(_item(match) for match in ITEM.finditer(given))
+    promised, arrow, returned = text.partition("->")
+    inputs = tuple(_item(match) for match in ITEM.finditer(promised))
     outputs = tuple(_item(match) for match in OUTPUT.finditer(returned))
-    brackets = [text.count("(") + text.count("{") for text in (given, returned)]
+    brackets = [text.count("(") + text.count("{") for text in (promised, returned)]
     if not arrow or not outputs or brackets != [len(inputs), len(outputs)]:
         raise ValueError(f"{function}: cannot read the docstring's line 'Shapes:{text}'")
     return Contract(function, inputs, outputs)
@@ -116,13 +116,13 @@ def public_functions(file: str) -> dict[str, Callable[..., Any]]:
 
     Behind each stands its gradient, if it has one, as if it were of that file.
     """
-    found = {}
+    functions = {}
     for name, function in _defined_in(file).items():
-        found[name] = function
+        functions[name] = function
         module, gradient = reference.place(f"{file}.{name}_vjp")
         if gradient in _defined_in(module):
-            found[gradient] = _defined_in(module)[gradient]
-    return found
+            functions[gradient] = _defined_in(module)[gradient]
+    return functions
 
 
 @functools.cache
@@ -139,9 +139,9 @@ def _defined_in(file: str) -> dict[str, Callable[..., Any]]:
 
 def files() -> list[str]:
     """The files of the mirror."""
-    found = {module.name for module in pkgutil.iter_modules(reference.__path__)} - set(SUPPORT)
-    lesson = [name for name in ("ops", "attention", "model") if name in found]
-    return lesson + sorted(found - set(lesson))
+    names = {module.name for module in pkgutil.iter_modules(reference.__path__)} - set(SUPPORT)
+    lesson = [name for name in ("ops", "attention", "model") if name in names]
+    return lesson + sorted(names - set(lesson))
 
 
 @functools.cache
@@ -162,7 +162,7 @@ def engine_contracts() -> dict[str, Contract]:
     "engine.logits", "engine.cached" (the prompt's first half read at once, the rest token by token), "engine.classify".
     """
     plain = contracts()
-    found = {}
+    by_name = {}
     for name, reference_name in (
         ("engine.logits", "model.language_model"),
         ("engine.cached", "model.language_model"),
@@ -171,8 +171,8 @@ def engine_contracts() -> dict[str, Contract]:
         contract = plain[reference_name].without("past", "keep")
         first = contract.outputs[0]
         kinds = ("kept",) if first.axes is not None and "T" in first.axes else ()
-        found[name] = Contract(name, contract.inputs, (dataclasses.replace(first, kinds=kinds),), reference_name)
-    return found
+        by_name[name] = Contract(name, contract.inputs, (dataclasses.replace(first, kinds=kinds),), reference_name)
+    return by_name
 
 
 class _Leaf:

@@ -53,10 +53,10 @@ def blame(
     dtype = numpy_dtype(backend.dtype)
     inputs = config, parameters, ids, attention_mask, position_ids
     free = stage_references(*inputs, dtype, backend.accuracy)
-    given = {name: found.orbit[0] for name, found in free.items()}
-    fed = stage_references(*inputs, dtype, backend.accuracy, given)
+    known_values = {name: reference.orbit[0] for name, reference in free.items()}
+    fed = stage_references(*inputs, dtype, backend.accuracy, known_values)
     model = backend.model(config, parameters)
-    alone = model.stages(ids, attention_mask, position_ids, given)
+    alone = model.stages(ids, attention_mask, position_ids, known_values)
     in_the_run = model.stages(ids, attention_mask, position_ids)
     return [
         Stage(name, _judge(fed[name], alone, name), _judge(free[name], in_the_run, name), source_lines(backend, name))

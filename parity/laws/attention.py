@@ -91,10 +91,10 @@ def the_first_token_sees_itself_alone(trial: Trial) -> Verdicts:
 
     Proof: the token sees one key, its own; for any score, its weight is exp(0) / exp(0) = 1, and all others are 0.
     """
-    own = without_past(trial)
-    blind, tokens = _reweigh(own, lambda name, x: scaled_qkv(name, x, q=0, k=0)), token_rows(own)
-    if is_tame(own):
-        yield trial.identical(blind.run()[0], own.run()[0], tokens & (np.cumsum(tokens, axis=1) == 1))
+    no_past = without_past(trial)
+    blind, tokens = _reweigh(no_past, lambda name, x: scaled_qkv(name, x, q=0, k=0)), token_rows(no_past)
+    if is_tame(no_past):
+        yield trial.identical(blind.run()[0], no_past.run()[0], tokens & (np.cumsum(tokens, axis=1) == 1))
 
 
 @law("attention.attention")
@@ -126,7 +126,7 @@ def the_bias_of_the_keys_is_forgotten(trial: Trial) -> Verdicts:
 
     Proof: it adds the product of query and bias to all scores of a query, and softmax is not changed by a shift.
     """
-    own = without_past(trial)
+    no_past = without_past(trial)
 
     def change(name: str, x: Array) -> Array:
         if name != "c_attn.bias":
@@ -134,9 +134,9 @@ def the_bias_of_the_keys_is_forgotten(trial: Trial) -> Verdicts:
         q, k, v = np.split(x, 3)
         return np.concatenate((q, np.ones_like(k) - k, v))
 
-    other = _reweigh(own, change)
-    if is_tame(own, other):
-        yield trial.close(other.run()[0], own.run()[0], own.noise() + other.noise())
+    other = _reweigh(no_past, change)
+    if is_tame(no_past, other):
+        yield trial.close(other.run()[0], no_past.run()[0], no_past.noise() + other.noise())
 
 
 @law("attention.attention")
@@ -165,24 +165,24 @@ def the_past_has_no_order(trial: Trial) -> Verdicts:
 
     Proof: every new token sees all of the past, and a sum over keys does not depend on their order.
     """
-    own, length = without_past(trial), trial.case.sizes["T"]
-    if length == 1 or not is_tame(own):
+    no_past, length = without_past(trial), trial.case.sizes["T"]
+    if length == 1 or not is_tame(no_past):
         return
-    past = own.run()[1:]
-    mask = np.concatenate((random_of(trial).random((len(past[0]), length)) < 0.7, mask_of(own)), axis=1).astype(
+    past = no_past.run()[1:]
+    mask = np.concatenate((random_of(trial).random((len(past[0]), length)) < 0.7, mask_of(no_past)), axis=1).astype(
         np.int64
     )
     order = np.roll(np.arange(length), 1)
-    one, other = (
+    in_order, reordered = (
         changed(
-            own,
+            no_past,
             {"P": length, "S": 2 * length},
             past=tuple(x[:, :, places] for x in past),
             attention_mask=np.concatenate((mask[:, places], mask[:, length:]), axis=1),
         )
         for places in (np.arange(length), order)
     )
-    yield trial.close(other.run()[0], one.run()[0], one.noise() + other.noise())
+    yield trial.close(reordered.run()[0], in_order.run()[0], in_order.noise() + reordered.noise())
 
 
 @law("attention.attention")
@@ -206,18 +206,18 @@ def scores_are_divided_by_the_root_of_the_head_size(trial: Trial) -> Verdicts:
         x = fill(scaled_qkv(name, x, q=root), x.ndim - 1, 3 * heads if "c_attn" in name else heads)
         return fill(x, 0) if name.endswith("weight") else x
 
-    own, width = changed(trial, config={"scale_attn_weights": False}), heads * root**2
+    unscaled, width = changed(trial, config={"scale_attn_weights": False}), heads * root**2
     wide = _reweigh(
-        own,
+        unscaled,
         change,
         sizes={"C": width, "D": root**2},
         config={"scale_attn_weights": True, "n_embd": width},
         x=fill(trial.arguments["x"], 2),
         past=None if past is None else tuple(fill(x, 3, 1) for x in past),
     )
-    if is_tame(own, wide):
+    if is_tame(unscaled, wide):
         original = fill(np.ones(heads * size), 0) == 1
-        yield trial.close(wide.run()[0][..., original], own.run()[0], own.noise() + wide.noise())
+        yield trial.close(wide.run()[0][..., original], unscaled.run()[0], unscaled.noise() + wide.noise())
 
 
 @law("attention.attention")
@@ -226,6 +226,6 @@ def scores_of_higher_precision_change_rounding_alone(trial: Trial) -> Verdicts:
 
     Proof: the switch changes the precision of the scores, not their formula.
     """
-    one, other = (changed(trial, config={"reorder_and_upcast_attn": switch}) for switch in (False, True))
-    if is_tame(one):
-        yield trial.close(other.run()[0], one.run()[0], one.noise() + other.noise())
+    plain, upcast = (changed(trial, config={"reorder_and_upcast_attn": switch}) for switch in (False, True))
+    if is_tame(plain):
+        yield trial.close(upcast.run()[0], plain.run()[0], plain.noise() + upcast.noise())

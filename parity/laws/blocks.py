@@ -36,26 +36,26 @@ def fast_forms_are_the_plain_ones(trial: Trial) -> Verdicts:
 
     Proof: weights are transposed, and the mask is added; the mathematics is the same.
     """
-    own = without_past(trial)
-    params, given, masks = (
-        own.arguments["params"],
-        given_arguments(own, "x", "config"),
-        given_arguments(own, "attention_mask"),
+    no_past = without_past(trial)
+    params, inputs, masks = (
+        no_past.arguments["params"],
+        given_arguments(no_past, "x", "config"),
+        given_arguments(no_past, "attention_mask"),
     )
-    turned, layer = map_tree(lambda name, x: x.T if name.endswith("weight") else x, params), own.arguments["layer"]
+    turned, layer = map_tree(lambda name, x: x.T if name.endswith("weight") else x, params), no_past.arguments["layer"]
 
     def attention() -> Verdicts:
-        tokens, heads = given["x"].shape[1], given["config"].n_head
+        tokens, heads = inputs["x"].shape[1], inputs["config"].n_head
         sizes = {"query_length": tokens, "key_length": tokens, "n_head": heads, "dtype": trial.dtype, "slot": 0}
-        hidden = own.of("fast.hidden_keys", **sizes, **masks).run()[0]
-        plain = own.of("attention.attention", params=params["attn"], layer=layer, **given, **masks)
-        fast = own.of("fast.attention_fast", params=turned["attn"], layer=layer, hidden=hidden, **given)
+        hidden = no_past.of("fast.hidden_keys", **sizes, **masks).run()[0]
+        plain = no_past.of("attention.attention", params=params["attn"], layer=layer, **inputs, **masks)
+        fast = no_past.of("fast.attention_fast", params=turned["attn"], layer=layer, hidden=hidden, **inputs)
         if is_tame(plain):
-            yield trial.close(fast.run()[0], plain.run()[0], 2 * plain.noise(), token_rows(own))
+            yield trial.close(fast.run()[0], plain.run()[0], 2 * plain.noise(), token_rows(no_past))
 
     def mlp() -> Verdicts:
-        plain = own.of("model.mlp", params=params["mlp"], layer=layer, **given)
-        fast = own.of("fast.mlp_fast", params=turned["mlp"], **given)
+        plain = no_past.of("model.mlp", params=params["mlp"], layer=layer, **inputs)
+        fast = no_past.of("fast.mlp_fast", params=turned["mlp"], **inputs)
         yield trial.close(fast.run()[0], plain.run()[0], 2 * plain.noise())
 
     return where_offered(attention(), mlp())
@@ -68,10 +68,10 @@ def the_mlp_treats_each_token_alone(trial: Trial) -> Verdicts:
     Proof: affine maps and activation use only the token's own channels; at another place in the array they may sum in
     another order.
     """
-    (row, changed), own = other_rows(trial), trial.run()[0]
-    yield trial.identical(trial.with_arguments(x=changed).run()[0], own, row)
+    (row, changed), expected = other_rows(trial), trial.run()[0]
+    yield trial.identical(trial.with_arguments(x=changed).run()[0], expected, row)
     turned = trial.with_arguments(x=trial.arguments["x"][::-1, ::-1]).run()[0]
-    yield trial.close(turned, own[::-1, ::-1], 2 * trial.noise())
+    yield trial.close(turned, expected[::-1, ::-1], 2 * trial.noise())
 
 
 @law("model.block")
@@ -115,7 +115,7 @@ def gains_and_biases_fold_into_the_next_weights(trial: Trial) -> Verdicts:
     """
     random, own_head, channels = random_of(trial), untied(trial), trial.case.sizes["C"]
     # two copies of the tree
-    own, folded = (map_tree(lambda name, x: x, own_head.arguments["params"]) for _ in range(2))
+    unfolded, folded = (map_tree(lambda name, x: x, own_head.arguments["params"]) for _ in range(2))
     one_each, none = np.ones(channels, trial.dtype), np.zeros(channels, trial.dtype)
 
     def fold(layers: tuple[dict, dict], norm: str, part: str, name: str) -> None:
@@ -126,16 +126,16 @@ def gains_and_biases_fold_into_the_next_weights(trial: Trial) -> Verdicts:
         layers[0][part][name] = {"weight": weight, "bias": np.zeros_like(weight[0])}
         layers[1][part][name] = {"weight": gain[:, None] * weight, "bias": weight[channel]}
 
-    for layers in zip(own["h"], folded["h"], strict=True):
+    for layers in zip(unfolded["h"], folded["h"], strict=True):
         fold(layers, "ln_1", "attn", "c_attn")
         fold(layers, "ln_2", "mlp", "c_fc")
     gain = random.choice([-2.0, -1.0, 1.0, 2.0, 4.0], channels).astype(trial.dtype)
-    own["ln_f"], folded["ln_f"] = {"weight": gain, "bias": none}, {"weight": one_each, "bias": none}
-    folded["lm_head"] = {"weight": gain * own["lm_head"]["weight"]}
-    one, other = (own_head.with_arguments(params=params) for params in (own, folded))
-    if is_tame(one, other):
+    unfolded["ln_f"], folded["ln_f"] = {"weight": gain, "bias": none}, {"weight": one_each, "bias": none}
+    folded["lm_head"] = {"weight": gain * unfolded["lm_head"]["weight"]}
+    before, after = (own_head.with_arguments(params=params) for params in (unfolded, folded))
+    if is_tame(before, after):
         yield from equal_but_for_rounding(
-            trial, model_scores(other), model_scores(one), one.noise() + other.noise(), token_rows(trial)
+            trial, model_scores(after), model_scores(before), before.noise() + after.noise(), token_rows(trial)
         )
 
 
@@ -177,11 +177,11 @@ def a_silent_head_adds_nothing(trial: Trial) -> Verdicts:
     Proof: repeating a row does not change its mean and variance; copied channels and new heads meet only zero weights;
     and the scale of the scores depends on the size of a head, not on the number of channels.
     """
-    own = untied(trial)
-    wide = _widened(own, heads=2, channels=1)
-    if is_tame(own, wide):
+    narrow = untied(trial)
+    wide = _widened(narrow, heads=2, channels=1)
+    if is_tame(narrow, wide):
         yield from equal_but_for_rounding(
-            trial, model_scores(wide), model_scores(own), own.noise() + wide.noise(), token_rows(trial)
+            trial, model_scores(wide), model_scores(narrow), narrow.noise() + wide.noise(), token_rows(trial)
         )
 
 
@@ -193,8 +193,8 @@ def four_times_the_channels_double_the_scores(trial: Trial) -> Verdicts:
     Proof: the product has four equal parts, so it is four times as large, and is divided by a root twice as large. The
     copies of a head's values and of the residual stream meet only zero weights.
     """
-    own = changed(untied(trial), config={"scale_attn_weights": True})
-    twice, wide = _reweigh(own, lambda name, x: scaled_qkv(name, x, q=2)), _widened(own, heads=1, channels=4)
+    scaled = changed(untied(trial), config={"scale_attn_weights": True})
+    twice, wide = _reweigh(scaled, lambda name, x: scaled_qkv(name, x, q=2)), _widened(scaled, heads=1, channels=4)
     if is_tame(twice, wide):
         yield from equal_but_for_rounding(
             trial, model_scores(wide), model_scores(twice), twice.noise() + wide.noise(), token_rows(trial)
@@ -208,12 +208,12 @@ def a_silent_layer_can_be_left_out(trial: Trial) -> Verdicts:
 
     Proof: it adds exactly 0 to the residual stream.
     """
-    params, own = trial.arguments["params"], changed(trial, config={"scale_attn_by_inverse_layer_idx": False})
-    if not is_tame(own):
+    params, base = trial.arguments["params"], changed(trial, config={"scale_attn_by_inverse_layer_idx": False})
+    if not is_tame(base):
         return
-    expected, silent = model_scores(own), silenced(params["h"][0])
+    expected, silent = model_scores(base), silenced(params["h"][0])
     for layers in ([silent, *params["h"]], [*params["h"], silent]):
-        deeper = changed(own, config={"n_layer": len(layers)}, params={**params, "h": layers})
+        deeper = changed(base, config={"n_layer": len(layers)}, params={**params, "h": layers})
         yield from same_bits(trial, model_scores(deeper), expected, token_rows(trial))
 
 
@@ -229,11 +229,11 @@ def layers_are_counted_from_one(trial: Trial) -> Verdicts:
     louder = map_tree(lambda name, x: scaled_qkv(name, x, q=number), layer)
     layers = [*[silenced(layer)] * (number - 1), louder]
     switch = "scale_attn_by_inverse_layer_idx"
-    own = changed(trial, config={"n_layer": 1, switch: False}, params={**params, "h": [layer]})
+    single = changed(trial, config={"n_layer": 1, switch: False}, params={**params, "h": [layer]})
     deep = changed(trial, config={"n_layer": number, switch: True}, params={**params, "h": layers})
-    if is_tame(own, deep):
+    if is_tame(single, deep):
         yield from equal_but_for_rounding(
-            trial, model_scores(deep), model_scores(own), own.noise() + deep.noise(), token_rows(trial)
+            trial, model_scores(deep), model_scores(single), single.noise() + deep.noise(), token_rows(trial)
         )
 
 
@@ -249,9 +249,9 @@ def dropout_thins_out(trial: Trial) -> Verdicts:
     x, rate = trial.arguments["x"], trial.arguments["rate"]
     keep = random_of(trial).random(x.shape) < 0.7
     thinned = trial.with_arguments(keep=keep)
-    found, expected = thinned.run()[0], np.where(keep, x.astype(np.float64) / (1 - rate), 0)
-    yield trial.close(found, expected, thinned.noise())
-    yield trial.identical(found, np.zeros_like(x), ~keep)
+    actual, expected = thinned.run()[0], np.where(keep, x.astype(np.float64) / (1 - rate), 0)
+    yield trial.close(actual, expected, thinned.noise())
+    yield trial.identical(actual, np.zeros_like(x), ~keep)
     yield trial.identical(trial.with_arguments(keep=np.ones_like(keep), rate=0.0).run()[0], x)
 
 
@@ -261,9 +261,9 @@ def a_block_whose_branches_are_left_out_passes_x(trial: Trial) -> Verdicts:
 
     Proof: dropout of each branch comes after its last affine map and before the sum with the residual stream.
     """
-    own, x = without_past(trial), trial.arguments["x"]
+    no_past, x = without_past(trial), trial.arguments["x"]
     all_keys = np.ones((len(x), trial.case.sizes["H"], x.shape[1], x.shape[1]), bool)
     nothing = np.zeros(x.shape, bool)
     keep = {"attn": {"attn_weights": all_keys, "c_proj": nothing}, "mlp": {"c_proj": nothing}}
-    if is_tame(own):
-        yield trial.identical(own.with_arguments(keep=keep).run()[0], x)
+    if is_tame(no_past):
+        yield trial.identical(no_past.with_arguments(keep=keep).run()[0], x)

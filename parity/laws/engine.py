@@ -111,11 +111,11 @@ def decoders_do_not_meet(trial: Trial) -> Verdicts:
     model, inputs = trial.model(), inputs_of(trial)
     others = ((inputs[0] + 1) % trial.case.sizes["V"], *inputs[1:])
 
-    def read(what: tuple[Array, ...]) -> Iterator[Array]:
-        return scores_by_piece(model.decoder(*what[0].shape), what, two_pieces(what[0].shape[1]))
+    def read(tokens: tuple[Array, ...]) -> Iterator[Array]:
+        return scores_by_piece(model.decoder(*tokens[0].shape), tokens, two_pieces(tokens[0].shape[1]))
 
     expected = list(read(inputs))
-    in_turn = [one for one, _ in zip(read(inputs), read(others), strict=True)]
+    in_turn = [scores for scores, _ in zip(read(inputs), read(others), strict=True)]
     yield from same_bits(trial, [*in_turn, *read(inputs)], expected * 2)
 
 
@@ -155,8 +155,8 @@ def results_have_the_promised_shape_and_dtype(trial: Trial) -> Verdicts:
             yield _promised(alone, x, stage_axes(name), x.dtype if name.endswith("scores") else dtype)
 
     def plain() -> Verdicts:
-        found = trial.run()
-        for x, axes in zip(found, result_axes(trial.case, len(found)), strict=True):
+        results = trial.run()
+        for x, axes in zip(results, result_axes(trial.case, len(results)), strict=True):
             yield _promised(trial, x, axes, trial.dtype)
 
     return where_offered(engine(), plain())

@@ -79,10 +79,10 @@ def _scene(trial: Trial) -> Scene:
 
     They must not count as read.
     """
-    own = longer_context(trial, NEW)
+    roomy = longer_context(trial, NEW)
     ids, random = trial.arguments["ids"], np.random.default_rng(trial.case.seed)
     mask = padding_mask(random, ids.shape, str(random.choice(["none", "left", "left"])))
-    scene = Scene(own, own.model(), ids.copy(), mask, trial.case.sizes["V"])
+    scene = Scene(roomy, roomy.model(), ids.copy(), mask, trial.case.sizes["V"])
     for row, new in enumerate(scene.run().new_ids):
         pads = int((mask[row] == 0).sum())
         scene.ids[row, :pads] = np.resize((scene.prompt(row)[-1:] if pads > 1 else []) + new, pads)
@@ -185,8 +185,8 @@ def _foretold(
         return -1
     unit = len(scores) * float(ulp(np.array(1.0), np.dtype(np.float32)))  # probabilities are summed in float32
     chance = loop.uniform(config.seed, step, 1, config.first_row + row) + unit * random.uniform(-1, 1, MOVES)
-    found = set(_choices(processed, config, chance).tolist())
-    return found.pop() if len(found) == 1 else None
+    choices = set(_choices(processed, config, chance).tolist())
+    return choices.pop() if len(choices) == 1 else None
 
 
 def _objection(found: int, expected: int | None) -> Verdict:
@@ -243,7 +243,7 @@ def _is_noise(scene: Scene, known: Generation, **options: Any) -> bool:
     """Whether other ids are chosen if scores err by as much as they may."""
     by = scene.may_err(known)
     moved = (scene.run(engine=_Uncached(scene.engine, by, member), **options) for member in range(MOVES))
-    return any(one.new_ids != known.new_ids for one in moved)
+    return any(text.new_ids != known.new_ids for text in moved)
 
 
 def _same_ids(scene: Scene, found: list[list[int]], known: Generation, **options: Any) -> Verdict:
@@ -265,8 +265,8 @@ def a_cache_changes_no_choice(trial: Trial) -> Verdicts:
     """
     scene = _scene(trial)
     for options in _strategies(scene):
-        found, known = scene.run(**options), scene.run(engine=_Uncached(scene.engine), **options)
-        yield _same_ids(scene, found.new_ids, known, **options)
+        cached, known = scene.run(**options), scene.run(engine=_Uncached(scene.engine), **options)
+        yield _same_ids(scene, cached.new_ids, known, **options)
 
 
 @law("engine.logits", generates=True)
@@ -280,11 +280,11 @@ def choices_are_those_of_the_whole_text(trial: Trial) -> Verdicts:
     scene = _scene(trial)
     length = scene.ids.shape[1]
     for options in ({}, _drawn(scene), _options(scene), _options(scene) | _drawn(scene)):
-        config, found = _config(options), scene.run(**options)
-        scores, noise = scene.reads(found.ids)
+        config, result = _config(options), scene.run(**options)
+        scores, noise = scene.reads(result.ids)
         by = _allowed(scores, noise, trial.dtype)
-        for row, new in enumerate(found.new_ids):
-            for step in range(len(new) + (found.finish_reasons[row] == "banned")):
+        for row, new in enumerate(result.new_ids):
+            for step in range(len(new) + (result.finish_reasons[row] == "banned")):
                 chosen = [*new, -1][step]
                 read = scene.prompt(row) + new[:step]
                 yield _objection(chosen, _foretold(scores[row, length + step - 1], read, config, step, row, by))
@@ -302,9 +302,9 @@ def a_prompt_goes_on_in_a_batch_as_alone(trial: Trial) -> Verdicts:
     row = int(scene.mask.sum(axis=1).argmin()) if trial.case.seed % 2 else trial.case.seed // 2 % len(scene.ids)
     alone = scene.alone(row)
     for options in _strategies(scene):
-        found, own = scene.run(**options), options | {"first_row": row}
-        known = alone.run(**own)
-        yield _same_ids(alone, [found.new_ids[row]], known, **own)
+        batched, row_options = scene.run(**options), options | {"first_row": row}
+        known = alone.run(**row_options)
+        yield _same_ids(alone, [batched.new_ids[row]], known, **row_options)
 
 
 @law("engine.logits", generates=True)
@@ -320,8 +320,8 @@ def a_text_ends_where_it_should(trial: Trial) -> Verdicts:
     least: dict[str, Any] = {"min_new_tokens": int(random.integers(NEW + 1))}
     stops: dict[str, Any] = {"stop_ids": [int(random.integers(scene.vocabulary)), first[int(random.integers(NEW))]]}
     for options in (stops | least, stops | least | _drawn(scene), stops | least | wide, stops):
-        found = scene.run(**options)
-        for new, reason in zip(found.new_ids, found.finish_reasons, strict=True):
+        result = scene.run(**options)
+        for new, reason in zip(result.new_ids, result.finish_reasons, strict=True):
             ends = [i in stops["stop_ids"] for i in new]
             yield identical(np.array(any(ends[:-1])), np.array(False))
             if reason == "stop":
@@ -341,9 +341,9 @@ def what_is_forbidden_is_not_written(trial: Trial) -> Verdicts:
     size, row = int(np.random.default_rng(trial.case.seed).integers(1, 4)), scene.run().new_ids[0]
     forbidden: dict[str, Any] = {"no_repeat_ngram_size": size, "bad_words": [row[:1], row[1:3]]}
     for options in ({}, _drawn(scene), {"num_beams": 3, "num_return_sequences": 3}):
-        found = scene.run(**forbidden, **options)
-        for i, new in enumerate(found.new_ids):
-            text = scene.prompt(i * len(scene.ids) // len(found.new_ids))
+        result = scene.run(**forbidden, **options)
+        for i, new in enumerate(result.new_ids):
+            text = scene.prompt(i * len(scene.ids) // len(result.new_ids))
             for token in new:
                 text.append(token)
                 ngrams = [text[j : j + size] for j in range(len(text) - size + 1)]
@@ -363,12 +363,12 @@ def log_probabilities_are_those_of_the_whole_text(trial: Trial) -> Verdicts:
     scene = _scene(trial)
     beams = {"num_beams": 3, "num_return_sequences": 2, "length_penalty": [2.0, 0.0, -1.0][trial.case.seed % 3]}
     for options in (_options(scene), _options(scene) | {"temperature": 2.0}, _options(scene) | beams):
-        config, found = _config(options), scene.run(**options)
+        config, result = _config(options), scene.run(**options)
         copies = config.num_return_sequences
-        scores, noise = scene.reads(found.ids)
+        scores, noise = scene.reads(result.ids)
         strays = 2 * noise * max(config.repetition_penalty, 1 / config.repetition_penalty)
         strays /= config.temperature or 1.0
-        for row, (new, logs) in enumerate(zip(found.new_ids, found.log_probabilities, strict=True)):
+        for row, (new, logs) in enumerate(zip(result.new_ids, result.log_probabilities, strict=True)):
             text, sums, size = scene.prompt(row // copies), 0.0, 0.0
             for step, (token, log) in enumerate(zip(new, logs, strict=True)):
                 here = scores[row, scene.ids.shape[1] + step - 1][None]
@@ -381,9 +381,9 @@ def log_probabilities_are_those_of_the_whole_text(trial: Trial) -> Verdicts:
                 yield trial.close(np.array(log), known[token], 2 * strays, size=largest)
                 sums, size = sums + log, max(size, abs(sums), largest)
             per = len(new) ** config.length_penalty if config.num_beams > 1 and new else 1.0
-            if found.finish_reasons[row] != "banned" or config.num_beams == 1:
-                yield trial.close(np.array(found.scores[row]), sums / per, 0.0, size=size / per)
-        ranked = np.array(found.scores).reshape(-1, copies)
+            if result.finish_reasons[row] != "banned" or config.num_beams == 1:
+                yield trial.close(np.array(result.scores[row]), sums / per, 0.0, size=size / per)
+        ranked = np.array(result.scores).reshape(-1, copies)
         if config.num_beams > 1:
             yield identical(ranked, -np.sort(-ranked, axis=1))
 
@@ -407,8 +407,8 @@ def a_search_for_two_tokens_finds_the_best(trial: Trial) -> Verdicts:
     if ids == 1:
         return
     scene, width = scene.alone(int(random.integers(len(scene.ids)))), int(random.choice([2, min(4, ids), ids]))
-    each = np.concatenate((np.repeat(scene.ids, ids, axis=0), np.arange(ids)[:, None]), axis=1)
-    scores, noise = scene.reads(each)
+    continued = np.concatenate((np.repeat(scene.ids, ids, axis=0), np.arange(ids)[:, None]), axis=1)
+    scores, noise = scene.reads(continued)
     first, second = scores[0, -2], _log_softmax(scores[:, -1])
     begun, largest, by = _log_softmax(first[None])[0], float(np.abs(scores).max()), _allowed(scores, noise, trial.dtype)
     moved = [first + by * move for move in random.uniform(-1, 1, (MOVES, ids))]
@@ -424,7 +424,7 @@ def a_search_for_two_tokens_finds_the_best(trial: Trial) -> Verdicts:
         if any(kept(scores, stops) != (ends, others) for scores in moved):
             continue
         for power in (1.0, 0.0, 2.0, -1.0):
-            found = scene.run(
+            result = scene.run(
                 max_new_tokens=2,
                 num_beams=width,
                 num_return_sequences=width,
@@ -433,7 +433,7 @@ def a_search_for_two_tokens_finds_the_best(trial: Trial) -> Verdicts:
             )
             texts = np.append((begun[:, None] + second)[others] / 2**power, begun[ends])
             best = -np.sort(-texts)[:width]
-            yield trial.close(np.array(found.scores), best, 8 * noise / min(1, 2**power), size=largest * 4)
+            yield trial.close(np.array(result.scores), best, 8 * noise / min(1, 2**power), size=largest * 4)
 
 
 @law("engine.logits", generates=True)
@@ -455,8 +455,8 @@ def a_longer_search_is_no_worse(trial: Trial) -> Verdicts:
     yield identical(np.minimum(usual, never), usual)
 
 
-def _keep(told: list[Array], ids: Array) -> None:
-    told.append(ids.copy())
+def _keep(tokens: list[Array], ids: Array) -> None:
+    tokens.append(ids.copy())
 
 
 @law("engine.logits", generates=True)
@@ -470,16 +470,16 @@ def what_is_told_is_what_is_returned(trial: Trial) -> Verdicts:
     length = scene.ids.shape[1]
     first_ends_at_once = {"stop_ids": scene.run().new_ids[0][:1]}
     for options in (*_strategies(scene), first_ends_at_once):
-        told: list[Array] = []
-        found = scene.run(**options)
-        yield identical(found.ids[:, :length], scene.ids)
-        for row, new in zip(found.ids[:, length:], found.new_ids, strict=True):
+        tokens: list[Array] = []
+        result = scene.run(**options)
+        yield identical(result.ids[:, :length], scene.ids)
+        for row, new in zip(result.ids[:, length:], result.new_ids, strict=True):
             yield identical(row, np.array(new + [FILL] * (len(row) - len(new)), np.int64))
-        again = scene.run(Watch(on_token=functools.partial(_keep, told)), **options)
-        yield identical(np.array([again.scores]), np.array([found.scores]))
-        yield identical(again.ids, found.ids)
-        if options.get("num_beams", 1) == 1 and told:
-            yield identical(np.stack(told, axis=1).astype(np.int64), found.ids[:, length:])
+        again = scene.run(Watch(on_token=functools.partial(_keep, tokens)), **options)
+        yield identical(np.array([again.scores]), np.array([result.scores]))
+        yield identical(again.ids, result.ids)
+        if options.get("num_beams", 1) == 1 and tokens:
+            yield identical(np.stack(tokens, axis=1).astype(np.int64), result.ids[:, length:])
 
 
 @law("engine.logits", generates=True)
@@ -493,9 +493,9 @@ def beyond_the_context_the_last_tokens_count(trial: Trial) -> Verdicts:
     scene = scene.alone(trial.case.seed % len(scene.ids))
     length = scene.ids.shape[1]
     context = max(1, length - trial.case.seed % 2)
-    found = scene.run(context=context, sliding_window=True)
-    for step, chosen in enumerate(found.new_ids[0]):
-        read = found.ids[:, max(0, length + step - context) : length + step]
+    result = scene.run(context=context, sliding_window=True)
+    for step, chosen in enumerate(result.new_ids[0]):
+        read = result.ids[:, max(0, length + step - context) : length + step]
         window = dataclasses.replace(scene, ids=read, mask=np.ones_like(read))
         scores, noise = window.reads(read)
         by = _allowed(scores, noise, trial.dtype)

@@ -31,8 +31,8 @@ def _function_of(gradient: Trial) -> Trial:
 
 def _gradients(trial: Trial) -> list[Trial]:
     """The trial, and gradients of the other functions that map one x to an array of its shape."""
-    like, own = ("softmax", "log_softmax", "gelu_new", "gelu", "silu"), changed(trial, {"N": trial.case.sizes["C"]})
-    return [trial, *(own.of(f"ops.{name}_vjp", **given_arguments(trial, "grad", "x")) for name in like)]
+    like, square = ("softmax", "log_softmax", "gelu_new", "gelu", "silu"), changed(trial, {"N": trial.case.sizes["C"]})
+    return [trial, *(square.of(f"ops.{name}_vjp", **given_arguments(trial, "grad", "x")) for name in like)]
 
 
 SLOPE, BAND = 2.0, 0.5  # halfway to the slope of a wrong gradient
@@ -140,9 +140,9 @@ def _adds_up(trial: Trial) -> Verdicts:
     grad = trial.arguments["grad"]
     is_even = np.arange(grad.shape[-1]) % 2 == 0
     parts = [trial.with_arguments(grad=np.where(part, grad, np.zeros_like(grad))) for part in (is_even, ~is_even)]
-    for whole, *found in zip(*(_with_noise(each) for each in (trial, *parts)), strict=True):
-        pieces = [x.astype(np.float64) for x, _ in found]
-        noise = whole[1] + sum(noise for _, noise in found)
+    for whole, *partial in zip(*(_with_noise(version) for version in (trial, *parts)), strict=True):
+        pieces = [x.astype(np.float64) for x, _ in partial]
+        noise = whole[1] + sum(noise for _, noise in partial)
         yield trial.close(whole[0], sum(pieces), noise, size=largest(*pieces))
 
 
@@ -184,8 +184,8 @@ def gradients_grow_with_the_loss(trial: Trial) -> Verdicts:
     grad = trial.arguments["grad"]
     if is_tame(trial):
         larger, none = (trial.with_arguments(grad=np.asarray(times * grad)) for times in (4, 0))
-        for (found, noise), (x, own) in zip(_with_noise(larger), _with_noise(trial), strict=True):
-            yield trial.close(found, 4 * x.astype(np.float64), noise + 4 * own)
+        for (four_times, noise), (x, own_noise) in zip(_with_noise(larger), _with_noise(trial), strict=True):
+            yield trial.close(four_times, 4 * x.astype(np.float64), noise + 4 * own_noise)
         for x in none.run():
             yield trial.identical(x, np.zeros_like(x))
 
@@ -197,14 +197,14 @@ def no_score_asks_what_comes_later(trial: Trial) -> Verdicts:
 
     Proof: causality. A hidden key has a weight of exactly 0, and 0 times any finite number adds exactly nothing.
     """
-    own, length = untied(trial).with_arguments(position_ids=None), trial.case.sizes["T"]
+    base, length = untied(trial).with_arguments(position_ids=None), trial.case.sizes["T"]
     place = int(random_of(trial).integers(length))
     scored = (np.arange(length) == place)[None, :, None] & token_rows(trial)
-    own = own.with_arguments(grad=np.where(scored, own.arguments["grad"], np.zeros_like(own.arguments["grad"])))
-    if is_tame(own):
-        found, ids = _named(own), own.arguments["ids"]
+    base = base.with_arguments(grad=np.where(scored, base.arguments["grad"], np.zeros_like(base.arguments["grad"])))
+    if is_tame(base):
+        gradients, ids = _named(base), base.arguments["ids"]
         later = np.setdiff1d(np.arange(trial.case.sizes["V"]), ids[:, : place + 1])
-        for x in (found["wpe.weight"][0][place + 1 :], found["wte.weight"][0][later]):
+        for x in (gradients["wpe.weight"][0][place + 1 :], gradients["wte.weight"][0][later]):
             yield trial.identical(x, np.zeros_like(x))
 
 
@@ -219,9 +219,9 @@ def a_tied_head_and_the_embeddings_share_a_gradient(trial: Trial) -> Verdicts:
     tied = changed(trial, config={"tie_word_embeddings": True}, params=params)
     if not is_tame(tied):
         return
-    found, expected = _named(tied), _named(untied(tied))
+    actual, expected = _named(tied), _named(untied(tied))
     head, noise_of_head = expected.pop("lm_head.weight")
-    for name, (x, noise) in found.items():
+    for name, (x, noise) in actual.items():
         parts = [expected[name][0].astype(np.float64)] + ([head.astype(np.float64)] if name == "wte.weight" else [])
         others = expected[name][1] + (noise_of_head if name == "wte.weight" else 0.0)
         yield trial.close(x, sum(parts), noise + others, size=largest(*parts))

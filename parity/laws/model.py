@@ -46,16 +46,16 @@ def causality(trial: Trial) -> Verdicts:
 
     def engine() -> Verdicts:
         model, (_, *others) = trial.model(), inputs_of(without_past(trial))
-        own = model.logits(ids, *others)
+        scores = model.logits(ids, *others)
         for p in positions:
-            yield trial.identical(model.logits(later[p], *others), own, before[p][:, past:, None])
+            yield trial.identical(model.logits(later[p], *others), scores, before[p][:, past:, None])
 
     def plain() -> Verdicts:
-        own = trial.run()
+        results = trial.run()
         for p in positions:
             changed = trial.with_arguments(ids=later[p]).run()
-            yield trial.identical(changed[0], own[0], before[p][:, past:, None])
-            yield from same_bits(trial, changed[1:], own[1:], before[p][:, None, :, None])
+            yield trial.identical(changed[0], results[0], before[p][:, past:, None])
+            yield from same_bits(trial, changed[1:], results[1:], before[p][:, None, :, None])
 
     if is_tame(trial, *(trial.with_arguments(ids=other) for other in later.values())):
         yield from where_offered(engine(), plain())
@@ -71,8 +71,8 @@ def pads_are_unseen(trial: Trial) -> Verdicts:
     mask, past = mask_of(trial), past_length(trial)
     if mask.all():
         mask = random_of(trial).random(mask.shape) < 0.7
-    given = trial.with_arguments(attention_mask=mask.astype(np.int64))
-    tokens, other = token_rows(given), dict(given.arguments)
+    padded = trial.with_arguments(attention_mask=mask.astype(np.int64))
+    tokens, other = token_rows(padded), dict(padded.arguments)
     for name, letter in (("ids", "V"), ("position_ids", "L")):
         if name in other:
             other[name] = np.where(tokens[..., 0], other[name], (other[name] + 1) % trial.case.sizes[letter])
@@ -83,13 +83,13 @@ def pads_are_unseen(trial: Trial) -> Verdicts:
 
     def engine() -> Verdicts:
         model = trial.model()
-        expected, found = (model.logits(*inputs_of(without_past(case))) for case in (given, changed))
-        yield trial.identical(found, expected, tokens)
+        expected, actual = (model.logits(*inputs_of(without_past(case))) for case in (padded, changed))
+        yield trial.identical(actual, expected, tokens)
 
     def plain() -> Verdicts:
-        yield trial.identical(changed.run()[0], given.run()[0], tokens)
+        yield trial.identical(changed.run()[0], padded.run()[0], tokens)
 
-    if is_tame(given, changed):
+    if is_tame(padded, changed):
         yield from where_offered(engine(), plain())
 
 
@@ -104,11 +104,11 @@ def a_sequence_of_pads_disturbs_nobody(trial: Trial) -> Verdicts:
     mask = inputs_of(trial)[1]
     emptied = mask * (np.arange(len(mask)) > 0)[:, None]
     if is_tame(trial):
-        found = model_scores(trial.with_arguments(attention_mask=emptied))
-        for scores in found:
+        actual = model_scores(trial.with_arguments(attention_mask=emptied))
+        for scores in actual:
             yield must_hold(trial, np.isfinite(scores))
         yield from same_bits(
-            trial, found, model_scores(trial.with_arguments(attention_mask=mask)), (emptied != 0)[..., None]
+            trial, actual, model_scores(trial.with_arguments(attention_mask=mask)), (emptied != 0)[..., None]
         )
 
 
@@ -128,10 +128,10 @@ def past_and_rest_make_the_whole(trial: Trial) -> Verdicts:
     rest = {name: x[:, cut:] for name, x in given_arguments(whole, "ids", "position_ids").items()}
     presents = whole.with_arguments(**first).run()[1:]
     past = list(zip(presents[::2], presents[1::2], strict=True))
-    found, expected = whole.with_arguments(**rest, past=past).run(), whole.run()
-    yield trial.close(found[0], expected[0][:, cut:], 2 * whole.noise(), token_rows(whole)[:, cut:])
+    actual, expected = whole.with_arguments(**rest, past=past).run(), whole.run()
+    yield trial.close(actual[0], expected[0][:, cut:], 2 * whole.noise(), token_rows(whole)[:, cut:])
     for i in range(1, len(expected)):
-        yield trial.close(found[i], expected[i], 2 * whole.noise(i), mask_of(whole)[:, None, :, None])
+        yield trial.close(actual[i], expected[i], 2 * whole.noise(i), mask_of(whole)[:, None, :, None])
 
 
 @law("engine.logits")
@@ -145,11 +145,11 @@ def a_decoder_reads_in_pieces(trial: Trial) -> Verdicts:
     length, expected = inputs[0].shape[1], model.logits(*inputs)
     anywhere = np.union1d(np.flatnonzero(random_of(trial).integers(0, 2, length)) + 1, length).tolist()
     for ends in ([length], list(range(1, length + 1)), anywhere):
-        found, last = (
+        actual, last = (
             np.stack(list(scores_by_piece(model.decoder(*inputs[0].shape), inputs, ends)), axis=1),
             np.array(ends) - 1,
         )
-        yield trial.close(found, expected[:, last], 2 * trial.noise(), token_rows(trial)[:, last])
+        yield trial.close(actual, expected[:, last], 2 * trial.noise(), token_rows(trial)[:, last])
 
 
 @law("engine.logits")
@@ -158,14 +158,14 @@ def sequences_do_not_meet(trial: Trial) -> Verdicts:
 
     Proof: no step mixes sequences; only the order of sums may differ with the shape.
     """
-    size, own, given = (
+    size, all_scores, inputs = (
         trial.case.sizes["B"],
         model_scores(trial),
         given_arguments(trial, "ids", "attention_mask", "position_ids"),
     )
     for order in ([trial.case.seed % size], [*reversed(range(size)), 0]):
-        other = changed(trial, {"B": len(order)}, **{name: x[order] for name, x in given.items()})
-        expected = [scores[order] for scores in own]
+        other = changed(trial, {"B": len(order)}, **{name: x[order] for name, x in inputs.items()})
+        expected = [scores[order] for scores in all_scores]
         yield from equal_but_for_rounding(
             trial, model_scores(other), expected, 2 * trial.noise(), token_rows(trial)[order]
         )
@@ -179,12 +179,12 @@ def pads_at_the_ends_change_nothing(trial: Trial) -> Verdicts:
     Proof: a pad is hidden from every token, and position_ids gives a token's position, not its place in the array.
     """
     left, right = (int(pads) for pads in random_of(trial).integers(1, 3, 2))
-    own, length = longer_context(trial, left + right), trial.case.sizes["T"]
+    roomy, length = longer_context(trial, left + right), trial.case.sizes["T"]
     ids, mask, positions = (np.pad(x, ((0, 0), (left, right))) for x in inputs_of(trial))
     sizes = {"T": length + left + right, "S": length + left + right}
-    padded = changed(own, sizes, ids=ids, attention_mask=mask, position_ids=positions)
-    found = [scores[:, left : left + length] for scores in model_scores(padded)]
-    yield from equal_but_for_rounding(trial, found, model_scores(own), 2 * trial.noise(), token_rows(trial))
+    padded = changed(roomy, sizes, ids=ids, attention_mask=mask, position_ids=positions)
+    actual = [scores[:, left : left + length] for scores in model_scores(padded)]
+    yield from equal_but_for_rounding(trial, actual, model_scores(roomy), 2 * trial.noise(), token_rows(trial))
 
 
 @law("engine.classify")
@@ -195,17 +195,17 @@ def the_classifier_reads_the_last_token(trial: Trial) -> Verdicts:
 
     Proof: the last token does not see what comes after it.
     """
-    own, noise, mask, pad = trial.run()[0], 2 * trial.noise(), mask_of(trial), ((0, 0), (0, 1))
+    expected, noise, mask, pad = trial.run()[0], 2 * trial.noise(), mask_of(trial), ((0, 0), (0, 1))
     row, length = trial.case.seed % len(mask), mask.shape[1] + 1
     if mask[row].any():
         end = int(np.flatnonzero(mask[row])[-1]) + 1
-        given = given_arguments(trial, "ids", "attention_mask", "position_ids")
-        cut = changed(trial, {"B": 1, "T": end, "S": end}, **{n: x[row : row + 1, :end] for n, x in given.items()})
-        yield trial.close(cut.run()[0], own[row : row + 1], noise)
+        inputs = given_arguments(trial, "ids", "attention_mask", "position_ids")
+        cut = changed(trial, {"B": 1, "T": end, "S": end}, **{n: x[row : row + 1, :end] for n, x in inputs.items()})
+        yield trial.close(cut.run()[0], expected[row : row + 1], noise)
     ids, kept, positions = (np.pad(x, pad) for x in inputs_of(trial))
     longer = changed(longer_context(trial, 1), {"T": length, "S": length}, position_ids=positions)
     marked = longer.with_arguments(ids=ids, attention_mask=kept)
-    yield trial.close(marked.run()[0], own, noise, mask.any(axis=1, keepdims=True))
+    yield trial.close(marked.run()[0], expected, noise, mask.any(axis=1, keepdims=True))
     unused = set(range(trial.case.sizes["V"])) - set(trial.arguments["ids"][:, -1].tolist())
     if unused:
         filled = np.pad(trial.arguments["ids"], pad, constant_values=min(unused))
@@ -222,8 +222,8 @@ def labels_are_names(trial: Trial) -> Verdicts:
     """
     order, params = random_of(trial).permutation(trial.case.sizes["K"]), trial.arguments["params"]
     score = {"weight": params["score"]["weight"][np.argsort(order)]}
-    found = trial.with_arguments(params={**params, "score": score}).run()[0]
-    yield trial.close(found[:, order], trial.run()[0], 2 * trial.noise())
+    actual = trial.with_arguments(params={**params, "score": score}).run()[0]
+    yield trial.close(actual[:, order], trial.run()[0], 2 * trial.noise())
 
 
 @law("engine.logits")
@@ -234,9 +234,9 @@ def channels_heads_and_units_have_no_order(trial: Trial) -> Verdicts:
     Proof: every sum over them is a sum over all of them, and every other step treats each in the same way.
     """
     case, axes = trial.case, case_axes(trial.case)["params"]
-    other = orbit.permute(trial.arguments["params"], axes, case, orbit.permutations(case, 1))
-    found = model_scores(trial.with_arguments(params=other))
-    yield from equal_but_for_rounding(trial, found, model_scores(trial), 2 * trial.noise(), token_rows(trial))
+    permuted = orbit.permute(trial.arguments["params"], axes, case, orbit.permutations(case, 1))
+    actual = model_scores(trial.with_arguments(params=permuted))
+    yield from equal_but_for_rounding(trial, actual, model_scores(trial), 2 * trial.noise(), token_rows(trial))
 
 
 @law("engine.logits")
@@ -250,8 +250,8 @@ def ids_are_names(trial: Trial) -> Verdicts:
     tables = [part for part in ("wte", "lm_head") if part in params]
     turned = {part: {"weight": params[part]["weight"][np.argsort(order)]} for part in tables}
     renamed = trial.with_arguments(ids=order[trial.arguments["ids"]], params={**params, **turned})
-    found = [scores[..., order] for scores in model_scores(renamed)]
-    yield from equal_but_for_rounding(trial, found, model_scores(trial), 2 * trial.noise(), token_rows(trial))
+    actual = [scores[..., order] for scores in model_scores(renamed)]
+    yield from equal_but_for_rounding(trial, actual, model_scores(trial), 2 * trial.noise(), token_rows(trial))
 
 
 @law("engine.logits")
@@ -261,15 +261,15 @@ def tokens_and_positions_are_alike(trial: Trial) -> Verdicts:
 
     Proof: the model reads the sum of the two, and a + b = b + a also after rounding.
     """
-    own, rows = untied(trial), max(trial.case.sizes["V"], trial.case.sizes["L"])
-    (ids, _, positions), params = inputs_of(own), dict(own.arguments["params"])
+    untied_model, rows = untied(trial), max(trial.case.sizes["V"], trial.case.sizes["L"])
+    (ids, _, positions), params = inputs_of(untied_model), dict(untied_model.arguments["params"])
     for part in ("wte", "wpe", "lm_head"):
         weight = params[part]["weight"]
         params[part] = {"weight": np.pad(weight, ((0, rows - len(weight)), (0, 0)))}
     swapped = {**params, "wte": params["wpe"], "wpe": params["wte"]}
-    one = changed(own, {"V": rows, "L": rows}, {"vocab_size": rows, "n_positions": rows}, params=params)
-    other = one.with_arguments(params=swapped, ids=positions, position_ids=ids)
-    yield from same_bits(trial, model_scores(other), model_scores(one), token_rows(trial))
+    before = changed(untied_model, {"V": rows, "L": rows}, {"vocab_size": rows, "n_positions": rows}, params=params)
+    after = before.with_arguments(params=swapped, ids=positions, position_ids=ids)
+    yield from same_bits(trial, model_scores(after), model_scores(before), token_rows(trial))
 
 
 @law("model.language_model")
@@ -280,15 +280,15 @@ def positions_count_from_the_end_of_the_past(trial: Trial) -> Verdicts:
     """
     ids, past = trial.arguments["ids"], past_length(trial)
     counted = np.broadcast_to(np.arange(past, past + ids.shape[1]), ids.shape)
-    one, other = (trial.with_arguments(position_ids=positions) for positions in (None, counted))
+    by_default, explicit = (trial.with_arguments(position_ids=positions) for positions in (None, counted))
 
     def engine() -> Verdicts:
-        model, alone = trial.model(), without_past(one)
-        found = model.logits(ids, alone.arguments.get("attention_mask"))
-        yield trial.identical(found, model.logits(*inputs_of(alone)), token_rows(trial))
+        model, alone = trial.model(), without_past(by_default)
+        actual = model.logits(ids, alone.arguments.get("attention_mask"))
+        yield trial.identical(actual, model.logits(*inputs_of(alone)), token_rows(trial))
 
     def plain() -> Verdicts:
-        yield from same_bits(trial, one.run(), other.run())
+        yield from same_bits(trial, by_default.run(), explicit.run())
 
     return where_offered(engine(), plain())
 
@@ -332,8 +332,8 @@ def what_is_not_scored_does_not_count(trial: Trial) -> Verdicts:
     at = (np.arange(len(places)), *places.T)
     alone[at] = labels[at[1:]]
     single = [trial.with_arguments(labels=label) for label in alone]
-    losses = np.array([float(each.run()[0]) for each in single] or [0.0])
-    noise = trial.noise() + max((each.noise() for each in single), default=0.0)
+    losses = np.array([float(label_alone.run()[0]) for label_alone in single] or [0.0])
+    noise = trial.noise() + max((label_alone.noise() for label_alone in single), default=0.0)
     yield trial.close(trial.run()[0], losses.mean(), noise, size=largest(losses))
 
 
@@ -343,7 +343,7 @@ def scores_of_a_row_are_pulled_apart(trial: Trial) -> Verdicts:
 
     Proof: the loss does not change if a number is added to all scores of a row, and does not depend on ignored rows.
     """
-    found, labels = trial.run()[0], trial.arguments["labels"]
-    yield trial.identical(found, np.zeros_like(found), (labels == trial.arguments["ignore_index"])[..., None])
-    sums = found.astype(np.float64).sum(axis=-1)
-    yield trial.close(sums, np.zeros_like(sums), found.shape[-1] * trial.noise(), size=largest(found))
+    gradient, labels = trial.run()[0], trial.arguments["labels"]
+    yield trial.identical(gradient, np.zeros_like(gradient), (labels == trial.arguments["ignore_index"])[..., None])
+    sums = gradient.astype(np.float64).sum(axis=-1)
+    yield trial.close(sums, np.zeros_like(sums), gradient.shape[-1] * trial.noise(), size=largest(gradient))

@@ -184,9 +184,9 @@ def an_activation_less_its_mirror_image_is_x(trial: Trial) -> Verdicts:
     x = trial.arguments["x"]
 
     def mirrored(name: str) -> Verdicts:
-        one, other = trial.of(name, x=x), trial.of(name, x=-x)
-        difference = one.run()[0].astype(np.float64) - other.run()[0].astype(np.float64)
-        yield trial.close(difference, x, one.noise() + other.noise(), size=largest(x))
+        plus, minus = trial.of(name, x=x), trial.of(name, x=-x)
+        difference = plus.run()[0].astype(np.float64) - minus.run()[0].astype(np.float64)
+        yield trial.close(difference, x, plus.noise() + minus.noise(), size=largest(x))
 
     return where_offered(*(mirrored(name) for name in ELEMENTWISE))
 
@@ -216,8 +216,8 @@ def rows_are_computed_alone(trial: Trial) -> Verdicts:
     row, changed = other_rows(trial)
 
     def alone(name: str, **others: Any) -> Verdicts:
-        one, other = (trial.of(name, x=x, **others) for x in (trial.arguments["x"], changed))
-        yield trial.identical(other.run()[0], one.run()[0], row)
+        before, after = (trial.of(name, x=x, **others) for x in (trial.arguments["x"], changed))
+        yield trial.identical(after.run()[0], before.run()[0], row)
 
     norm = alone("ops.layer_norm", **given_arguments(trial, "weight", "bias", "eps"))
     return where_offered(norm, *(alone(name) for name in ("ops.softmax", *ELEMENTWISE)))

@@ -48,10 +48,10 @@ def temperature_divides_the_scores(trial: Trial) -> Verdicts:
 
     Proof: their quotients are the same, bit for bit.
     """
-    own = _grid(trial)
-    logits, temperature = own.arguments["logits"], own.arguments["temperature"]
-    twice = own.with_arguments(logits=logits + logits, temperature=2 * temperature)
-    yield trial.identical(twice.run()[0], own.run()[0])
+    grid = _grid(trial)
+    logits, temperature = grid.arguments["logits"], grid.arguments["temperature"]
+    twice = grid.with_arguments(logits=logits + logits, temperature=2 * temperature)
+    yield trial.identical(twice.run()[0], grid.run()[0])
 
 
 @law("generate.sample")
@@ -60,9 +60,9 @@ def sampling_walks_from_the_likeliest(trial: Trial) -> Verdicts:
 
     Proof: the cumulative sums of probabilities grow along the ids, which are sorted by score.
     """
-    own = _grid(trial)
-    logits, top_k = own.arguments["logits"], own.arguments["top_k"]
-    chosen = score_of(logits, own.run()[0])
+    grid = _grid(trial)
+    logits, top_k = grid.arguments["logits"], grid.arguments["top_k"]
+    chosen = score_of(logits, grid.run()[0])
     yield trial.identical(chosen, np.minimum.accumulate(chosen))
     yield must_hold(trial, chosen >= np.sort(logits[0])[::-1][: top_k or None][-1])
 
@@ -75,12 +75,12 @@ def shares_of_numbers_are_probabilities(trial: Trial) -> Verdicts:
     Proof: an id is chosen by the numbers of an interval as long as its probability p. Of 64 evenly spaced numbers, it
     holds 64 p, plus or minus 1, and one more at either end where rounding moves the end.
     """
-    own = _grid(trial.with_arguments(temperature=1.0, top_k=0, top_p=1.0, min_p=0.0))
-    logits = own.arguments["logits"]
+    grid = _grid(trial.with_arguments(temperature=1.0, top_k=0, top_p=1.0, min_p=0.0))
+    logits = grid.arguments["logits"]
     shares = trial.of("ops.softmax", x=logits[:1, None]).run()[0][0, 0].astype(np.float64)
-    counts = np.bincount(own.run()[0], minlength=len(shares))
+    counts = np.bincount(grid.run()[0], minlength=len(shares))
     yield must_hold(trial, np.abs(counts - 64 * shares) < 4)
     kept = np.sort(shares)[::-1][: (len(shares) + 1) // 2]
     for option in ({"top_k": len(kept)}, {"top_p": float(kept.sum() - kept[-1] / 2)}):
-        counts = np.bincount(own.with_arguments(**option).run()[0], minlength=len(shares))
+        counts = np.bincount(grid.with_arguments(**option).run()[0], minlength=len(shares))
         yield must_hold(trial, np.abs(np.sort(counts)[::-1][: len(kept)] - 64 * kept / kept.sum()) < 4)

@@ -22,9 +22,9 @@ PLAIN = TrainingConfig(learning_rate=1e-2, weight_decay=0.0, max_grad_norm=None)
 
 def _course(trial: Trial, micro_batches: int, **settings: object) -> Course:
     """The trial's course, cut to `micro_batches`, with plain settings except those given."""
-    own = course_of(trial)
-    changed = dataclasses.replace(PLAIN, ignore_index=own.settings.ignore_index, **settings)  # type: ignore[arg-type]
-    return dataclasses.replace(own, settings=changed, batches=own.batches[:micro_batches])
+    course = course_of(trial)
+    changed = dataclasses.replace(PLAIN, ignore_index=course.settings.ignore_index, **settings)  # type: ignore[arg-type]
+    return dataclasses.replace(course, settings=changed, batches=course.batches[:micro_batches])
 
 
 def _moments(trainer: Trainer, letter: str = "m") -> dict[str, Array]:
@@ -124,14 +124,14 @@ def a_scale_that_is_a_power_of_two_changes_no_bit(trial: Trial) -> Verdicts:
         return
     plain = _course(trial, 1)
     scaled = _course(trial, 1, loss_scaler="static", scale_value=16.0)
-    found = []
+    moments = []
     for course in (plain, scaled):
         trainer = trainer_of(trial, course)
         trainer.step(course.batches[0])
-        found.append(_moments(trainer))
-    for name, x in found[0].items():
+        moments.append(_moments(trainer))
+    for name, x in moments[0].items():
         large = np.abs(x) > np.finfo(np.float32).tiny * 2.0**24
-        yield identical(found[1][name], x, large)
+        yield identical(moments[1][name], x, large)
 
 
 @law("model.language_model_loss", trains=True)
@@ -145,10 +145,10 @@ def clipping_leaves_the_norm_that_was_asked_for(trial: Trial) -> Verdicts:
     trainer = trainer_of(trial, course)
     norm = [trainer.step(batch) for batch in course.batches][-1].grad_norm
     means = [x.astype(np.float64).ravel() for x in _moments(trainer).values()]
-    found = np.sqrt(np.sum(np.concatenate(means) ** 2)) / (1 - course.settings.beta1)
+    clipped = np.sqrt(np.sum(np.concatenate(means) ** 2)) / (1 - course.settings.beta1)
     band = training_band(course, trial.backend.accuracy)
     noise = sum(float(np.linalg.norm(known.noise * np.ones(known.oracle.shape))) for known in band.means())
-    yield close(found, norm * min(1.0, limit / (norm + 1e-6)), noise / (1 - course.settings.beta1), DTYPE)
+    yield close(clipped, norm * min(1.0, limit / (norm + 1e-6)), noise / (1 - course.settings.beta1), DTYPE)
 
 
 @law("model.language_model_loss", trains=True)
@@ -158,18 +158,18 @@ def weight_decay_is_decoupled(trial: Trial) -> Verdicts:
     Proof: the decay is not part of the gradient, so the moments and their effect are the same.
     """
     plain, decayed = (_course(trial, 1, weight_decay=decay) for decay in (0.0, 0.5))
-    found = []
+    results = []
     for course in (plain, decayed):
         trainer = trainer_of(trial, course)
         trainer.step(course.batches[0])
-        found.append((trainer.parameters(), _moments(trainer)))
-    yield from _same(found[1][1], found[0][1])
+        results.append((trainer.parameters(), _moments(trainer)))
+    yield from _same(results[1][1], results[0][1])
     for name, start in plain.parameters.items():
         if decays(name):
-            less = found[0][0][name].astype(np.float64) - PLAIN.learning_rate * 0.5 * start
-            yield close(found[1][0][name], less, 0.0, DTYPE, size=float(np.abs(start).max()))
+            less = results[0][0][name].astype(np.float64) - PLAIN.learning_rate * 0.5 * start
+            yield close(results[1][0][name], less, 0.0, DTYPE, size=float(np.abs(start).max()))
         else:
-            yield identical(found[1][0][name], found[0][0][name])
+            yield identical(results[1][0][name], results[0][0][name])
 
 
 @law("model.language_model_loss", trains=True)

@@ -55,9 +55,9 @@ class Edit:
     def apply(self, text: str) -> str:
         """The text of the file with the edit made. Raises ValueError if it does not fit."""
         start, end = _span(text, self.name, self.function)
-        found = text[start:end].count(self.old)
-        if found != 1:
-            raise ValueError(f"{self.function}: expected {self.old!r} once, but it stands there {found} times")
+        count = text[start:end].count(self.old)
+        if count != 1:
+            raise ValueError(f"{self.function}: expected {self.old!r} once, but it stands there {count} times")
         return text[:start] + text[start:end].replace(self.old, self.new) + text[end:]
 
 
@@ -79,7 +79,7 @@ def _span(text: str, name: str, where: str) -> tuple[int, int]:
         named = [node for node in body if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name == step]
         if not named:
             raise ValueError(f"{where}: no {step} stands there")
-        first = min([named[0].lineno, *(each.lineno for each in named[0].decorator_list)])
+        first = min([named[0].lineno, *(decorator.lineno for decorator in named[0].decorator_list)])
         last, body = named[0].end_lineno or first, named[0].body
     lines = text.splitlines(keepends=True)
     start = sum(map(len, lines[: first - 1]))

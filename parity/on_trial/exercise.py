@@ -29,14 +29,14 @@ def get_exercise(number: str = "", device: str = "CPU", dtype: str = "float32", 
     return backend
 
 
-def _twin(each: Mutant) -> Twin:
-    return Twin(each.name, each.edits, each.engine)
+def _twin(bug: Mutant) -> Twin:
+    return Twin(bug.name, bug.edits, bug.engine)
 
 
 def exercises() -> list[Mutant]:
     """The planted bugs that show in float32 on NumPy, in an order that shows nothing; those of generation come last."""
-    chosen = [each for each in MUTANTS if each.engine == "numpy" and each.dtype == "float32" and not each.equivalent]
-    return sorted(chosen, key=lambda each: (each in GENERATION, hashlib.sha256(each.name.encode()).digest()))
+    chosen = [bug for bug in MUTANTS if bug.engine == "numpy" and bug.dtype == "float32" and not bug.equivalent]
+    return sorted(chosen, key=lambda bug: (bug in GENERATION, hashlib.sha256(bug.name.encode()).digest()))
 
 
 def exercise(number: str) -> Mutant:

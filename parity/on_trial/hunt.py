@@ -84,7 +84,7 @@ def hunt(
     after an interruption, the result is the kills found so far.
     """
     work = work or Work()
-    kills = {each.name: Kill(each) for each in mutants}
+    kills = {bug.name: Kill(bug) for bug in mutants}
     bounds = [0, *(end for end in ROUNDS if not thorough and end < examples), examples]
     for (start, end), dear in itertools.product(itertools.pairwise(bounds), (False, True)):
         tasks = [
@@ -93,8 +93,8 @@ def hunt(
             if (rule.learns or rule.generates) == dear
             for group, names in _groups(rule, kills.values(), thorough).items()
         ]
-        for (rule_name, *_), (found, out_of_sight) in work.do(look, tasks):
-            for name, cases in found.items():
+        for (rule_name, *_), (first_cases, out_of_sight) in work.do(look, tasks):
+            for name, cases in first_cases.items():
                 kills[name].rules[rule_name] = cases
             for name in out_of_sight:
                 kills[name].out_of_sight.add(rule_name)
@@ -110,22 +110,22 @@ def _groups(rule: Rule, kills: Iterable[Kill], thorough: bool) -> dict[Group, li
     """The mutants that a rule has still to run on, grouped by the cases that they get."""
     groups: dict[Group, list[str]] = {}
     for kill in kills:
-        each, law = kill.mutant, rule.name.startswith("laws.")
-        mode = "eager" if each.engine == "numpy" else each.mode or "pynative"
-        enough = (kill.laws or each.beyond_laws) if law else len(kill.rules) > len(kill.laws)
+        bug, law = kill.mutant, rule.name.startswith("laws.")
+        mode = "eager" if bug.engine == "numpy" else bug.mode or "pynative"
+        enough = (kill.laws or bug.beyond_laws) if law else len(kill.rules) > len(kill.laws)
         wanted = rule.name not in kill.rules and rule.name not in kill.out_of_sight and (thorough or not enough)
         if rule.learns or rule.generates:
-            own = each in (GENERATION if rule.generates else TRAINING)
-            wanted = wanted and (own or not (kill.rules or each.equivalent))
-            wanted = wanted and not (rule.trains and each.dtype != "float32")
-        if rule.learns and each in GENERATION:
+            of_this_area = bug in (GENERATION if rule.generates else TRAINING)
+            wanted = wanted and (of_this_area or not (kill.rules or bug.equivalent))
+            wanted = wanted and not (rule.trains and bug.dtype != "float32")
+        if rule.learns and bug in GENERATION:
             wanted = False  # no rule of training runs the code of generation
         if rule.generates and not thorough:
-            wanted = wanted and rule.name in each.where
-        if each.engine != "numpy":
-            wanted = rule.name in each.where and not kill.rules
+            wanted = wanted and rule.name in bug.where
+        if bug.engine != "numpy":
+            wanted = rule.name in bug.where and not kill.rules
         if wanted:
-            groups.setdefault((each.engine, each.dtype, mode), []).append(each.name)
+            groups.setdefault((bug.engine, bug.dtype, mode), []).append(bug.name)
     return groups
 
 

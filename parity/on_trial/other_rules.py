@@ -77,21 +77,21 @@ class Score:
 
 def tried_on(mutants: Iterable[Mutant]) -> list[Mutant]:
     """The mutants on which other projects' rules are tried: the bugs that run on NumPy."""
-    return [each for each in mutants if each.engine == "numpy" and not each.equivalent]
+    return [bug for bug in mutants if bug.engine == "numpy" and not bug.equivalent]
 
 
 def opinions(value: Any, known: Reference) -> dict[str, bool]:
     """Whether an array agrees under each rule, ours too. All rules treat shapes, dtypes and integers alike."""
     value = np.asarray(value)
     ours = known.judge(value)
-    own = known.orbit[0]
-    if ours.reason or own.dtype.kind in "iub" or not own.size:
+    same_dtype = known.orbit[0]
+    if ours.reason or same_dtype.dtype.kind in "iub" or not same_dtype.size:
         return dict.fromkeys([OURS, *OTHER_RULES], ours.agrees)
-    rows = np.isfinite(own.astype(np.float64))
+    rows = np.isfinite(same_dtype.astype(np.float64))
     rows &= True if known.rows is None else known.rows
-    oracle = oracle_in_range(known.oracle, own.dtype)
-    a, b, c = (np.where(rows, x.astype(np.float64), 0) for x in (value, own, oracle))
-    return {OURS: ours.agrees} | {name: rule(a, b, c, own.dtype) for name, rule in OTHER_RULES.items()}
+    oracle = oracle_in_range(known.oracle, same_dtype.dtype)
+    a, b, c = (np.where(rows, x.astype(np.float64), 0) for x in (value, same_dtype, oracle))
+    return {OURS: ours.agrees} | {name: rule(a, b, c, same_dtype.dtype) for name, rule in OTHER_RULES.items()}
 
 
 def compare_rules(
@@ -103,14 +103,14 @@ def compare_rules(
     """
     scores = {name: Score(name) for name in [OURS, *OTHER_RULES]}
     groups: dict[Group, list[str]] = {}
-    for each in mutants:
-        groups.setdefault(("numpy", each.dtype, "eager"), []).append(each.name)
+    for bug in mutants:
+        groups.setdefault(("numpy", bug.dtype, "eager"), []).append(bug.name)
     names = [name for name in rules() if not name.startswith("laws.")]
     tasks = [
         (name, group, mutated, list(correct), examples, seed) for group, mutated in groups.items() for name in names
     ]
-    for _, found in (work or Work()).do(_opinions_on, tasks):
-        for score in found:
+    for _, task_scores in (work or Work()).do(_opinions_on, tasks):
+        for score in task_scores:
             total = scores[score.rule]
             total.killed |= score.killed
             total.false_alarms += score.false_alarms
@@ -148,5 +148,5 @@ def _all_opinions(rule: Rule, trial: Trial) -> dict[str, bool]:
         return dict.fromkeys([OURS, *OTHER_RULES], False)
     if len(values) != len(known):
         return dict.fromkeys([OURS, *OTHER_RULES], False)
-    each = [opinions(*pair) for pair in zip(values, known, strict=True)]
-    return {name: all(opinion[name] for opinion in each) for name in [OURS, *OTHER_RULES]}
+    per_array = [opinions(*pair) for pair in zip(values, known, strict=True)]
+    return {name: all(opinion[name] for opinion in per_array) for name in [OURS, *OTHER_RULES]}

@@ -42,9 +42,9 @@ class Work:
             ) as pool,
         ):
             try:
-                found = {pool.submit(function, *task): task for task in tasks}
-                for future in concurrent.futures.as_completed(found):
-                    finished.append((found[future], future.result()))
+                futures = {pool.submit(function, *task): task for task in tasks}
+                for future in concurrent.futures.as_completed(futures):
+                    finished.append((futures[future], future.result()))
                     if self.watch is not None:
                         self.watch(len(finished), len(tasks))
             except BaseException as error:

@@ -114,8 +114,8 @@ def apply(
     expected: Iterable[ExpectedFailure], results: Iterable[Finding], environment: Mapping[str, str]
 ) -> list[ExpectedOutcome]:
     """The status of each entry in a run with these results; environment has a value for every name in RUN."""
-    found = {result.function: result for result in results}
-    return [_outcome(entry, found.get(entry.function), environment) for entry in expected]
+    by_function = {result.function: result for result in results}
+    return [_outcome(entry, by_function.get(entry.function), environment) for entry in expected]
 
 
 def _outcome(entry: ExpectedFailure, finding: Finding | None, environment: Mapping[str, str]) -> ExpectedOutcome:

@@ -36,11 +36,11 @@ class SavedFindings:
 
 def settings(report: Report) -> dict[str, Any]:
     """What two runs must have in common so that one can continue where the other stopped."""
-    own = {name: getattr(report, name) for name in ("backend", "device", "dtype", "mode", "seed", "examples")}
-    return own | {name: report.environment[name] for name in VERSIONS}
+    options = {name: getattr(report, name) for name in ("backend", "device", "dtype", "mode", "seed", "examples")}
+    return options | {name: report.environment[name] for name in VERSIONS}
 
 
-def _read(path: Path, own: dict[str, Any]) -> dict[str, Finding]:
+def _read(path: Path, expected: dict[str, Any]) -> dict[str, Finding]:
     try:
         facts = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -52,7 +52,7 @@ def _read(path: Path, own: dict[str, Any]) -> dict[str, Finding]:
     kept, results = facts.get("settings"), facts.get("results")
     if not isinstance(kept, dict) or not isinstance(results, list):
         raise GPT2Error(f"{path} has no settings and results: remove it to start anew")
-    for name, value in own.items():
+    for name, value in expected.items():
         if kept.get(name) != value:
             raise GPT2Error(
                 f"{path} was made with {name} {kept.get(name)!r}, this run has {value!r}: "

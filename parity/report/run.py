@@ -77,10 +77,10 @@ def _search(report: Report, rules: Mapping[str, Rule], backend: Backend, kept: S
             for done, (name, rule) in enumerate(rules.items()):
                 bar.show(name, done, len(rules))
                 if name not in kept.findings:
-                    found = _judge(rule, backend, report, check)
+                    finding = _judge(rule, backend, report, check)
                     if interrupt.asked:  # and the backend swallowed it, or it passed for an error of the backend
                         raise KeyboardInterrupt
-                    kept.add(found)
+                    kept.add(finding)
                 report.findings.append(kept.findings[name])
         except KeyboardInterrupt:
             report.interrupted = True
