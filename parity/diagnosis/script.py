@@ -161,13 +161,13 @@ def _comparison(trial: Trial) -> str:
 
 def bounds(known: Reference) -> tuple[Array, Array]:
     """The expected array, in float64, and the tolerance of each element; both as in Reference.judge."""
-    same_dtype = known.orbit[0]
-    if same_dtype.dtype.kind in "iub":
-        return same_dtype.astype(np.float64), np.zeros(same_dtype.shape)
-    special = ~np.isfinite(same_dtype.astype(np.float64))
-    expected = np.where(special, same_dtype.astype(np.float64), oracle_in_range(known.oracle, same_dtype.dtype))
+    plain_run = known.orbit[0]
+    if plain_run.dtype.kind in "iub":
+        return plain_run.astype(np.float64), np.zeros(plain_run.shape)
+    special = ~np.isfinite(plain_run.astype(np.float64))
+    expected = np.where(special, plain_run.astype(np.float64), oracle_in_range(known.oracle, plain_run.dtype))
     usual = np.where(special, 0.0, expected)
-    allowed = np.where(special, 0.0, NOISE_FACTOR * known.noise + ULP_TERM * ulp(usual, same_dtype.dtype))
+    allowed = np.where(special, 0.0, NOISE_FACTOR * known.noise + ULP_TERM * ulp(usual, plain_run.dtype))
     return expected, allowed if known.rows is None else np.where(known.rows, allowed, np.inf)
 
 

@@ -133,7 +133,7 @@ def summary(diagnoses: list[Diagnosis]) -> str:
     right, scripts = sum(row.right for row in diagnoses), [row for row in diagnoses if row.exit_codes is not None]
     return (
         f"Blame names the right place for {right} of {len(diagnoses)} bugs; a median of {_median(diagnoses)} non-zero "
-        f"numbers is left; {sum(row.script_holds for each in scripts)} of {len(scripts)} scripts fail on the bug and "
+        f"numbers is left; {sum(row.script_holds for row in scripts)} of {len(scripts)} scripts fail on the bug and "
         "pass on numpy."
     )
 

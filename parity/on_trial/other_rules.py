@@ -84,14 +84,14 @@ def opinions(value: Any, known: Reference) -> dict[str, bool]:
     """Whether an array agrees under each rule, ours too. All rules treat shapes, dtypes and integers alike."""
     value = np.asarray(value)
     ours = known.judge(value)
-    same_dtype = known.orbit[0]
-    if ours.reason or same_dtype.dtype.kind in "iub" or not same_dtype.size:
+    plain_run = known.orbit[0]
+    if ours.reason or plain_run.dtype.kind in "iub" or not plain_run.size:
         return dict.fromkeys([OURS, *OTHER_RULES], ours.agrees)
-    rows = np.isfinite(same_dtype.astype(np.float64))
+    rows = np.isfinite(plain_run.astype(np.float64))
     rows &= True if known.rows is None else known.rows
-    oracle = oracle_in_range(known.oracle, same_dtype.dtype)
-    a, b, c = (np.where(rows, x.astype(np.float64), 0) for x in (value, same_dtype, oracle))
-    return {OURS: ours.agrees} | {name: rule(a, b, c, same_dtype.dtype) for name, rule in OTHER_RULES.items()}
+    oracle = oracle_in_range(known.oracle, plain_run.dtype)
+    a, b, c = (np.where(rows, x.astype(np.float64), 0) for x in (value, plain_run, oracle))
+    return {OURS: ours.agrees} | {name: rule(a, b, c, plain_run.dtype) for name, rule in OTHER_RULES.items()}
 
 
 def compare_rules(
