@@ -187,7 +187,7 @@ REORDERED = Twin(
             "(matmul(rows, weight) + bias)",
             "matmul(np.c_[rows, np.ones(len(rows), rows.dtype)], np.r_[weight, bias[None]])",
         ),
-        Edit("reference.ops.layer_norm", "centred = x - mean(x)", "centred = x - _mean(x[..., ::-1])"),
+        Edit("reference.ops.layer_norm", "centred = x - mean(x)", "centred = x - mean(x[..., ::-1])"),
         Edit("reference.ops.layer_norm", "/ np.sqrt(variance + eps) * weight", "* (weight / np.sqrt(variance + eps))"),
         Edit("reference.ops.gelu_new", "0.5 * x * (1 + tanh(inner))", "(x + x * np.tanh(inner)) / 2"),
         Edit(
