@@ -18,9 +18,9 @@ from reference.stages import ELEMENTARY
 
 Array = NDArray[Any]
 Permutations = dict[str, NDArray[np.int64]]
-# Members of an orbit: enough that the largest distance is not small by luck, also where a result has few elements.
+# Members of an orbit: enough that the largest distance is not small by chance, even if a result has few elements.
 MEMBERS, SAMPLES = 8, 64
-# Arrays and not numbers: NumPy takes longer for these, and an orbit is made of millions of small sums.
+# Arrays, because NumPy takes longer for numbers, and an orbit is made of millions of small operations.
 ONE = np.array(1.0)
 # The largest numbers that have a next one.
 LARGEST = {np.dtype(x).char: np.array(np.nextafter(np.finfo(x).max, x(0))) for x in (np.float32, np.float64)}
@@ -49,7 +49,7 @@ def permute(tree: Any, axes: Any, case: Case, chosen: Permutations) -> Any:
 
 
 def undo(tree: Any, axes: Any, case: Case, chosen: Permutations) -> Any:
-    """What permute has done, taken back."""
+    """Undo `permute`."""
     return permute(tree, axes, case, {letter: np.argsort(order) for letter, order in chosen.items()})
 
 
@@ -79,12 +79,12 @@ def _permute_axes(x: Array, axes: Axes, case: Case, chosen: Permutations) -> Arr
 
 
 def inexact(accuracy: Mapping[str, float], case: Case, member: int) -> Callable[[str, Any], Any]:
-    """An observer that lets the reference err as a correct implementation may; not for member 0.
+    """An observer that gives the reference the errors of a correct implementation; member 0 gets none.
 
     Elementary functions and means move by up to one unit in the last place, as those of any library do, and by the
     relative error that the backend declares, up or down at random. The result of an op or a sum is rounded up or down
-    at random: in small cases there are few orders to sum in, and in 16 bits the sums, computed in float32, come out
-    alike in any order; permutations alone would give the same numbers again and again.
+    at random, because permutations alone would often give the same numbers: small cases have few orders of summation,
+    and in 16 bits, sums computed in float32 are the same in any order.
     Source: Parker 1997, Monte Carlo Arithmetic.
     """
     if not member:
@@ -101,7 +101,7 @@ def inexact(accuracy: Mapping[str, float], case: Case, member: int) -> Callable[
         if kind not in ("sum", "elementary"):  # a 16-bit dtype: it will be rounded to the nearest of its numbers
             return (x + ulp(x, numpy_dtype(kind)) * (step - 0.5)).astype(dtype)
         size = np.abs(x)
-        unit = np.minimum(_spacing(size), size)  # no step across 0: that is exact, and no mean of squares is below it
+        unit = np.minimum(_spacing(size), size)  # no step across 0: 0 is exact, no mean of squares negative
         step = np.multiply(np.subtract(np.add(step, step), ONE), unit)  # from -1 to 1 of it
         moved = np.add(x, step)
         if kind == "elementary":
@@ -117,7 +117,7 @@ def _kind(name: str) -> str | None:
     if name.startswith("rounding."):
         return name.removeprefix("rounding.")
     if name == "rounding" or name.rpartition(".")[2] in SUMS:
-        return "sum"  # rounded to the nearest: it may have gone either way
+        return "sum"  # another library may have rounded it the other way
     return "elementary" if name in ELEMENTARY else None
 
 
