@@ -6,6 +6,7 @@ And the browser that pages are looked at in, and the cores that tests run on.
 import os
 import shutil
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,6 +21,33 @@ settings.register_profile(
     "deep", max_examples=3000, deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("ci")  # Hypothesis's own plugin loads what --hypothesis-profile names after this
+
+
+# Files that take a minute or more, the longest first: where there are several workers, none of them begins such a file
+# when the others are done. (make test gives each file to one worker, in the order of collection.)
+LONGEST = (
+    "parity/on_trial/test_mutants.py",
+    "parity/test_judge.py",
+    "parity/on_trial/test_hunt.py",
+    "parity/diagnosis/test_diagnosis.py",
+    "parity/laws/test_laws.py",
+    "peers/test_hugging_face.py",
+    "peers/test_learning.py",
+    "parity/laws/test_generation_laws.py",
+    "parity/verdict/test_training_band.py",
+    "ms_backend/test_optim.py",
+    "gpt2/lesson/test_page_access.py",
+    "gpt2/lesson/test_page_numbers.py",
+    "test_docs.py",
+    "gpt2/backends/test_decoder.py",
+    "gpt2/training/test_killed_runs.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the longest files; the others stay in their order."""
+    places = {Path(__file__).parent / file: place for place, file in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path, len(places)))
 
 
 def pytest_configure() -> None:
