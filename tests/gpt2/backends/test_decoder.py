@@ -1,16 +1,18 @@
 """What a decoder promises beyond its scores: going on by itself, going on in another order, memory, compilations."""
 
+import functools
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from gpt2.backends import Backend, Decoder, get_backend
-from gpt2.model.model import positions
+from gpt2.model.model import Model, positions
 from parity.verdict.stages import stage_references
 from parity.verdict.verdict import judge
 from reference.config import GPT2Config
 from tests.gpt2.conftest import usable
-from tests.gpt2.small import model
+from tests.gpt2.small import SMALL, model
 
 Array = NDArray[np.int64]
 IDS = np.array([[0, 0, 3, 1, 4], [2, 7, 1, 8, 2], [0, 5, 9, 2, 6]])
@@ -19,9 +21,15 @@ ROWS = np.array([2, 0, 0])
 LENGTH = 12
 
 
+@functools.cache
+def live(engine: Backend) -> Model:
+    """The small model on an engine: compiled for the tests here once, and not for each of them."""
+    return model(engine)
+
+
 def started(engine: Backend, ids: Array = IDS, mask: Array = MASK) -> Decoder:
     """A decoder that has read a batch padded on the left."""
-    decoder = model(engine).engine.decoder(len(ids), LENGTH)
+    decoder = live(engine).engine.decoder(len(ids), LENGTH)
     decoder.read(ids, mask, positions(mask))
     return decoder
 
@@ -38,9 +46,8 @@ def expect_to_have_read(logits: Array, engine: Backend, chosen: Array) -> None:
     """
     ids = np.concatenate([IDS, chosen], axis=1)[ROWS]
     mask = np.concatenate([MASK, np.ones_like(chosen)], axis=1)[ROWS]
-    live = model(engine)
     arguments = (ids, mask, positions(mask), np.dtype(np.float32), engine.accuracy)
-    known = stage_references(live.config, live.parameters, *arguments)["logits"]
+    known = stage_references(SMALL, live(engine).parameters, *arguments)["logits"]
     verdict = judge(logits, known.oracle[:, -1], [member[:, -1] for member in known.orbit])
     assert verdict.agrees, verdict.explain()
 
@@ -122,10 +129,10 @@ def test_prompts_of_one_bucket_are_compiled_once() -> None:
     engine = usable("mindspore graph")
     from mindspore.graph.api import ms_compile_cache  # MindSpore's own table: what it has compiled in this process
 
-    live, counts = model(engine).engine, []
+    anew, counts = model(engine).engine, []
     for tokens in (5, 8, 6, 9):
         ids = np.full((3, tokens), tokens)
-        decoder = live.decoder(3, tokens + 10)
+        decoder = anew.decoder(3, tokens + 10)
         decoder.read(ids, np.ones_like(ids), positions(np.ones_like(ids)))
         for step in range(10):
             choose(decoder, step)
