@@ -48,10 +48,10 @@ def _read(path: Path, expected: dict[str, Any]) -> dict[str, Finding]:
     except (ValueError, RecursionError) as error:
         raise GPT2Error(f"{path} is not valid JSON: {error}") from error
     if not isinstance(facts, dict) or facts.get("schema") != SCHEMA:
-        raise GPT2Error(f"{path} is not what a check keeps ({SCHEMA}): name another file, or one that is not there")
+        raise GPT2Error(f"{path} holds no results of a check ({SCHEMA}): name another file, or a new one")
     kept, results = facts.get("settings"), facts.get("results")
     if not isinstance(kept, dict) or not isinstance(results, list):
-        raise GPT2Error(f"{path} has no settings and results: remove it to start anew")
+        raise GPT2Error(f"{path} has no settings and results: remove it to start again")
     for name, value in expected.items():
         if kept.get(name) != value:
             raise GPT2Error(
