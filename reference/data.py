@@ -1,4 +1,4 @@
-"""From token ids to micro-batches: packed or padded rows, shuffled anew every epoch.
+"""From token ids to micro-batches: packed or padded rows, shuffled again for every epoch.
 
 There is no state: n and the seed alone decide which rows micro-batch number n holds. So an interrupted run can be
 resumed at any micro-batch.
