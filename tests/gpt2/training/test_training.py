@@ -487,7 +487,7 @@ def test_a_folder_that_holds_something_else_is_left_alone(
 @pytest.mark.parametrize(
     ("folder", "complaint"),
     [
-        ("text.txt", "exists and is no folder of a training run"),
+        ("text.txt", "exists and is not a folder of a training run"),
         ("text.txt/run", "cannot write "),
         ("n" * 300, "File name too long"),
     ],
@@ -582,7 +582,7 @@ def test_a_damaged_checkpoint_is_refused_and_the_one_before_it_serves(begun: Pat
     before = contents(begun)
     refusal = run(*command(text, begun, "--resume")).refusal
     assert f"{damaged} is damaged" in refusal
-    assert refusal.endswith("remove it to go on from " + str(damaged).replace("3.safe", "2.safe"))
+    assert refusal.endswith("remove it to resume from " + str(damaged).replace("3.safe", "2.safe"))
     assert contents(begun) == before
     damaged.unlink()
     assert run(*command(text, begun, "--resume")).result
