@@ -37,7 +37,7 @@ VOCABULARY = 8192
 MODEL = {"n_positions": 256, "n_embd": 192, "n_layer": 4, "n_head": 4}  # a new model
 # accumulate_step, max_grad_norm and the warm-up are the course's, for both tasks.
 TRAINING = {"schedule": "linear", "accumulate_step": 2, "max_grad_norm": 1.0, "weight_decay": 0.01}
-NEW_RATE, GOING_ON_RATE = 1e-3, 1e-4
+NEW_RATE, PRETRAINED_RATE = 1e-3, 1e-4
 
 Facts = dict[str, Any]
 Count = Callable[[str, int, int], Any]
@@ -171,7 +171,7 @@ class _Settings:
 
 def _defaults(task: str, model: str | None, steps: int | None) -> recipe.Sections:
     steps = run.STEPS if steps is None else steps
-    rate = NEW_RATE if model is None else GOING_ON_RATE
+    rate = NEW_RATE if model is None else PRETRAINED_RATE
     return {
         "model": dict(MODEL) if model is None else {},
         "training": TRAINING | {"learning_rate": rate, "warmup_steps": min(2000, steps // 10)},

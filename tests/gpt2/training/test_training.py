@@ -620,7 +620,7 @@ def test_gradients_that_are_not_finite_end_the_run(changes: dict[str, Any], text
 
 
 def test_a_scale_that_never_shrinks_ends_the_run(text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run, "MOST_PASSED_OVER", 20)
+    monkeypatch.setattr(run, "MOST_SKIPPED", 20)
     scaled = {"level": "O2", "loss_scaler": "static", "scale_value": 2.0**40}
     refusal = run(*command(text, tmp_path / "run", config=other_settings("training", **scaled))).refusal
     assert "micro-batch 19 (step 1) are not finite, at loss scale 1.09951e+12" in refusal
