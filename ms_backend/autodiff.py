@@ -1,4 +1,4 @@
-"""Gradients by MindSpore's automatic differentiation: what the reference's functions `..._vjp` derive by hand."""
+"""Gradients by MindSpore's automatic differentiation; the reference derives them by hand, in functions `..._vjp`."""
 
 import inspect
 from collections.abc import Callable, Mapping
@@ -14,14 +14,14 @@ FLOATS = (ms.float32, ms.float16, ms.bfloat16)
 
 
 def vjp(function: Callable[..., Any], grad: Tensor, arguments: Mapping[str, Any], mode: str = "pynative") -> Any:
-    """The gradients of sum(grad * result) with respect to every float argument, be it a tensor or a tree of tensors.
+    """The gradients of sum(grad * result) with respect to every float argument, a tensor or a tree of tensors.
 
-    result is what the function returns first, or alone; grad has its shape. The gradients come in the order of the
-    function's arguments, as a tuple if there are several. mode "graph" compiles it all, anew at every call.
+    result is the first (or only) result of the function; grad has its shape. The gradients are in the order of the
+    function's arguments, as a tuple if there are several. mode "graph" compiles everything, again at every call.
     """
     given = {name: arguments[name] for name in inspect.signature(function).parameters if name in arguments}
     held = {name: map_tree(_hold, value, name) for name, value in given.items() if _leaf(value) in FLOATS}
-    # Trees of dropout masks are compiled in: a graph takes no input that is nested so deep.
+    # Trees of dropout masks are compiled in as constants: they are nested too deep for an input of a graph.
     inputs = {name: value for name, value in given.items() if name not in held and isinstance(value, Tensor)}
     fixed = {name: value for name, value in given.items() if name not in inputs} | held
     weights = [x for value in held.values() for x in flatten(value).values()]
@@ -32,7 +32,7 @@ def vjp(function: Callable[..., Any], grad: Tensor, arguments: Mapping[str, Any]
 
 
 def _leaf(value: Any) -> Any:
-    """The dtype of the tensors that an argument is, or is made of; None of what is no tensor."""
+    """The dtype of an argument that is a tensor or a tree of tensors; None for other arguments."""
     first = next(iter(flatten(value).values()))
     return first.dtype if isinstance(first, Tensor) else None
 
@@ -42,7 +42,7 @@ def _hold(name: str, x: Tensor) -> Parameter:
 
 
 class _Weighted(nn.Cell):
-    """sum(grad * result), in float32: its gradients are those that a loss has behind the function."""
+    """sum(grad * result), in float32: the scalar whose gradients the vector-Jacobian product is."""
 
     def __init__(self, function: Callable[..., Any], fixed: dict[str, Any]) -> None:
         super().__init__(auto_prefix=False)
@@ -73,9 +73,9 @@ class _CompiledGradients(_Gradients):
 
 
 class GradientFunction(nn.Cell):
-    """loss_and_gradients of a loss function with all but the batch and the scale fixed; the gradients come as a tuple.
+    """loss_and_gradients with all arguments fixed but the batch and the scale; the gradients are a tuple.
 
-    Their order is that of flatten(params).
+    They are in the order of flatten(params).
     """
 
     def __init__(

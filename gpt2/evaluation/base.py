@@ -15,12 +15,12 @@ from gpt2.model.model import Model
 
 ENTRY_POINTS = "gpt2.tasks"  # the group in which a package registers its tasks
 OWN = {
-    "perplexity": "gpt2.evaluation.likely:Perplexity",
-    "lambada": "gpt2.evaluation.likely:Lambada",
-    "cbt": "gpt2.evaluation.likely:ChildrensBookTest",
-    "tldr": "gpt2.evaluation.written:Summaries",
-    "translation": "gpt2.evaluation.written:Translation",
-    "questions": "gpt2.evaluation.written:Questions",
+    "perplexity": "gpt2.evaluation.likelihood_tasks:Perplexity",
+    "lambada": "gpt2.evaluation.likelihood_tasks:Lambada",
+    "cbt": "gpt2.evaluation.likelihood_tasks:ChildrensBookTest",
+    "tldr": "gpt2.evaluation.generation_tasks:Summaries",
+    "translation": "gpt2.evaluation.generation_tasks:Translation",
+    "questions": "gpt2.evaluation.generation_tasks:Questions",
 }
 
 

@@ -1,14 +1,19 @@
 """Render the lesson as one HTML file, from the data and the template, styles and scripts of the folder `page`."""
 
 import json
+import re
 from collections.abc import Mapping
+from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, StrictUndefined
 
+from gpt2.lesson.sources import FORWARD, highlighted
+
 PAGE = Path(__file__).parent / "page"
-SCRIPTS = ("gpt2.js", "words.js", "heatmap.js", "page.js")
+IMPORT = re.compile(r'^import \{[^}]*\} from "\./(\w+)\.js";\n', re.MULTILINE)
+EXPORT = re.compile(r"^export ", re.MULTILINE)
 
 
 def render(payload: Mapping[str, Any]) -> str:
@@ -18,8 +23,19 @@ def render(payload: Mapping[str, Any]) -> str:
     return template.render(
         payload=to_json(payload).replace("<", "\\u003c"),  # so that no text can end the script element
         css=_text("page.css"),
-        scripts=[_text(name) for name in SCRIPTS],
+        script=joined_scripts(),
+        forward="\n".join(highlighted(FORWARD.read_text(encoding="utf-8"))),
     )
+
+
+def joined_scripts() -> str:
+    """The folder `scripts` as one plain script, which may run from a file as modules may not.
+
+    Imports order the parts, and go; so does the word `export`. Raises graphlib.CycleError if parts import each other.
+    """
+    texts = {path.stem: _text(f"scripts/{path.name}") for path in sorted(PAGE.glob("scripts/*.js"))}
+    order = TopologicalSorter({name: IMPORT.findall(text) for name, text in texts.items()}).static_order()
+    return "\n".join(EXPORT.sub("", IMPORT.sub("", texts[name])) for name in order)
 
 
 def to_json(payload: Mapping[str, Any]) -> str:

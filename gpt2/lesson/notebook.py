@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from gpt2.errors import GPT2Error
 from gpt2.lesson.outline import STEPS
 from gpt2.lesson.payload import PROMPT, build, reference_of
+from gpt2.lesson.sources import FORWARD
 from gpt2.lesson.tensors import packed
 from gpt2.lesson.words import STEP_WORDS
 
@@ -38,6 +39,13 @@ WORDS = {
         "附上一个提示的各个张量和裁判的判定。"
         "用 Shift + Enter 运行单元格。可以改提示、改层号、改代码。",
     ),
+    "forward": ("The whole forward pass on one page", "一页读完整个前向传播"),
+    "forward_about": (
+        "`reference/forward.py`: ten minutes, NumPy alone. The steps below follow it; in each you see the full "
+        "function, with batches, masks and a cache, beside its twin. The scores are the same, bit for bit.",
+        "`reference/forward.py`：十分钟读完，只用 NumPy。下面的步骤跟着它走；"
+        "每一步里都能看到加上批次、掩码和缓存之后的完整函数，以及它的孪生实现。两者的分数逐位相同。",
+    ),
     "question": ("Question", "问题"),
     "reference": ("Reference", "参考实现"),
     "twin": ("Twin", "孪生实现"),
@@ -49,7 +57,7 @@ WORDS = {
 
 
 @dataclasses.dataclass(frozen=True)
-class ShownTensor:
+class Rendered:
     """Output of a notebook cell: a PNG picture, or Markdown text."""
 
     name: str
@@ -82,7 +90,7 @@ class Lesson:
         sampled = {name: packed(x, stage_axes(name)) for name, x in self.stages.items()}
         self._tensors = sampled | self._data["tensors"]
 
-    def sources(self, step: str) -> ShownTensor:
+    def sources(self, step: str) -> Rendered:
         """The functions of a step in both implementations, with the judge's verdicts."""
         words, shown = {name: _said(said, self._language) for name, said in WORDS.items()}, []
         for function in self._step(step)["functions"]:
@@ -95,9 +103,9 @@ class Lesson:
                 shown.append(f"{name}: {words['none']}" if source is None else f"{name}, `{source['file']}`")
                 if source is not None:
                     shown.append(f"```python\n{_plain(source['lines'])}\n```")
-        return ShownTensor(f"sources of {step}", markdown="\n\n".join(shown))
+        return Rendered(f"sources of {step}", markdown="\n\n".join(shown))
 
-    def show(self, step: str, layer: int = 0) -> ShownTensor:
+    def show(self, step: str, layer: int = 0) -> Rendered:
         """Pictures of a step's tensors, in one layer if each layer has them: tokens down, channels or keys across."""
         from matplotlib.figure import Figure
 
@@ -114,7 +122,7 @@ class Lesson:
             self._draw(axes, name, head)
         image = io.BytesIO()
         figure.savefig(image, format="png")
-        return ShownTensor(f"tensors of {step}", png=image.getvalue())
+        return Rendered(f"tensors of {step}", png=image.getvalue())
 
     def _step(self, step: str) -> Mapping[str, Any]:
         if step not in self._steps:
@@ -152,6 +160,11 @@ class Lesson:
             ticks(range(len(names)), names, fontsize=7)
 
 
+def forward_page() -> Rendered:
+    """The source of reference/forward.py."""
+    return Rendered("reference/forward.py", markdown=f"```python\n{FORWARD.read_text(encoding='utf-8')}```")
+
+
 def _names(labels: list[Any]) -> list[str]:
     return [label if isinstance(label, str) else label["en"] for label in labels]
 
@@ -173,7 +186,12 @@ def notebook(language: str, model: str = "tiny", prompt: str = PROMPT) -> dict[s
     if language not in LANGUAGES:
         raise GPT2Error(f"unknown language {language!r}: choose one of {', '.join(LANGUAGES)}")
     words = {name: _said(said, language) for name, said in WORDS.items()}
-    cells = [("markdown", f"# {words['title']}\n\n{words['about']}"), ("code", _setup(language, model, prompt))]
+    cells = [
+        ("markdown", f"# {words['title']}\n\n{words['about']}"),
+        ("markdown", f"## {words['forward']}\n\n{words['forward_about']}"),
+        ("code", "from gpt2.lesson.notebook import forward_page\n\nforward_page()"),
+        ("code", _setup(language, model, prompt)),
+    ]
     for number, step in enumerate(STEPS, 1):
         said = {name: texts[language] for name, texts in STEP_WORDS[step.id].items()}
         cells.append(("markdown", f"## {number}. {said['title']}\n\n{said['text']}"))

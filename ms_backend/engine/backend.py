@@ -29,7 +29,7 @@ class MindSporeBackend(MindSporeDevice):
     def call(self, function: str, arguments: Mapping[str, Any]) -> Any:
         """Run one function of the mirror on (trees of) NumPy arrays.
 
-        What ends in _vjp is differentiated by MindSpore; what trains takes Parameters, and runs op by op in any mode.
+        For a name in _vjp MindSpore differentiates; training functions take Parameters, and run op by op in any mode.
         """
         file, name = function.split(".")
         target = getattr(importlib.import_module(f"{MIRROR}.{file}"), name.removesuffix("_vjp"))
@@ -50,7 +50,7 @@ class MindSporeBackend(MindSporeDevice):
         return _map(self.fetch, Runner(target, constants, mode)(**tensors))
 
     def model(self, config: GPT2Config, parameters: Mapping[str, Array]) -> MindSporeModel:
-        """Put the parameters in place."""
+        """Make a model with these parameters."""
         return MindSporeModel(self, config, parameters)
 
     def trainer(self, config: GPT2Config, parameters: Mapping[str, Array], settings: TrainingConfig) -> Any:

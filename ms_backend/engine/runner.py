@@ -10,7 +10,7 @@ from ms_backend.engine.device import LOCK
 
 
 class _Graph(nn.Cell):
-    """A function as a compiled graph: inputs have names, parameters are read where they lie, all else is fixed."""
+    """A function as a compiled graph: inputs have names, parameters are not copied, all other arguments are fixed."""
 
     def __init__(self, function: Callable[..., Any], names: tuple[str, ...], constants: dict[str, Any]) -> None:
         super().__init__(auto_prefix=False)
@@ -24,7 +24,7 @@ class _Graph(nn.Cell):
 class Runner:
     """A function with some arguments fixed, run as a graph or op by op, entered by one thread at a time.
 
-    After an error the graph is thrown away: MindSpore's graphs fail at every later call of a shape once one has failed.
+    After an error the graph is discarded: a MindSpore graph that failed once for a shape fails at every later call.
     """
 
     def __init__(self, function: Callable[..., Any], constants: dict[str, Any], mode: str) -> None:

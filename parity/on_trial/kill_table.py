@@ -1,4 +1,4 @@
-"""Which rule sees which planted bug, and what other projects' rules see of them, as tables for people."""
+"""Tables for people: which rule detects which planted bug, and which bugs other projects' rules detect."""
 
 import datetime
 import platform
@@ -10,14 +10,14 @@ from parity.laws.base import LAWS
 from parity.on_trial.hunt import Kill
 from parity.on_trial.other_rules import Score
 
-# Why a law is not known to see a bug, where it is not that no law can.
+# Why no law is known to detect a bug, when some law perhaps could.
 UNTRIED = "it is put to the rules of its place alone, for MindSpore takes its time, and none of them is a law."
 
 
 def kill_table(kills: list[Kill], interrupted: bool = False) -> Table:
-    """One row per mutant: the laws and the comparisons that see it, quickest first, each with the cases it took.
+    """One row per mutant: the laws and comparisons that detect it, quickest first, each with the cases it took.
 
-    interrupted: not every rule has looked yet.
+    interrupted: not every rule has run yet.
     """
     shown = Table(title="Planted bugs: who sees them, after how many cases", title_justify="left")
     for heading in ("bug", "laws", "comparisons", "verdict"):
@@ -125,6 +125,6 @@ def _one_line(text: str) -> str:
 
 
 def environment() -> str:
-    """The date, and the versions of what decides a result."""
+    """The date, and the versions of the libraries that decide a result."""
     versions = ", ".join(f"{name} {version(name)}" for name in ("numpy", "mindspore", "hypothesis"))
     return f"{datetime.date.today()}, Python {platform.python_version()}, {versions}"

@@ -17,7 +17,7 @@ from reference.stages import ELEMENTARY
 
 Array = NDArray[Any]
 Permutations = dict[str, NDArray[np.int64]]
-# Members of an orbit: enough that the largest distance is not small by luck, also where a result has few elements.
+# Members of an orbit: enough that the largest distance is not small by chance, even if a result has few elements.
 MEMBERS, SAMPLES = 8, 64
 # Stages that are sums without being an op: a bias or the residual stream is added, and the result rounded.
 SUMS = ("embeddings", "qkv", "c_fc", "c_proj", "linear", "attn_residual", "mlp_residual")
@@ -44,7 +44,7 @@ def permute(tree: Any, axes: Any, case: Case, chosen: Permutations) -> Any:
 
 
 def undo(tree: Any, axes: Any, case: Case, chosen: Permutations) -> Any:
-    """What permute has done, taken back."""
+    """Undo `permute`."""
     return permute(tree, axes, case, {letter: np.argsort(order) for letter, order in chosen.items()})
 
 
@@ -74,12 +74,12 @@ def _permute_axes(x: Array, axes: Axes, case: Case, chosen: Permutations) -> Arr
 
 
 def inexact(accuracy: Mapping[str, float], case: Case, member: int) -> Callable[[str, Any], Any]:
-    """An observer that lets the reference err as a correct implementation may; not for member 0.
+    """An observer that gives the reference the errors of a correct implementation; member 0 gets none.
 
     Elementary functions and means move by up to one unit in the last place, as those of any library do, and by the
     relative error that the backend declares, up or down at random. The result of an op or a sum is rounded up or down
-    at random: in small cases there are few orders to sum in, and in 16 bits the sums, computed in float32, come out
-    alike in any order; permutations alone would give the same numbers again and again.
+    at random, because permutations alone would often give the same numbers: small cases have few orders of summation,
+    and in 16 bits, sums computed in float32 are the same in any order.
     Source: Parker 1997, Monte Carlo Arithmetic.
     """
     random = np.random.default_rng([case.seed, member, 1])
@@ -90,7 +90,7 @@ def inexact(accuracy: Mapping[str, float], case: Case, member: int) -> Callable[
         if name.startswith("rounding."):  # not rounded yet: it will be, to the nearest number of that dtype
             unit = ulp(x, numpy_dtype(name.removeprefix("rounding.")))
             return (x + unit * random.uniform(-0.5, 0.5, x.shape)).astype(x.dtype)
-        if name == "rounding" or name.rpartition(".")[2] in SUMS:  # rounded to the nearest: it may have gone either way
+        if name == "rounding" or name.rpartition(".")[2] in SUMS:  # another library may have rounded it the other way
             return (x + _unit(x) * random.uniform(-1.0, 1.0, x.shape)).astype(x.dtype)
         if name in ELEMENTARY:
             moved = x + _unit(x) * random.uniform(-1.0, 1.0, x.shape)
@@ -101,5 +101,5 @@ def inexact(accuracy: Mapping[str, float], case: Case, member: int) -> Callable[
 
 
 def _unit(x: Any) -> Any:
-    """A unit in the last place, but no step across 0: that is exact, and a mean of squares must not fall below it."""
+    """A unit in the last place, but no step across 0: 0 is exact, and a mean of squares must not become negative."""
     return np.minimum(ulp(x, x.dtype), np.abs(x))

@@ -296,7 +296,7 @@ def test_equal_scores_are_noise(tmp_path: Path) -> None:
         ([*ONE, "--bad-ids", "999"], ["bad_words", "999 is outside the vocabulary"]),
         ([*ONE, "--bad-ids", "3", "--stop-id", "3"], ["bad_words", "3 is a stop id"]),
         (["--ids", " ".join(["1"] * 30)], ["30 tokens", "context of 24", "by 6", "--sliding-window"]),
-        ([*ONE, "--ties", "--num-beams", 2], ["ties", "num_beams"]),
+        ([*ONE, "--ties", "--num-beams", 2], ["ties", "--num-beams"]),
     ],
     ids=repr,
 )

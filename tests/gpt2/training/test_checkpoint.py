@@ -248,8 +248,8 @@ def test_without_an_older_one_the_run_starts_anew(tmp_path: Path) -> None:
 KILLED_AT_EVERY_STEP = """
 import io, os, shutil, signal, sys
 from pathlib import Path
-from gpt2 import checkpoint
-from tests.gpt2.test_snapshot import small
+from gpt2.training import checkpoint
+from tests.gpt2.training.test_checkpoint import small
 
 old, copies, keep, running = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), False
 steps, last = 0, 0
@@ -292,7 +292,7 @@ for last in range(1, 1000):
     child = os.fork()
     if child == 0:
         running = True
-        checkpoint.write_snapshot(folder, small(300), keep)
+        checkpoint.write_checkpoint(folder, small(300), keep)
         os._exit(0)
     status = os.waitpid(child, 0)[1]
     if status == 0:  # this time the write had come to its end
@@ -412,11 +412,11 @@ def test_a_file_too_large_for_the_system_leaves_the_old_checkpoints_and_no_other
     program = f"""
 import resource
 from pathlib import Path
-from gpt2.checkpoint import write_snapshot
-from tests.gpt2.test_snapshot import small, one_line_and_nothing_lost
+from gpt2.training.checkpoint import write_checkpoint
+from tests.gpt2.training.test_checkpoint import small, one_line_and_nothing_lost
 with one_line_and_nothing_lost(Path({str(two)!r}), "File too large"):
     resource.setrlimit(resource.RLIMIT_FSIZE, ({room}, {room}))
-    write_snapshot(Path({str(two)!r}), small(300), 1)
+    write_checkpoint(Path({str(two)!r}), small(300), 1)
 """
     subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True)
 

@@ -110,9 +110,9 @@ def test_lines_are_there_at_once_and_a_killed_process_loses_none(tmp_path: Path)
     program = f"""
 import os, signal
 from pathlib import Path
-from gpt2.record import Record
-from tests.gpt2.test_record import update
-kept = Record(Path({str(tmp_path)!r}), log=Path({str(tmp_path / "train.log")!r}))
+from gpt2.training.metrics_file import TrainingLog
+from tests.gpt2.training.test_metrics_file import update
+kept = TrainingLog(Path({str(tmp_path)!r}), log=Path({str(tmp_path / "train.log")!r}))
 kept.update(**update(1))
 os.kill(os.getpid(), signal.SIGKILL)
 """
@@ -247,7 +247,7 @@ def test_a_full_disk_ends_in_one_line(options: dict[str, bool], full_disk: Path)
     program = f"""
 from pathlib import Path
 from gpt2.errors import GPT2Error
-from tests.gpt2.test_record import run
+from tests.gpt2.training.test_metrics_file import run
 try:
     run(Path({str(full_disk)!r}), 1, 10_000, **{options})
 except GPT2Error as error:

@@ -40,7 +40,7 @@ def test_nothing_is_left_of_temporary_files() -> None:
 def test_work_stops_when_it_is_asked_to(asked: signal.Signals) -> None:
     program = """
 import multiprocessing, sys, time
-from parity.pool import Work
+from parity.on_trial.pool import Work
 
 if __name__ == "__main__":
     work = Work(2, lambda *counts: print(*counts, file=sys.stderr, flush=True))
