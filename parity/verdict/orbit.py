@@ -3,6 +3,7 @@
 In exact arithmetic nothing changes; in floating point the sums run in another order. The spread is the rounding noise.
 """
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -19,6 +20,10 @@ Array = NDArray[Any]
 Permutations = dict[str, NDArray[np.int64]]
 # Members of an orbit: enough that the largest distance is not small by chance, even if a result has few elements.
 MEMBERS, SAMPLES = 8, 64
+# Arrays, because NumPy takes longer for numbers, and an orbit is made of millions of small operations.
+ONE = np.array(1.0)
+# The largest numbers that have a next one.
+LARGEST = {np.dtype(x).char: np.array(np.nextafter(np.finfo(x).max, x(0))) for x in (np.float32, np.float64)}
 # Stages that are sums without being an op: a bias or the residual stream is added, and the result rounded.
 SUMS = ("embeddings", "qkv", "c_fc", "c_proj", "linear", "attn_residual", "mlp_residual")
 
@@ -82,24 +87,41 @@ def inexact(accuracy: Mapping[str, float], case: Case, member: int) -> Callable[
     and in 16 bits, sums computed in float32 are the same in any order.
     Source: Parker 1997, Monte Carlo Arithmetic.
     """
+    if not member:
+        return lambda name, x: x
     random = np.random.default_rng([case.seed, member, 1])
+    factors = {name: 1 + accuracy.get(name, 0.0) * np.array([-1.0, 1.0]) for name in ELEMENTARY}
 
     def move(name: str, x: Any) -> Any:
-        if not member:
+        kind = _kind(name)
+        if kind is None:
             return x
-        if name.startswith("rounding."):  # not rounded yet: it will be, to the nearest number of that dtype
-            unit = ulp(x, numpy_dtype(name.removeprefix("rounding.")))
-            return (x + unit * random.uniform(-0.5, 0.5, x.shape)).astype(x.dtype)
-        if name == "rounding" or name.rpartition(".")[2] in SUMS:  # another library may have rounded it the other way
-            return (x + _unit(x) * random.uniform(-1.0, 1.0, x.shape)).astype(x.dtype)
-        if name in ELEMENTARY:
-            moved = x + _unit(x) * random.uniform(-1.0, 1.0, x.shape)
-            return (moved * (1 + accuracy.get(name, 0.0) * random.choice((-1.0, 1.0), x.shape))).astype(x.dtype)
-        return x
+        dtype = x.dtype
+        step = random.random(x.shape)
+        if kind not in ("sum", "elementary"):  # a 16-bit dtype: it will be rounded to the nearest of its numbers
+            return (x + ulp(x, numpy_dtype(kind)) * (step - 0.5)).astype(dtype)
+        size = np.abs(x)
+        unit = np.minimum(_spacing(size), size)  # no step across 0: 0 is exact, no mean of squares negative
+        step = np.multiply(np.subtract(np.add(step, step), ONE), unit)  # from -1 to 1 of it
+        moved = np.add(x, step)
+        if kind == "elementary":
+            moved = np.multiply(moved, factors[name].take(random.integers(0, 2, x.shape)))
+        return moved.astype(dtype)
 
     return move
 
 
-def _unit(x: Any) -> Any:
-    """A unit in the last place, but no step across 0: 0 is exact, and a mean of squares must not become negative."""
-    return np.minimum(ulp(x, x.dtype), np.abs(x))
+@functools.cache  # a forward pass has few names, and this is asked for at every step
+def _kind(name: str) -> str | None:
+    """How a stage may move: as a "sum", as an "elementary" function, as what a 16-bit dtype rounds, or not at all."""
+    if name.startswith("rounding."):
+        return name.removeprefix("rounding.")
+    if name == "rounding" or name.rpartition(".")[2] in SUMS:
+        return "sum"  # another library may have rounded it the other way
+    return "elementary" if name in ELEMENTARY else None
+
+
+def _spacing(size: Array) -> Array:
+    """`ulp` in the dtype of the sizes themselves, which are not negative: in NumPy's own way, where it has one."""
+    largest = LARGEST.get(size.dtype.char)
+    return ulp(size, size.dtype) if largest is None else np.spacing(np.minimum(size, largest))
