@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import msgspec
 import numpy as np
 
 from gpt2.arguments import is_integer, require
@@ -14,7 +15,8 @@ from gpt2.data.templates import Template
 from gpt2.errors import GPT2Error
 from gpt2.evaluation import metrics
 from gpt2.evaluation.base import EvaluationReport, Run
-from gpt2.evaluation.files import json_document, json_lines, list_of, text_of
+from gpt2.evaluation.files import json_lines, read_bytes
+from gpt2.json_input import Filled, as_type, object_with, parse_json
 from gpt2.model.model import NO_TOKENIZER, Model, left_padded
 from gpt2.tokenizer import encode
 
@@ -169,11 +171,12 @@ class Translation:
         if path.suffix.lower() == ".tsv":
             template = Template(f"{{{self.source}}}{{{self.target}}}", self.target)
             return [Pair(where, *values.values()) for where, values in read_records(path, template, broken)]
+        kind = object_with({self.source: Filled, self.target: Filled})
         pairs = []
-        for where, record in json_lines(path, broken):
-            with broken.at(where):
-                texts = record.get("translation", record)
-                pairs.append(Pair(where, text_of(texts, self.source), text_of(texts, self.target)))
+        for where, record in json_lines(path, dict[str, Any], broken):
+            with broken.at():
+                texts = as_type(record.get("translation", record), kind, where)
+                pairs.append(Pair(where, texts[self.source], texts[self.target]))
         return pairs
 
     def judge(self, model: Model, samples: list[Prompt], run: Run) -> EvaluationReport:
@@ -192,6 +195,39 @@ def first_line(text: str) -> str:
     return text.split("\n", 1)[0].strip()
 
 
+class _Turn(msgspec.Struct):
+    input_text: Filled
+
+
+class _CoqaEntry(msgspec.Struct):
+    story: Filled
+    questions: list[_Turn]
+    answers: list[_Turn]
+    additional_answers: dict[str, list[_Turn]] = {}
+
+
+class _Answer(msgspec.Struct):
+    text: Filled
+
+
+class _Question(msgspec.Struct):
+    question: Filled
+    answers: list[_Answer]
+
+
+class _Paragraph(msgspec.Struct):
+    context: Filled
+    qas: list[_Question]
+
+
+class _SquadEntry(msgspec.Struct):
+    paragraphs: list[_Paragraph]
+
+
+class _Questions(msgspec.Struct):
+    data: list[Any]
+
+
 @dataclasses.dataclass(frozen=True)
 class Questions:
     """Answers to questions about a text, after the text, the earlier questions with right answers, and "A:".
@@ -207,9 +243,9 @@ class Questions:
     def read(self, path: Path, broken: BrokenLines) -> list[Prompt]:
         """The questions, in the file's order."""
         samples: list[Prompt] = []
-        for i, entry in enumerate(list_of_document(path)):
+        for i, entry in enumerate(parse_json(read_bytes(path), _Questions, str(path)).data):
             where = f"{path}, data[{i}]"
-            with broken.at(where):
+            with broken.at():
                 samples += _coqa(where, entry) if isinstance(entry, dict) and "story" in entry else _squad(where, entry)
         return samples
 
@@ -226,31 +262,19 @@ class Questions:
         return EvaluationReport(means, len(examples), examples)
 
 
-def list_of_document(path: Path) -> list[Any]:
-    """The list under "data" of a CoQA or SQuAD file. Raises GPT2Error if there is none."""
-    document = json_document(path)
-    try:
-        return list_of(document, "data")
-    except GPT2Error as error:
-        raise GPT2Error(f"{path}: {error}") from error
-
-
-def _coqa(where: str, entry: dict[str, Any]) -> list[Prompt]:
-    questions, answers = list_of(entry, "questions"), list_of(entry, "answers")
-    more = entry.get("additional_answers", {})
-    if not isinstance(more, dict):
-        raise GPT2Error(f"'additional_answers' must be an object, but is {str(more)[:60]!r}")
-    listed = [answers, *(list_of(more, name) for name in more)]
-    if any(len(reply) != len(questions) for reply in listed):
-        raise GPT2Error(f"{len(questions)} questions have {', '.join(str(len(reply)) for reply in listed)} answers")
-    texts = [text_of(question, "input_text") for question in questions]
-    expected = [[text_of(reply[i], "input_text") for reply in listed] for i in range(len(texts))]
+def _coqa(where: str, entry: Any) -> list[Prompt]:
+    dialogue = as_type(entry, _CoqaEntry, where)
+    listed = [dialogue.answers, *dialogue.additional_answers.values()]
+    if any(len(answers) != len(dialogue.questions) for answers in listed):
+        counts = ", ".join(str(len(answers)) for answers in listed)
+        raise GPT2Error(f"{where}: {len(dialogue.questions)} questions have {counts} answers")
+    texts = [question.input_text for question in dialogue.questions]
+    expected = [[turn.input_text for turn in turns] for turns in zip(*listed, strict=True)]
     turns = [f"Q: {question}\nA: {right[0]}\n" for question, right in zip(texts, expected, strict=True)]
-    story = text_of(entry, "story").strip()
     samples = []
     for i, question in enumerate(texts):
         tails = [_dialogue(turns[first:i], question) for first in range(i + 1)]
-        samples.append(Prompt(f"{where}.questions[{i}]", story, tails, expected[i]))
+        samples.append(Prompt(f"{where}.questions[{i}]", dialogue.story.strip(), tails, expected[i]))
     return samples
 
 
@@ -260,10 +284,10 @@ def _dialogue(turns: Sequence[str], question: str) -> str:
 
 def _squad(where: str, entry: Any) -> list[Prompt]:
     samples = []
-    for i, paragraph in enumerate(list_of(entry, "paragraphs")):
-        text = text_of(paragraph, "context").strip()
-        for j, question in enumerate(list_of(paragraph, "qas")):
-            answers = [text_of(answer, "text") for answer in list_of(question, "answers")]
+    for i, paragraph in enumerate(as_type(entry, _SquadEntry, where).paragraphs):
+        for j, question in enumerate(paragraph.qas):
+            answers = [answer.text for answer in question.answers]
             place = f"{where}.paragraphs[{i}].qas[{j}]"
-            samples.append(Prompt(place, text, [_dialogue([], text_of(question, "question"))], answers or [""]))
+            ending = _dialogue([], question.question)
+            samples.append(Prompt(place, paragraph.context.strip(), [ending], answers or [""]))
     return samples

@@ -21,9 +21,10 @@ from gpt2.data.settings import DataConfig
 from gpt2.data.templates import TASKS, Template
 from gpt2.errors import GPT2Error
 from gpt2.evaluation import metrics
-from gpt2.files import read_json, write_whole
+from gpt2.files import write_whole
 from gpt2.finetune.classifier import Classifier
 from gpt2.finetune.summarizer import GENERATION, Summarizer, lead, mean_length
+from gpt2.json_input import read_json
 from gpt2.model import hf_folder
 from gpt2.model.model import Model, load
 from gpt2.tokenizer import KINDS, load_tokenizer
@@ -224,10 +225,7 @@ def _task(plan: run.Plan) -> Facts:
 def read_task(folder: Path) -> Facts:
     """The contents of a folder's task.json; empty if there is none. Raises GPT2Error if it is damaged."""
     path = folder / TASK
-    facts = read_json(path) if path.is_file() else {}
-    if not isinstance(facts, dict):
-        raise GPT2Error(f"{path} holds a {type(facts).__name__}, expected an object: recreate it with gpt2 finetune")
-    return facts
+    return read_json(path, Facts, "; recreate it with gpt2 finetune") if path.is_file() else {}
 
 
 def _write(path: Path, facts: Facts) -> None:
@@ -276,7 +274,8 @@ def _judge_summaries(
     }
     weights = hashlib.sha256((result.folder / hf_folder.WEIGHTS).read_bytes()).hexdigest()
     of = hashlib.sha256(json.dumps([facts, weights, prompts]).encode()).hexdigest()
-    done = read_json(result.folder / EVALUATION) if (result.folder / EVALUATION).is_file() else {}
+    path = result.folder / EVALUATION
+    done = read_json(path, Facts, "; remove it to evaluate again") if path.is_file() else {}
     if done.get("of") == of:
         return done
     facts["of"] = of
@@ -294,7 +293,7 @@ def _judge_summaries(
         | {name: texts[i] for name, texts in answers.items()}
         for i, record in enumerate(judged)
     ]
-    _write(result.folder / EVALUATION, facts)
+    _write(path, facts)
     kept.remove()
     return facts
 
