@@ -1,29 +1,17 @@
-"""Read JSON files, and write files and folders atomically: complete or not at all."""
+"""Write files and folders atomically: complete or not at all."""
 
 import contextlib
 import errno
-import json
 import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from safetensors import SafetensorError
 
 from gpt2.errors import GPT2Error
 
 PART = ".part"
-
-
-def read_json(path: Path) -> Any:
-    """Parse a JSON file. Raises GPT2Error if it is missing, not UTF-8, not JSON, or nested too deeply for Python."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8-sig"))  # some editors write a byte order mark
-    except OSError as error:
-        raise GPT2Error(f"cannot read {path}: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:
-        raise GPT2Error(f"{path} is not valid JSON: {error}") from error
 
 
 def require_writable(path: Path) -> None:

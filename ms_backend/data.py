@@ -79,7 +79,7 @@ def _room(article: Array, summary: Array, max_seq_len: int, score: str) -> int:
     room = max_seq_len - len(summary) - 3
     if room < min(len(article), 1):
         raise ValueError(
-            f"a summary of {len(summary)} tokens and 3 special ones leave no room for the article in {max_seq_len}: "
+            f"a summary of {len(summary)} tokens and 3 special tokens leave no room for the article in {max_seq_len}: "
             "enlarge max_seq_len, or leave this pair out"
         )
     return room
@@ -101,7 +101,7 @@ def merge_rows(
     it, the error would become a RuntimeError of many lines.
     """
     if len(articles) != len(summaries):
-        raise ValueError(f"{len(articles)} articles, but {len(summaries)} summaries: each needs one of the other")
+        raise ValueError(f"{len(articles)} articles, but {len(summaries)} summaries: give one summary per article")
     for article, summary in zip(articles, summaries, strict=True):
         _room(article, summary, max_seq_len, score)
 

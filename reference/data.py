@@ -1,4 +1,4 @@
-"""From token ids to micro-batches: packed or padded rows, shuffled anew every epoch.
+"""From token ids to micro-batches: packed or padded rows, shuffled again for every epoch.
 
 There is no state: n and the seed alone decide which rows micro-batch number n holds. So an interrupted run can be
 resumed at any micro-batch.
@@ -65,7 +65,7 @@ def merge_and_pad(
     room = max_seq_len - len(summary) - 3
     if room < min(len(article), 1):
         raise ValueError(
-            f"a summary of {len(summary)} tokens and 3 special ones leave no room for the article in {max_seq_len}: "
+            f"a summary of {len(summary)} tokens and 3 special tokens leave no room for the article in {max_seq_len}: "
             "enlarge max_seq_len, or leave this pair out"
         )
     tokens = [cls_id, *article[:room], sep_id, *summary, sep_id]
@@ -94,7 +94,7 @@ def merge_rows(
     if the numbers of articles and summaries differ.
     """
     if len(articles) != len(summaries):
-        raise ValueError(f"{len(articles)} articles, but {len(summaries)} summaries: each needs one of the other")
+        raise ValueError(f"{len(articles)} articles, but {len(summaries)} summaries: give one summary per article")
     rows = [
         merge_and_pad(article, summary, max_seq_len, cls_id, sep_id, pad_id, ignore_index, score)
         for article, summary in zip(articles, summaries, strict=True)

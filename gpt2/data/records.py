@@ -3,13 +3,13 @@
 import codecs
 import contextlib
 import itertools
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from gpt2.data.templates import Template
 from gpt2.errors import GPT2Error
+from gpt2.json_input import object_with, parse_json
 
 FORMATS = {".jsonl": "JSON lines", ".json": "JSON lines", ".tsv": "TSV"}  # any other suffix is text
 
@@ -90,6 +90,7 @@ def records_of(
     form, lines, records = format_of(path), _lines(path, raw, broken), []
     if form == "text" and is_task:
         raise GPT2Error(f"{path} is text without fields: a template needs JSON lines (.jsonl, .json) or TSV (.tsv)")
+    kind = object_with({field: str | int if field == label else str for field in fields})
     columns: list[int] = []
     first = next(lines, None) if form == "TSV" else None
     if first is not None:
@@ -99,7 +100,7 @@ def records_of(
         where = f"{path}, line {number}"
         with broken.at():
             if form == "JSON lines":
-                values = _json_values(where, line, fields, is_task, label)
+                values = _json_values(where, line, kind, fields, is_task)
             elif form == "TSV":
                 values = dict(zip(fields, _tsv_values(where, line, fields, columns), strict=True))
             else:
@@ -132,32 +133,11 @@ def _refuse_empty(where: str, values: Mapping[str, str]) -> None:
             raise GPT2Error(f"{where} has nothing in {field!r}: fill it in, or leave the line out")
 
 
-def _json_values(where: str, line: str, fields: Sequence[str], is_task: bool, label: str) -> dict[str, str]:
-    try:
-        value = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        expected = "one object per line" if is_task else "one object or string per line"
-        raise GPT2Error(f"{where} is not valid JSON ({error}): expected {expected}") from error
-    if isinstance(value, str) and not is_task:
-        value = {fields[0]: value}
-    if not isinstance(value, dict):
-        expected = "an object" if is_task else f"a string, or an object with one as {fields[0]!r}"
-        raise GPT2Error(f"{where} holds a value of type {type(value).__name__}: expected {expected}")
-    for field in fields:
-        if field not in value:
-            raise GPT2Error(f"{where} has no field {field!r}: it has {', '.join(map(repr, value)) or 'none'}")
-        if field == label and type(value[field]) is int:
-            value[field] = str(value[field])
-        _check_string(where, field, value[field])
-    return {field: value[field] for field in fields}
-
-
-def _check_string(where: str, field: str, value: Any) -> None:
-    if not isinstance(value, str):
-        came = type(value).__name__
-        raise GPT2Error(f"{where} holds a value of type {came}: expected a string, or an object with one as {field!r}")
-    if any("\ud800" <= character <= "\udfff" for character in value):
-        raise GPT2Error(f"{where} holds half a character (a lone surrogate such as \\ud800): fix or remove the line")
+def _json_values(where: str, line: str, kind: Any, fields: Sequence[str], is_task: bool) -> dict[str, str]:
+    """Parse a line. Where a sample is no task, the line may be a string, which is the only field."""
+    hint = f"; expected one object {'' if is_task else 'or string '}per line"
+    found: Any = parse_json(line, kind if is_task else kind | str, where, hint)
+    return {fields[0]: found} if isinstance(found, str) else {field: str(found[field]) for field in fields}
 
 
 def _columns(path: Path, heading: list[str], fields: Sequence[str]) -> tuple[list[int], bool]:

@@ -1,14 +1,15 @@
-"""Read the files of evaluation tasks. Errors name file and line, or file and place in a JSON document."""
+"""Read the files of evaluation tasks. Errors name file and line."""
 
 import codecs
-import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 from gpt2.data.records import BrokenLines
 from gpt2.errors import GPT2Error
+from gpt2.json_input import parse_json
 
+T = TypeVar("T")
 JSON_LINES = (".jsonl", ".json")
 
 
@@ -38,59 +39,9 @@ def _decoded(line: bytes) -> str:
         raise GPT2Error(f"the byte 0x{line[error.start]:02x} is not UTF-8; save the file as UTF-8") from error
 
 
-def json_lines(path: Path, broken: BrokenLines) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield (place, object) of each line that is not blank."""
+def json_lines(path: Path, kind: type[T], broken: BrokenLines) -> Iterator[tuple[str, T]]:
+    """Yield (place, value of that type) of each line that is not blank."""
     for where, line in text_lines(path, broken):
         if line.strip():
-            with broken.at(where):
-                yield where, _object(line)
-
-
-def _object(line: str) -> dict[str, Any]:
-    try:
-        value = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise GPT2Error(f"not valid JSON ({error}): expected one object per line") from error
-    if not isinstance(value, dict):
-        raise GPT2Error(f"holds a value of type {type(value).__name__}: expected an object")
-    return value
-
-
-def json_document(path: Path) -> dict[str, Any]:
-    """Parse the file as one JSON object. Raises GPT2Error, naming the line, if it is not one."""
-    raw = read_bytes(path)
-    try:
-        value = json.loads(raw.decode())
-    except json.JSONDecodeError as error:
-        raise GPT2Error(f"{path}, line {error.lineno}: not valid JSON ({error.msg})") from error
-    except (ValueError, RecursionError) as error:
-        raise GPT2Error(f"{path} is not valid JSON in UTF-8: {error}") from error
-    if not isinstance(value, dict):
-        raise GPT2Error(f"{path} holds a value of type {type(value).__name__}: expected an object")
-    return value
-
-
-def text_of(record: Any, field: str) -> str:
-    """The value of a field. Raises GPT2Error unless it is a text that is not empty."""
-    value = _field(record, field)
-    if not isinstance(value, str) or not value.strip():
-        raise GPT2Error(f"{field!r} must be a text that is not empty, but is {str(value)[:60]!r}")
-    if any("\ud800" <= character <= "\udfff" for character in value):
-        raise GPT2Error(f"{field!r} holds half a character (a lone surrogate such as \\ud800)")
-    return value
-
-
-def list_of(record: Any, field: str) -> list[Any]:
-    """The value of a field. Raises GPT2Error unless it is a list."""
-    value = _field(record, field)
-    if not isinstance(value, list):
-        raise GPT2Error(f"{field!r} must be a list, but is {str(value)[:60]!r}")
-    return value
-
-
-def _field(record: Any, field: str) -> Any:
-    if not isinstance(record, dict):
-        raise GPT2Error(f"expected an object with {field!r}, but it is of type {type(record).__name__}")
-    if field not in record:
-        raise GPT2Error(f"has no field {field!r}: it has {', '.join(map(repr, record)) or 'none'}")
-    return record[field]
+            with broken.at():
+                yield where, parse_json(line, kind, where, "; expected one object per line")

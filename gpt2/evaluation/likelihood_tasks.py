@@ -12,8 +12,9 @@ import numpy as np
 from gpt2.data.records import BrokenLines
 from gpt2.errors import GPT2Error
 from gpt2.evaluation.base import EvaluationReport, Run
-from gpt2.evaluation.files import JSON_LINES, json_lines, text_lines, text_of
+from gpt2.evaluation.files import JSON_LINES, json_lines, text_lines
 from gpt2.evaluation.likelihood import Span, continuation, score, token_log_probabilities
+from gpt2.json_input import Filled, object_with
 from gpt2.model.model import Model
 
 
@@ -79,14 +80,14 @@ class Lambada:
         if path.suffix.lower() not in JSON_LINES:
             texts = [(where, line) for where, line in text_lines(path, broken) if line.strip()]
             return _each(broken, texts, _passage)
-        records = list(json_lines(path, broken))
-        return _each(broken, records, lambda where, record: _passage(where, text_of(record, "text")))
+        records = list(json_lines(path, object_with({"text": Filled}), broken))
+        return _each(broken, records, lambda where, record: _passage(where, record["text"]))
 
     def judge(self, model: Model, samples: list[Passage], run: Run) -> EvaluationReport:
         """Accuracy and perplexity of the last words."""
-        asked = _spans(model, samples, run, _last_word)
+        pairs = _spans(model, samples, run, _last_word)
         examples, losses = [], []
-        for (passage, _), scored in zip(asked, score(model, [span for _, span in asked], run), strict=True):
+        for (passage, _), scored in zip(pairs, score(model, [span for _, span in pairs], run), strict=True):
             right, log_probability = bool(scored.likeliest.all()), float(scored.log_probabilities.sum())
             losses.append(-log_probability)
             examples.append(
@@ -159,10 +160,10 @@ class ChildrensBookTest:
 
     def judge(self, model: Model, samples: list[Cloze], run: Run) -> EvaluationReport:
         """Accuracy."""
-        asked = _spans(model, samples, run, _fillings)
-        scored = score(model, [span for _, spans in asked for span in spans], run)
+        pairs = _spans(model, samples, run, _fillings)
+        scored = score(model, [span for _, spans in pairs for span in spans], run)
         examples = []
-        for cloze, spans in asked:
+        for cloze, spans in pairs:
             totals = [float(next(scored).log_probabilities.sum()) for _ in spans]
             chosen = cloze.candidates[int(np.argmax(totals))]
             examples.append(

@@ -21,9 +21,10 @@ from gpt2.data.settings import DataConfig
 from gpt2.data.templates import TASKS, Template
 from gpt2.errors import GPT2Error
 from gpt2.evaluation import metrics
-from gpt2.files import read_json, write_whole
+from gpt2.files import write_whole
 from gpt2.finetune.classifier import Classifier
 from gpt2.finetune.summarizer import GENERATION, Summarizer, lead, mean_length
+from gpt2.json_input import read_json
 from gpt2.model import hf_folder
 from gpt2.model.model import Model, load
 from gpt2.tokenizer import KINDS, load_tokenizer
@@ -37,7 +38,7 @@ VOCABULARY = 8192
 MODEL = {"n_positions": 256, "n_embd": 192, "n_layer": 4, "n_head": 4}  # a new model
 # accumulate_step, max_grad_norm and the warm-up are the course's, for both tasks.
 TRAINING = {"schedule": "linear", "accumulate_step": 2, "max_grad_norm": 1.0, "weight_decay": 0.01}
-NEW_RATE, GOING_ON_RATE = 1e-3, 1e-4
+NEW_RATE, PRETRAINED_RATE = 1e-3, 1e-4
 
 Facts = dict[str, Any]
 Count = Callable[[str, int, int], Any]
@@ -171,7 +172,7 @@ class _Settings:
 
 def _defaults(task: str, model: str | None, steps: int | None) -> recipe.Sections:
     steps = run.STEPS if steps is None else steps
-    rate = NEW_RATE if model is None else GOING_ON_RATE
+    rate = NEW_RATE if model is None else PRETRAINED_RATE
     return {
         "model": dict(MODEL) if model is None else {},
         "training": TRAINING | {"learning_rate": rate, "warmup_steps": min(2000, steps // 10)},
@@ -224,10 +225,7 @@ def _task(plan: run.Plan) -> Facts:
 def read_task(folder: Path) -> Facts:
     """The contents of a folder's task.json; empty if there is none. Raises GPT2Error if it is damaged."""
     path = folder / TASK
-    facts = read_json(path) if path.is_file() else {}
-    if not isinstance(facts, dict):
-        raise GPT2Error(f"{path} holds a {type(facts).__name__}, expected an object: recreate it with gpt2 finetune")
-    return facts
+    return read_json(path, Facts, "; recreate it with gpt2 finetune") if path.is_file() else {}
 
 
 def _write(path: Path, facts: Facts) -> None:
@@ -260,23 +258,24 @@ def _judge_summaries(
     records = list(plan.corpus.held_out_records if test is None else read_records(test, template, broken))[:limit]
     model = load(result.folder, engine)
     trained = Summarizer(model, template, plan.corpus.facts["block_size"], generation)
-    prompts, asked = [], []
+    prompts, judged = [], []
     for record in records:
         with broken.at(record.where):
             prompts.append(trained.prompt(record.values)[0])
-            asked.append(record)
-    if not asked:
+            judged.append(record)
+    if not judged:
         return None
     facts: Facts = {
         "task": SUMMARIZE,
         "data": str(test or "held-out share"),
-        "samples": len(asked),
+        "samples": len(judged),
         "skipped": len(broken.messages),
         "generation": generation,
     }
     weights = hashlib.sha256((result.folder / hf_folder.WEIGHTS).read_bytes()).hexdigest()
     of = hashlib.sha256(json.dumps([facts, weights, prompts]).encode()).hexdigest()
-    done = read_json(result.folder / EVALUATION) if (result.folder / EVALUATION).is_file() else {}
+    path = result.folder / EVALUATION
+    done = read_json(path, Facts, "; remove it to evaluate again") if path.is_file() else {}
     if done.get("of") == of:
         return done
     facts["of"] = of
@@ -284,17 +283,17 @@ def _judge_summaries(
     answers = {"model": kept.answers("model", trained, prompts, batch, count)}
     first = dataclasses.replace(trained, model=untrained(plan, engine))
     answers["untrained"] = kept.answers("untrained", first, prompts, batch, count)
-    references = [record.values[template.output] for record in asked]
+    references = [record.values[template.output] for record in judged]
     article = template.truncate or trained.article
-    answers["lead"] = [lead(record.values[article], mean_length(references)) for record in asked]
+    answers["lead"] = [lead(record.values[article], mean_length(references)) for record in judged]
     scores = {name: metrics.rouge(texts, references) for name, texts in answers.items()}
     facts["scores"] = {name: {score: found[score] for score in SCORES} for name, found in scores.items()}
     facts["examples"] = [
         {"where": record.where, "article": record.values[article], "reference": references[i]}
         | {name: texts[i] for name, texts in answers.items()}
-        for i, record in enumerate(asked)
+        for i, record in enumerate(judged)
     ]
-    _write(result.folder / EVALUATION, facts)
+    _write(path, facts)
     kept.remove()
     return facts
 
@@ -355,21 +354,21 @@ def _judge_labels(
     records: Sequence[Record] = plan.corpus.held_out_records
     if test is not None:
         records = read_labelled(test, data, labels, broken)
-    rows, asked = [], []
+    rows, judged = [], []
     for record in records[:limit]:
         with broken.at(record.where):
             rows.append(classifier.read(record.values[data.field])[0])
-            asked.append(record)
-    if not asked:
+            judged.append(record)
+    if not judged:
         return None
     chances = classifier.probabilities(rows, batch, lambda done: count("labels", done, len(rows)))
     often = labels[Counter(plan.corpus.training["labels"].tolist()).most_common(1)[0][0]]
-    right = [record.values[data.label] for record in asked]
+    right = [record.values[data.label] for record in judged]
     predicted = [labels[i] for i in chances.argmax(axis=1)]
     facts = {
         "task": CLASSIFY,
         "data": str(test or "held-out share"),
-        "samples": len(asked),
+        "samples": len(judged),
         "skipped": len(broken.messages),
         "labels": list(labels),
         "most_frequent": often,
@@ -385,7 +384,7 @@ def _judge_labels(
                 "predicted": predicted[i],
                 "probability": float(chances[i].max()),
             }
-            for i, record in enumerate(asked)
+            for i, record in enumerate(judged)
         ],
     }
     _write(result.folder / EVALUATION, facts)

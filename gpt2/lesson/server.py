@@ -1,12 +1,14 @@
 """A local server for the lesson: serves the page, and computes the tensors of any prompt."""
 
-import json
 import threading
 from collections.abc import Callable, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+import msgspec
+
 from gpt2.errors import GPT2Error
+from gpt2.json_input import parse_json
 from gpt2.lesson.document import to_json
 
 ADDRESS = "127.0.0.1"
@@ -19,6 +21,10 @@ HEADERS = {
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-store",
 }
+
+
+class _Request(msgspec.Struct):
+    prompt: str
 
 
 class LessonServer(ThreadingHTTPServer):
@@ -96,13 +102,7 @@ class LessonHandler(BaseHTTPRequestHandler):
             raise GPT2Error(
                 f"expected a Content-Length of at most {LARGEST_BODY} bytes, but it is {length or 'missing'}"
             )
-        try:
-            request = json.loads(self.rfile.read(int(length)))
-        except ValueError as error:
-            raise GPT2Error(f"the request is not JSON: {error}") from error
-        if not isinstance(request, dict) or not isinstance(request.get("prompt"), str):
-            raise GPT2Error('expected {"prompt": "text"}')
-        return request["prompt"]
+        return parse_json(self.rfile.read(int(length)), _Request, "the request").prompt
 
     def _fail(self, status: int, line: str) -> None:
         self.close_connection = True

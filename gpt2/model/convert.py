@@ -1,17 +1,16 @@
 """Convert a minGPT or nanoGPT checkpoint, with linear weights as (out, in), to a Hugging Face GPT-2 folder."""
 
-import base64
-import binascii
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from gpt2.errors import GPT2Error
-from gpt2.files import read_json
+from gpt2.json_input import as_type, read_json
 from gpt2.model import hf_folder
 from reference.config import ConfigError, GPT2Config, parameter_shapes
 
@@ -59,31 +58,33 @@ def _find_state(source: Path) -> Path:
 def _read(source: Path) -> tuple[dict[str, NDArray[Any]], Mapping[str, Any]]:
     if source.suffix == ".safetensors":
         beside = source.parent / hf_folder.CONFIG
-        config = read_json(beside) if beside.is_file() else {}
-        return dict(hf_folder.read_tensors(source)), config if isinstance(config, dict) else {}
+        return dict(hf_folder.read_tensors(source)), read_json(beside, dict[str, Any]) if beside.is_file() else {}
     if source.suffix != ".json":
         raise GPT2Error(
             f"{source} is neither .safetensors nor .json: save the state as safetensors (nothing is unpickled)"
         )
-    whole = read_json(source)
-    if not isinstance(whole, dict):
-        raise GPT2Error(f"{source} holds a {type(whole).__name__}, expected an object of tensors")
-    tensors = {name: decode_tensor(name, value) for name, value in whole.items() if name != "config"}
-    config = whole.get("config", {})
-    return tensors, config if isinstance(config, dict) else {}
+    whole = read_json(source, dict[str, Any])
+    config = as_type(whole.pop("config", {}), dict[str, Any], f"{source}: 'config'")
+    return {name: decode_tensor(name, value) for name, value in whole.items()}, config
+
+
+class _Tensor(msgspec.Struct):
+    """data: little-endian numbers, in base64."""
+
+    shape: list[int]
+    dtype: str
+    data: bytes
 
 
 def decode_tensor(name: str, value: Any) -> NDArray[Any]:
     """The float32 array of {"shape": [...], "dtype": "torch.float32", "data": base64 of little-endian numbers}."""
+    tensor = as_type(value, _Tensor, f"tensor {name!r}")
+    if tensor.dtype != "torch.float32":
+        raise GPT2Error(f"tensor {name!r} holds {tensor.dtype}, expected torch.float32")
     try:
-        if value["dtype"] != "torch.float32":
-            raise GPT2Error(f"tensor {name!r} holds {value['dtype']}, expected torch.float32")
-        numbers = np.frombuffer(base64.b64decode(value["data"], validate=True), "<f4").astype(np.float32)
-        return numbers.reshape([int(size) for size in value["shape"]])
-    except (TypeError, KeyError, binascii.Error, ValueError, OverflowError) as error:
-        if isinstance(error, GPT2Error):
-            raise
-        raise GPT2Error(f"tensor {name!r} is not an object with shape, dtype and base64 data: {error}") from error
+        return np.frombuffer(tensor.data, "<f4").astype(np.float32).reshape(tensor.shape)
+    except (ValueError, OverflowError) as error:
+        raise GPT2Error(f"tensor {name!r}: its data do not fit its shape: {error}") from error
 
 
 def _rename(state: Mapping[str, NDArray[Any]]) -> hf_folder.Parameters:

@@ -8,13 +8,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from gpt2.errors import GPT2Error
-from gpt2.files import read_json, write_folder_whole
+from gpt2.files import write_folder_whole
+from gpt2.json_input import read_json
 from reference.config import ConfigError, GPT2Config, parameter_shapes
 
 WEIGHTS, INDEX, CONFIG = "model.safetensors", "model.safetensors.index.json", "config.json"
@@ -76,11 +78,8 @@ def read_config(folder: Path) -> GPT2Config:
     path = folder / CONFIG
     if not path.is_file():
         raise GPT2Error(f"no {CONFIG} in {folder}: expected a Hugging Face GPT-2 folder; `gpt2 convert` makes one")
-    fields = read_json(path)
-    if not isinstance(fields, dict):
-        raise GPT2Error(f"{path} holds a {type(fields).__name__}, expected an object of configuration fields")
     try:
-        return GPT2Config.from_dict(fields)
+        return GPT2Config.from_dict(read_json(path, dict[str, Any]))
     except ConfigError as error:
         raise GPT2Error(f"{path}: {error}") from error
 
@@ -91,8 +90,7 @@ def read_labels(folder: Path) -> tuple[str, ...] | None:
     Hugging Face's placeholders LABEL_0, LABEL_1, ... count as no names. Raises GPT2Error if the names are not numbered
     from 0, or not all different.
     """
-    fields = read_json(folder / CONFIG)
-    named = fields.get("id2label") if isinstance(fields, dict) else None
+    named = read_json(folder / CONFIG, dict[str, Any]).get("id2label")
     if not isinstance(named, dict) or named == {str(i): f"LABEL_{i}" for i in range(len(named))}:
         return None
     names = [named.get(str(i)) for i in range(len(named))]
@@ -164,18 +162,19 @@ def _some(names: set[str]) -> str:
     return ", ".join(first) + (f" and {len(names) - len(first)} more" if len(names) > len(first) else "")
 
 
+class _Index(msgspec.Struct):
+    weight_map: dict[str, str]
+
+
 def _weight_files(folder: Path) -> list[Path]:
     if (folder / WEIGHTS).is_file():
         return [folder / WEIGHTS]
     if (folder / INDEX).is_file():
-        index = read_json(folder / INDEX)
-        shards = index.get("weight_map") if isinstance(index, dict) else None
-        if not isinstance(shards, dict) or not all(isinstance(name, str) for name in shards.values()):
-            raise GPT2Error(f"{folder / INDEX} has no weight_map of file names")
-        outside = [name for name in shards.values() if Path(name).name != name or name in ("", "..")]
+        shards = sorted(set(read_json(folder / INDEX, _Index).weight_map.values()))
+        outside = [name for name in shards if Path(name).name != name or name in ("", "..")]
         if outside:
             raise GPT2Error(f"{folder / INDEX} points outside its folder: {outside[0]!r}")
-        return [folder / name for name in sorted(set(shards.values()))]
+        return [folder / name for name in shards]
     pickled = sorted(folder.glob("*.bin")) + sorted(folder.glob("*.pt")) + sorted(folder.glob("*.pth"))
     if pickled:
         raise GPT2Error(

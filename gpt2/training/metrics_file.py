@@ -12,6 +12,7 @@ from typing import Any
 
 from gpt2.errors import GPT2Error
 from gpt2.files import write_whole
+from gpt2.json_input import as_type, parse_json
 
 METRICS, TENSORBOARD = "metrics.jsonl", "tensorboard"
 UPDATE_TAGS = {name: f"training/{name}" for name in ("loss", "lr", "grad_norm", "scale")}
@@ -163,12 +164,9 @@ def _read_lines(path: Path) -> list[tuple[bytes, dict[str, Any]]]:
 
 
 def _fact(line: bytes, where: str) -> dict[str, Any]:
-    try:
-        fact = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise GPT2Error(f"{where} is not valid JSON ({error}): fix the line or remove the file") from error
-    if not isinstance(fact, dict) or type(fact.get("step")) is not int:
-        raise GPT2Error(f"{where} is not an object with an integer 'step': fix the line or remove the file")
+    hint = "; fix the line or remove the file"
+    fact = parse_json(line, dict[str, Any], where, hint)
+    as_type(fact.get("step"), int, f"{where}: 'step'", hint)
     return fact
 
 

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from gpt2.data.settings import DataConfig
 from gpt2.errors import GPT2Error
-from gpt2.files import read_json
+from gpt2.json_input import as_type, read_json
 from reference.config import ConfigError, GPT2Config, TrainingConfig
 
 SECTIONS = ("model", "training", "data")
@@ -62,17 +62,12 @@ def read_sections(source: str | os.PathLike[str] | Mapping[str, Any] | None) -> 
     """
     if source is None:
         return {name: {} for name in SECTIONS}
-    where, fields = (
-        ("config", _as_json(source)) if isinstance(source, Mapping) else (str(source), read_json(Path(source)))
-    )
-    if not isinstance(fields, dict):
-        raise GPT2Error(f"{where} holds a {type(fields).__name__}, expected an object with model, training and data")
-    sections: Sections = {}
-    for name in SECTIONS:
-        section = fields.get(name, {})
-        if not isinstance(section, dict):
-            raise GPT2Error(f"{where}: {name!r} must be an object of settings, but is {section!r}")
-        sections[name] = dict(section)
+    where = "config" if isinstance(source, Mapping) else str(source)
+    if isinstance(source, Mapping):
+        fields = _as_json(source)
+    else:
+        fields = read_json(Path(source), dict[str, Any], "; expected an object with model, training and data")
+    sections = {name: as_type(fields.get(name, {}), dict[str, Any], f"{where}: {name!r}") for name in SECTIONS}
     for name in ("training", "data"):
         _refuse_unknown(where, sections[name], _names(name))
     for field in sections["model"]:
@@ -84,7 +79,7 @@ def read_sections(source: str | os.PathLike[str] | Mapping[str, Any] | None) -> 
     return sections
 
 
-def _as_json(settings: Mapping[str, Any]) -> Any:
+def _as_json(settings: Mapping[str, Any]) -> dict[str, Any]:
     """The mapping as JSON stores it, since checkpoints hold it."""
     try:
         return json.loads(json.dumps(settings))

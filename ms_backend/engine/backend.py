@@ -1,4 +1,4 @@
-"""The MindSpore engine behind the protocol of gpt2/backends/protocol.py: functions, models and trainers on a device."""
+"""The MindSpore engine under the protocol of gpt2/backends/protocol.py: functions, models and trainers on a device."""
 
 import importlib
 from collections.abc import Callable, Mapping

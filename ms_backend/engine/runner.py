@@ -38,7 +38,7 @@ class Runner:
             names = tuple(inputs)
             if names not in self._graphs:
                 self._graphs[names] = _Graph(self._function, names, self._constants)
-            try:  # a Tensor is quicker by itself than in a dict; a tree that is not mutable would be compiled in
+            try:  # a Tensor alone is faster than in a dict; a tree that is not mutable would be compiled in
                 return self._graphs[names](*(x if isinstance(x, Tensor) else ms.mutable(x) for x in inputs.values()))
             except Exception:
                 del self._graphs[names]

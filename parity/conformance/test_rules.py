@@ -26,12 +26,12 @@ def explain(rule: Rule, result: SearchResult, backend: Backend) -> str:
     try:
         diagnose(rule, result, backend)
     except Exception as error:  # third-party code, which may offer no stages
-        result.blame = f"where it starts is not known: {type(error).__name__}: {error}"
+        result.blame = f"its origin is not known: {type(error).__name__}: {error}"
     text = result.to_dict()["explanation"]
     if result.failing_case is not None:
         text += f"\nsmallest case: {result.failing_case.describe()}"
     if result.blame:
         text += f"\n\n{result.blame}"
     if result.script:
-        text += f"\n\nThis script shows it alone:\n\n{result.script}"
+        text += f"\n\nThis script reproduces it:\n\n{result.script}"
     return text

@@ -67,7 +67,7 @@ def explain(rule: Rule, trial: Trial) -> str:
         return own_lines
     first = first_wrong(stages)
     if first is None:
-        return f"every stage of the plain forward pass agrees: look at what is around it\n{own_lines}"
+        return f"every stage of the plain forward pass agrees: look at the code around it\n{own_lines}"
     later = sum(not stage.in_the_run.agrees for stage in stages if stage.name != first.name)
     return f"{first.explain()}\n  ({later} of {len(stages) - 1} other stages differ in the run)"
 

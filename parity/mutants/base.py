@@ -57,7 +57,7 @@ class Edit:
         start, end = _span(text, self.name, self.function)
         count = text[start:end].count(self.old)
         if count != 1:
-            raise ValueError(f"{self.function}: expected {self.old!r} once, but it stands there {count} times")
+            raise ValueError(f"{self.function}: expected {self.old!r} once, found it {count} times")
         return text[:start] + text[start:end].replace(self.old, self.new) + text[end:]
 
 
@@ -68,7 +68,7 @@ def _module(function: str) -> str:
     for count in range(len(steps), 0, -1):
         if ROOT.joinpath(*steps[:count]).with_suffix(".py").is_file():
             return ".".join(steps[:count])
-    raise ValueError(f"no source holds {function}")
+    raise ValueError(f"no source file contains {function}")
 
 
 def _span(text: str, name: str, where: str) -> tuple[int, int]:
@@ -78,7 +78,7 @@ def _span(text: str, name: str, where: str) -> tuple[int, int]:
     for step in name.split(".") if name else ():
         named = [node for node in body if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name == step]
         if not named:
-            raise ValueError(f"{where}: no {step} stands there")
+            raise ValueError(f"{where}: there is no {step}")
         first = min([named[0].lineno, *(decorator.lineno for decorator in named[0].decorator_list)])
         last, body = named[0].end_lineno or first, named[0].body
     lines = text.splitlines(keepends=True)
@@ -158,7 +158,7 @@ def _load(edits: tuple[Edit, ...]) -> ModuleType:
         copy.write_text(text, encoding="utf-8")
     unknown = [edit.function for edit in edits if not (folder / name / edit.file).is_file()]
     if unknown:
-        raise ValueError(f"{unknown[0]} is not among the sources that a twin is made of")
+        raise ValueError(f"{unknown[0]} is not one of the copied sources")
     sys.path.insert(0, str(folder))
     try:
         return importlib.import_module(name)

@@ -6,7 +6,7 @@ from parity.mutants.places import AFFINE, NORMS, PRODUCTS
 ACTIVATIONS = (
     Mutant(
         "erf for tanh",
-        "PyTorch's nn.GELU() and MindSpore's ops.gelu compute erf unless told otherwise. nanoGPT took nn.GELU() for "
+        "PyTorch's nn.GELU() and MindSpore's ops.gelu compute erf by default. nanoGPT used nn.GELU() for "
         "GPT-2's tanh form in pull request 274; the two differ by 5e-4 at most.",
         (
             Edit(
@@ -81,7 +81,7 @@ ACTIVATIONS = (
     ),
     Mutant(
         "the tanh form for every gelu",
-        "A fast path that is taken for both kinds of GELU.",
+        "A fast path with the tanh form is used for both kinds of GELU.",
         (Edit("reference.fast.mlp_fast", 'if name == "gelu_new"', 'if name.startswith("gelu")'),),
         ("fast.mlp_fast",),
     ),

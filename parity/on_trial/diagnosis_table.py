@@ -89,7 +89,7 @@ def diagnosis_of(name: str, examples: int, seed: int) -> Diagnosis:
         warnings.simplefilter("ignore")
         if bug.engine != "numpy":
             few = min(examples, GRAPH_EXAMPLES) if bug.mode == "graph" else examples
-            return Diagnosis(bug, locate(backend, few, seed) or "", not_shrunk="MindSpore takes its time")
+            return Diagnosis(bug, locate(backend, few, seed) or "", not_shrunk="MindSpore is slow")
         diagnosis = Diagnosis(bug, locate(backend, examples, seed) or "")
         failure = first_failure(backend, examples, seed)
         if failure is not None:
@@ -140,7 +140,7 @@ def summary(diagnoses: list[Diagnosis]) -> str:
 
 def diagnosis_table(diagnoses: list[Diagnosis]) -> Table:
     """One row per bug."""
-    shown = Table(title="Planted bugs: what is said of them", title_justify="left")
+    shown = Table(title="Planted bugs and their diagnoses", title_justify="left")
     for heading in HEADINGS:
         shown.add_column(heading, justify="right" if heading == "numbers left" else "left")
     for diagnosis in diagnoses:
@@ -163,7 +163,7 @@ def markdown(diagnoses: list[Diagnosis], examples: int, seed: int) -> str:
         "",
         "Each bug is a few lines changed in a copy of the sources (`parity/mutants/`); the judge is not told which.",
         "It blames a stage of the forward pass that is wrong by itself, or else the first function that differs. It is",
-        "right if it names the function in which the lines were changed, or the stage that they compute.",
+        "right if it names the function whose lines were changed, or the stage that they compute.",
         "",
         "The first function that differs, in the order of the lesson, is then made small: the numbers left are the",
         "non-zero floats among all weights and inputs (0: sizes, switches and token ids alone show the bug). For",

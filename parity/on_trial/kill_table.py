@@ -11,7 +11,7 @@ from parity.on_trial.hunt import Kill
 from parity.on_trial.other_rules import Score
 
 # Why no law is known to detect a bug, when some law perhaps could.
-UNTRIED = "it is put to the rules of its place alone, for MindSpore takes its time, and none of them is a law."
+UNTRIED = "it only runs under the rules of its place, because MindSpore is slow, and none of these is a law."
 
 
 def kill_table(kills: list[Kill], interrupted: bool = False) -> Table:
@@ -19,7 +19,7 @@ def kill_table(kills: list[Kill], interrupted: bool = False) -> Table:
 
     interrupted: not every rule has run yet.
     """
-    shown = Table(title="Planted bugs: who sees them, after how many cases", title_justify="left")
+    shown = Table(title="Planted bugs: which rules see them, after how many cases", title_justify="left")
     for heading in ("bug", "laws", "comparisons", "verdict"):
         shown.add_column(heading)
     for kill in kills:
@@ -77,7 +77,7 @@ def markdown(kills: list[Kill], examples: int, seed: int) -> str:
         summary(kills),
         "",
         "Each bug is a few lines changed in a copy of the sources (`parity/mutants/`). Every rule is tried on it:",
-        "the number behind a rule is the first of its cases that showed the bug.",
+        "the number after a rule is the first of its cases that showed the bug.",
         "",
         "| bug | what was done | quickest laws | quickest comparisons |",
         "|---|---|---|---|",

@@ -5,13 +5,15 @@ docs/report.md shows such a file.
 
 import dataclasses
 import datetime
-import json
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+import msgspec
 
 from gpt2.errors import GPT2Error
+from gpt2.json_input import Filled, as_type, read_json
 from parity.report.finding import Finding
 
 SCHEMA = "gpt2-expected-failures/1"
@@ -26,19 +28,22 @@ OTHER_RUN = "other run"
 NOT_JUDGED = "not judged"
 
 
-@dataclasses.dataclass(frozen=True)
-class ExpectedFailure:
+class ExpectedFailure(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One entry of the file. version is that of the backend's library; noise_ratio None: it fails without a figure."""
 
-    function: str
-    device: str
-    dtype: str
-    backend: str
-    mode: str
-    version: str
-    noise_ratio: float | None
-    reason: str
-    measured: str
+    function: Filled
+    device: Filled
+    dtype: Filled
+    backend: Filled
+    mode: Filled
+    version: Filled
+    noise_ratio: Annotated[float, msgspec.Meta(gt=0, le=sys.float_info.max)] | None
+    reason: Filled
+    measured: datetime.date
+
+
+class _File(msgspec.Struct):
+    failures: list[ExpectedFailure]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,53 +66,22 @@ class ExpectedOutcome:
 
     def to_dict(self) -> dict[str, Any]:
         """The entry and its status, fit for JSON."""
-        return dataclasses.asdict(self.entry) | {"status": self.status, "message": self.message}
+        return msgspec.to_builtins(self.entry) | {"status": self.status, "message": self.message}
 
 
 def load(path: Path) -> list[ExpectedFailure]:
     """The entries of a file. Raises GPT2Error, naming entry and field, for what is missing, unknown or wrong."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")  # some editors put a byte order mark first
-        facts = json.loads(text)
-    except OSError as error:
-        raise GPT2Error(f"cannot read {path}: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:
-        raise GPT2Error(f"{path} is not valid JSON: {error}") from error
-    if not isinstance(facts, dict) or facts.get("schema") != SCHEMA or not isinstance(facts.get("failures"), list):
+    facts = read_json(path, dict[str, Any])
+    if facts.get("schema") != SCHEMA:
         raise GPT2Error(f'{path}: expected an object {{"schema": "{SCHEMA}", "failures": [...]}}')
-    entries = [_entry(entry, f"{path}: entry {number}") for number, entry in enumerate(facts["failures"], start=1)]
+    entries = as_type(facts, _File, str(path)).failures
     seen: dict[tuple[str, ...], int] = {}
-    for number, entry in enumerate(entries, start=1):
+    for number, entry in enumerate(entries):
         key = (entry.function, *(getattr(entry, field) for field in RUN))
         if key in seen:
-            raise GPT2Error(f"{path}: entry {number} says the same as entry {seen[key]}: keep one of them")
+            raise GPT2Error(f"{path}: 'failures[{number}]' says the same as 'failures[{seen[key]}]': keep one of them")
         seen[key] = number
     return entries
-
-
-def _entry(facts: Any, where: str) -> ExpectedFailure:
-    if not isinstance(facts, dict):
-        raise GPT2Error(f"{where}: expected an object, got {facts!r}")
-    fields = [field.name for field in dataclasses.fields(ExpectedFailure)]
-    for field in fields:
-        if field not in facts:
-            raise GPT2Error(f"{where}: the field {field!r} is missing")
-        value = facts[field]
-        if field == "noise_ratio":
-            if value is not None and (type(value) not in (int, float) or not 0 < value <= sys.float_info.max):
-                raise GPT2Error(f"{where}: 'noise_ratio' must be a number above 0, or null, but is {value!r}")
-        elif not isinstance(value, str) or not value.strip():
-            raise GPT2Error(f"{where}: {field!r} must be a text that is not empty, but is {value!r}")
-    unknown = facts.keys() - set(fields)
-    if unknown:
-        raise GPT2Error(f"{where}: there is no field {min(unknown)!r}; the fields are {', '.join(fields)}")
-    try:
-        datetime.date.fromisoformat(facts["measured"])
-    except ValueError as error:
-        raise GPT2Error(
-            f"{where}: 'measured' must be a date such as 2026-01-31, but is {facts['measured']!r}"
-        ) from error
-    return ExpectedFailure(**facts)
 
 
 def apply(

@@ -3,11 +3,10 @@
 A finding of this run and one that an earlier run saved in a file have the same form.
 """
 
-import dataclasses
 import math
 from typing import TYPE_CHECKING, Any
 
-from gpt2.errors import GPT2Error
+import msgspec
 
 if TYPE_CHECKING:
     from parity.check import SearchResult
@@ -15,22 +14,21 @@ if TYPE_CHECKING:
 DIGITS = 4  # of a severity: enough to plot it
 
 
-@dataclasses.dataclass(frozen=True)
-class Finding:
+class Finding(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One function, or one law, on one backend: the fields of a result in check.schema.json, and how long it took."""
 
     function: str
     cases: int
     agrees: bool
-    offered: bool = True
-    noise_ratio: float | None = None
-    ulps: float | None = None
-    case: str | None = None
-    explanation: str = ""
-    blame: str = ""
-    script: str = ""
-    severities: tuple[float | None, ...] = ()
-    seconds: float = 0.0
+    offered: bool
+    noise_ratio: float | None
+    ulps: float | None
+    case: str | None
+    explanation: str
+    blame: str
+    script: str
+    severities: tuple[float | None, ...]
+    seconds: float
 
     @classmethod
     def of(cls, result: "SearchResult", seconds: float) -> "Finding":
@@ -53,25 +51,9 @@ class Finding:
             seconds=round(seconds, 3),
         )
 
-    @classmethod
-    def from_dict(cls, facts: Any, where: str) -> "Finding":
-        """Read what to_dict wrote. Raises GPT2Error, naming the field, for anything else; where names the source."""
-        if not isinstance(facts, dict):
-            raise GPT2Error(f"{where}: expected an object, got {facts!r}")
-        for field, kinds in KINDS.items():
-            if field not in facts:
-                raise GPT2Error(f"{where}: the field {field!r} is missing")
-            if type(facts[field]) not in kinds:
-                expected = " or ".join("null" if kind is type(None) else kind.__name__ for kind in kinds)
-                raise GPT2Error(f"{where}: the field {field!r} must be {expected}, but is {facts[field]!r}")
-        unknown = facts.keys() - KINDS.keys()
-        if unknown:
-            raise GPT2Error(f"{where}: there is no field {min(unknown)!r}")
-        return cls(**{**facts, "severities": tuple(facts["severities"])})
-
     def to_dict(self) -> dict[str, Any]:
         """The fields, fit for JSON."""
-        return dataclasses.asdict(self) | {"severities": list(self.severities)}
+        return msgspec.to_builtins(self)
 
     @property
     def is_law(self) -> bool:
@@ -87,23 +69,6 @@ class Finding:
     def identical(self) -> bool:
         """Whether every number has the same bits as the reference."""
         return self.agrees and self.judged and self.noise_ratio == 0
-
-
-NUMBER = (float, int)
-KINDS: dict[str, tuple[type, ...]] = {
-    "function": (str,),
-    "cases": (int,),
-    "agrees": (bool,),
-    "offered": (bool,),
-    "noise_ratio": (*NUMBER, type(None)),
-    "ulps": (*NUMBER, type(None)),
-    "case": (str, type(None)),
-    "explanation": (str,),
-    "blame": (str,),
-    "script": (str,),
-    "severities": (list,),
-    "seconds": NUMBER,
-}
 
 
 def _finite(x: float) -> float | None:

@@ -4,8 +4,11 @@ import json
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from gpt2.errors import GPT2Error
 from gpt2.files import write_text
+from gpt2.json_input import as_type, read_json
 from parity.report.finding import Finding
 from parity.report.record import Report
 
@@ -40,23 +43,21 @@ def settings(report: Report) -> dict[str, Any]:
     return options | {name: report.environment[name] for name in VERSIONS}
 
 
+class _Results(msgspec.Struct):
+    results: list[Finding]
+
+
 def _read(path: Path, expected: dict[str, Any]) -> dict[str, Finding]:
-    try:
-        facts = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise GPT2Error(f"cannot read {path}: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:
-        raise GPT2Error(f"{path} is not valid JSON: {error}") from error
-    if not isinstance(facts, dict) or facts.get("schema") != SCHEMA:
-        raise GPT2Error(f"{path} is not what a check keeps ({SCHEMA}): name another file, or one that is not there")
-    kept, results = facts.get("settings"), facts.get("results")
-    if not isinstance(kept, dict) or not isinstance(results, list):
-        raise GPT2Error(f"{path} has no settings and results: remove it to start anew")
+    facts = read_json(path, dict[str, Any])
+    if facts.get("schema") != SCHEMA:
+        raise GPT2Error(f"{path} holds no results of a check ({SCHEMA}): name another file, or a new one")
+    hint = "; remove the file to start again"
+    kept = as_type(facts.get("settings"), dict[str, Any], f"{path}: 'settings'", hint)
     for name, value in expected.items():
         if kept.get(name) != value:
             raise GPT2Error(
                 f"{path} was made with {name} {kept.get(name)!r}, this run has {value!r}: "
                 "run with the same settings, or name another file"
             )
-    findings = [Finding.from_dict(result, f"{path}: result {i}") for i, result in enumerate(results, start=1)]
-    return {finding.function: finding for finding in findings}
+    found = as_type(facts, _Results, str(path), hint).results
+    return {finding.function: finding for finding in found}

@@ -180,11 +180,20 @@ def test_an_index_that_points_outside_its_folder_is_refused(name: str, folder: P
     assert f"points outside its folder: {name!r}" in run("info", folder).refusal
 
 
-@pytest.mark.parametrize("index", ["[]", "{}", '{"weight_map": []}', '{"weight_map": {"a": 1}}', "null"])
-def test_an_index_without_file_names_is_refused(index: str, folder: Path) -> None:
+@pytest.mark.parametrize(
+    ("index", "said"),
+    [
+        ("[]", " must be an object, but is []"),
+        ("{}", " has no field 'weight_map': it has none"),
+        ('{"weight_map": []}', ": 'weight_map' must be an object, but is []"),
+        ('{"weight_map": {"a": 1}}', ": 'weight_map[...]' must be a string, but is an integer"),
+        ("null", " must be an object, but is None"),
+    ],
+)
+def test_an_index_without_file_names_is_refused(index: str, said: str, folder: Path) -> None:
     (folder / WEIGHTS).unlink()
     (folder / INDEX).write_text(index)
-    assert f"{folder / INDEX} has no weight_map" in run("info", folder).refusal
+    assert f"{folder / INDEX}{said}" in run("info", folder).refusal
 
 
 def test_a_shard_that_is_not_there_is_named(folder: Path) -> None:
@@ -214,9 +223,11 @@ def test_a_folder_without_weights_is_told_what_to_hold(folder: Path) -> None:
         ('{"n_layer": 2,}', "is not valid JSON"),
         ("[" * 100_000, "is not valid JSON"),
         ("\x00", "is not valid JSON"),
-        ("[]", "holds a list, expected an object"),
-        ("3", "holds a int, expected an object"),
-        ("null", "holds a NoneType, expected an object"),
+        ('{"n_layer": 1, "n_layer": 2}', "is not valid JSON: 'n_layer' is there twice in one object"),
+        ('{"id2label": {"0": "\\ud800"}}', "holds half a character"),
+        ("[]", "must be an object, but is []"),
+        ("3", "must be an object, but is 3"),
+        ("null", "must be an object, but is None"),
     ],
     ids=lambda text: text[:20],
 )

@@ -149,7 +149,7 @@ WTE = "transformer.wte.weight"
     ("changes", "said"),
     [
         ({"config": {}}, ["--n-head"]),
-        ({"config": []}, ["--n-head"]),
+        ({"config": []}, ["'config' must be an object, but is []"]),
         ({"config": {"n_head": 3}}, ["n_head", "3"]),
         ({"config": {"n_head": 1, "dropout": 2}}, ["resid_pdrop", "2"]),
         ({WTE: zeros([3, 2], dtype="torch.int64")}, [WTE, "torch.int64", "torch.float32"]),
@@ -172,10 +172,11 @@ def test_a_state_that_does_not_convert_is_told_why(changes: dict[str, Any], said
     assert not (tmp_path / "folder").exists()
 
 
-def test_a_config_beside_a_state_that_is_no_object_says_nothing(tmp_path: Path) -> None:
+def test_a_config_beside_a_state_must_be_an_object(tmp_path: Path) -> None:
     (tmp_path / "state.safetensors").write_bytes(safetensors({}, data=b""))
     (tmp_path / CONFIG).write_text("[]")
-    assert "--n-head" in run("convert", tmp_path / "state.safetensors", tmp_path / "folder").refusal
+    refusal = run("convert", tmp_path / "state.safetensors", tmp_path / "folder").refusal
+    assert f"{tmp_path / CONFIG} must be an object, but is []" in refusal
 
 
 def test_a_state_of_another_kind_is_not_opened(tmp_path: Path) -> None:

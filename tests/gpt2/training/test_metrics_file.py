@@ -128,9 +128,11 @@ def test_a_damaged_line_is_named_and_the_file_left_alone(bad: bytes, tmp_path: P
     path = tmp_path / "metrics.jsonl"
     path.write_bytes(b'{"step": 1}\n' + bad + b"\n")
     before = path.read_bytes()
-    with pytest.raises(GPT2Error, match=r"metrics\.jsonl: line 2 is not .*: fix the line or remove the file$"):
+    with pytest.raises(GPT2Error, match=r"metrics\.jsonl: line 2[: ].*; fix the line or remove the file$"):
         TrainingLog(tmp_path, 1)
-    with pytest.raises(GPT2Error, match=r"line 2 is not"):
+    with pytest.raises(
+        GPT2Error, match=r"line 2 (is not valid JSON|must be an object)|line 2: 'step' must be an integer"
+    ):
         read_metrics(path)
     assert path.read_bytes() == before
 

@@ -1,5 +1,6 @@
 """Reports to print: findings made up for it, and a backend that fails in every way there is."""
 
+import datetime
 from collections.abc import Mapping
 from typing import Any
 
@@ -20,11 +21,15 @@ def finding(function: str, **facts: Any) -> Finding:
     usual = {
         "cases": 4,
         "agrees": True,
+        "offered": True,
         "noise_ratio": 0.5,
         "ulps": 2.0,
         "case": "B=1 T=1; live; seed 0",
         "explanation": "2 ulp; 0.5 x this input's rounding noise: agrees",
+        "blame": "",
+        "script": "",
         "severities": (0.0, 0.02, 0.1, 0.4),
+        "seconds": 0.0,
     }
     return Finding(function, **{**usual, **facts})
 
@@ -53,7 +58,7 @@ def entry(function: str, **fields: Any) -> ExpectedFailure:
         "version": np.__version__,
         "noise_ratio": 30.0,
         "reason": "erf is missing",
-        "measured": "2026-01-31",
+        "measured": datetime.date(2026, 1, 31),
     }
     return ExpectedFailure(function, **{**usual, **fields})
 

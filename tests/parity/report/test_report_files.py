@@ -213,13 +213,20 @@ def test_a_run_with_other_versions_does_not_go_on(tmp_path: Path, monkeypatch: p
     ("damage", "said"),
     [
         (lambda text: text[:-9], "not valid JSON"),
-        (lambda text: "[]", "not what a check keeps"),
-        (lambda text: text.replace('"settings"', '"sittings"'), "no settings and results"),
-        (lambda text: text.replace('"cases": 3', '"cases": "3"', 1), "result 1: the field 'cases' must be int"),
-        (lambda text: text.replace('"blame": "", ', "", 1), "result 1: the field 'blame' is missing"),
-        (lambda text: text.replace('"case"', '"casing": 1, "case"', 1), "result 1: there is no field 'casing'"),
+        (lambda text: "[]", r"must be an object, but is \[\]"),
+        (lambda text: text.replace("progress/1", "progress/2"), "holds no results of a check"),
+        (lambda text: text.replace('"settings"', '"sittings"'), "'settings' must be an object, but is None"),
+        (
+            lambda text: text.replace('"cases": 3', '"cases": "3"', 1),
+            r"'results\[0\]\.cases' must be an integer, but is '3'",
+        ),
+        (lambda text: text.replace('"blame": "", ', "", 1), r"'results\[0\]' has no field 'blame'"),
+        (
+            lambda text: text.replace('"case"', '"casing": 1, "case"', 1),
+            r"'results\[0\]' has an unknown field 'casing': is 'case' meant",
+        ),
     ],
-    ids=["cut off", "other", "no settings", "type", "missing", "unknown"],
+    ids=["cut off", "no object", "other", "no settings", "type", "missing", "unknown"],
 )
 def test_a_damaged_file_is_refused(tmp_path: Path, damage: Any, said: str) -> None:
     kept = tmp_path / "kept.json"
