@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from gpt2.backends import BackendModel
 from gpt2.generation import loop, reader
@@ -18,12 +17,10 @@ from gpt2.generation.config import GenerationConfig
 from gpt2.generation.loop import Generation
 from gpt2.generation.reader import Watch
 from parity.cases.cases import padding_mask
-from parity.laws.base import law, longer_context
+from parity.laws.base import Array, Verdicts, law, longer_context
 from parity.verdict.trial import Trial
 from parity.verdict.verdict import NOISE_FACTOR, ULP_TERM, Verdict, identical, ulp
 
-Array = NDArray[Any]
-Verdicts = Iterator[Verdict]
 NEW = 4  # tokens
 MOVES = 16  # how often scores are moved to see whether a choice is noise
 FILL = 0
