@@ -3,6 +3,8 @@
 In exact arithmetic nothing changes; in floating point the sums run in another order. The spread is the rounding noise.
 """
 
+import functools
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -25,12 +27,14 @@ SUMS = ("embeddings", "qkv", "c_fc", "c_proj", "linear", "attn_residual", "mlp_r
 
 def permutations(case: Case, member: int) -> Permutations:
     """One permutation for each unordered letter; those of member 0 change nothing."""
-    random = np.random.default_rng([case.seed, member])
-    letters = [letter for letter in UNORDERED if letter in case.sizes]
-    return {
-        letter: random.permutation(case.sizes[letter]) if member else np.arange(case.sizes[letter])
-        for letter in letters
-    }
+    letters = tuple((letter, case.sizes[letter]) for letter in UNORDERED if letter in case.sizes)
+    return dict(_drawn_permutations(letters, case.seed, member))
+
+
+@functools.lru_cache(maxsize=1024)  # a law asks for the orbit of one case many times
+def _drawn_permutations(letters: tuple[tuple[str, int], ...], seed: int, member: int) -> Permutations:
+    random = np.random.default_rng([seed, member])
+    return {letter: random.permutation(size) if member else np.arange(size) for letter, size in letters}
 
 
 def members(elements: int) -> int:
@@ -40,12 +44,33 @@ def members(elements: int) -> int:
 
 def permute(tree: Any, axes: Any, case: Case, chosen: Permutations) -> Any:
     """The tree of arrays with every axis permuted as its letters say."""
-    return _walk(tree, axes, lambda x, letters: _permute_axes(x, letters, case, chosen))
+    orders = _Orders(case.sizes, chosen)
+    return _walk(tree, axes, lambda x, letters: _permute_axes(x, letters, orders))
 
 
 def undo(tree: Any, axes: Any, case: Case, chosen: Permutations) -> Any:
     """What permute has done, taken back."""
     return permute(tree, axes, case, {letter: np.argsort(order) for letter, order in chosen.items()})
+
+
+class _Orders(dict[str, Any]):
+    """Which entries of an axis, "C" or "3*H*D", stand where in the permuted one; None if all stay. Found when asked."""
+
+    def __init__(self, sizes: dict[str, int], chosen: Permutations) -> None:
+        super().__init__()
+        self._sizes, self._chosen = sizes, chosen
+
+    def __missing__(self, axis: str) -> Any:
+        order = None
+        letters = axis.split("*")
+        if not self._chosen.keys().isdisjoint(letters):
+            order = np.arange(math.prod(axis_factors(axis, self._sizes))).reshape(axis_factors(axis, self._sizes))
+            for i, letter in enumerate(letters):
+                if letter in self._chosen:
+                    order = order.take(self._chosen[letter], i)
+            order = order.ravel()
+        self[axis] = order
+        return order
 
 
 def _walk(tree: Any, axes: Any, function: Callable[[Array, Axes], Any]) -> Any:
@@ -59,17 +84,11 @@ def _walk(tree: Any, axes: Any, function: Callable[[Array, Axes], Any]) -> Any:
     return walked if isinstance(tree, list) else tuple(walked)
 
 
-def _permute_axes(x: Array, axes: Axes, case: Case, chosen: Permutations) -> Array:
-    shape = x.shape
+def _permute_axes(x: Array, axes: Axes, orders: _Orders) -> Array:
     for i, axis in enumerate(axes):
-        letters = axis.split("*")
-        if chosen.keys().isdisjoint(letters):
-            continue
-        split = x.reshape(*shape[:i], *axis_factors(axis, case.sizes), *shape[i + 1 :])
-        for j, letter in enumerate(letters):
-            if letter in chosen:
-                split = np.take(split, chosen[letter], axis=i + j)
-        x = split.reshape(shape)
+        order = orders[axis]
+        if order is not None:
+            x = x.take(order, i)
     return x
 
 
@@ -87,19 +106,38 @@ def inexact(accuracy: Mapping[str, float], case: Case, member: int) -> Callable[
     def move(name: str, x: Any) -> Any:
         if not member:
             return x
-        if name.startswith("rounding."):  # not rounded yet: it will be, to the nearest number of that dtype
-            unit = ulp(x, numpy_dtype(name.removeprefix("rounding.")))
-            return (x + unit * random.uniform(-0.5, 0.5, x.shape)).astype(x.dtype)
-        if name == "rounding" or name.rpartition(".")[2] in SUMS:  # rounded to the nearest: it may have gone either way
-            return (x + _unit(x) * random.uniform(-1.0, 1.0, x.shape)).astype(x.dtype)
-        if name in ELEMENTARY:
-            moved = x + _unit(x) * random.uniform(-1.0, 1.0, x.shape)
-            return (moved * (1 + accuracy.get(name, 0.0) * random.choice((-1.0, 1.0), x.shape))).astype(x.dtype)
-        return x
+        kind = _kind(name)
+        if kind is None:
+            return x
+        if isinstance(kind, np.dtype):  # not rounded yet: it will be, to the nearest number of that dtype
+            return (x + ulp(x, kind) * random.uniform(-0.5, 0.5, x.shape)).astype(x.dtype)
+        moved = x + _unit(x) * random.uniform(-1.0, 1.0, x.shape)
+        if kind == "elementary":
+            moved = moved * (1 + accuracy.get(name, 0.0) * (2.0 * random.integers(0, 2, x.shape) - 1))
+        return moved.astype(x.dtype)
 
     return move
 
 
+@functools.cache
+def _kind(name: str) -> Any:
+    """What is moved at a stage: the dtype that is rounded to afterwards, "sum", "elementary", or None: nothing."""
+    if name.startswith("rounding."):
+        return numpy_dtype(name.removeprefix("rounding."))
+    if name == "rounding" or name.rpartition(".")[2] in SUMS:  # rounded to the nearest: it may have gone either way
+        return "sum"
+    return "elementary" if name in ELEMENTARY else None
+
+
 def _unit(x: Any) -> Any:
     """A unit in the last place, but no step across 0: that is exact, and a mean of squares must not fall below it."""
-    return np.minimum(ulp(x, x.dtype), np.abs(x))
+    size = np.abs(x)
+    if x.dtype.itemsize == 2:  # of small float16 numbers np.spacing is half of what it should be
+        return np.minimum(ulp(x, x.dtype), size)
+    # np.spacing is ulp, many times as fast; but it is infinite at the largest number, and NaN at infinity
+    return np.minimum(np.fmin(np.spacing(size), _largest_unit(x.dtype)), size)
+
+
+@functools.cache
+def _largest_unit(dtype: np.dtype) -> Any:
+    return np.spacing(np.finfo(dtype).max / 2) * 2
