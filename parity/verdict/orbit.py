@@ -132,7 +132,7 @@ def _kind(name: str) -> Any:
 def _unit(x: Any) -> Any:
     """A unit in the last place, but no step across 0: that is exact, and a mean of squares must not fall below it."""
     size = np.abs(x)
-    if x.dtype.itemsize == 2:  # of small float16 numbers np.spacing is half of what it should be
+    if x.dtype.kind != "f":  # bfloat16 is none of NumPy's own
         return np.minimum(ulp(x, x.dtype), size)
     # np.spacing is ulp, many times as fast; but it is infinite at the largest number, and NaN at infinity
     return np.minimum(np.fmin(np.spacing(size), _largest_unit(x.dtype)), size)
@@ -140,4 +140,5 @@ def _unit(x: Any) -> Any:
 
 @functools.cache
 def _largest_unit(dtype: np.dtype) -> Any:
-    return np.spacing(np.finfo(dtype).max / 2) * 2
+    info = np.finfo(dtype)
+    return dtype.type(2.0 ** (int(info.maxexp) - 1 - int(info.nmant)))

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from parity.cases.cases import Case, build, cases
 from parity.cases.contracts import contracts
 from parity.mutants.base import REORDERED
+from parity.verdict import orbit
 from parity.verdict.orbit import SUMS, inexact
 from parity.verdict.stages import stage_references
 from parity.verdict.trial import Trial
@@ -99,6 +100,20 @@ def test_other_forms_may_round_elsewhere(function: str, numbers: list[str]) -> N
         case = Case(contract, sizes, scalars, frozenset(), "none", "live", seed)
         verdicts = list(Trial(case, REORDERED.backend()).with_arguments(x=x[None, None]).compare())
         assert all(verdict.agrees for verdict in verdicts), verdicts[0].explain()
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_what_a_number_is_moved_by_is_a_unit_in_its_last_place_or_the_number_itself(dtype: Any) -> None:
+    info = np.finfo(dtype)
+    powers = np.ldexp(np.ones(1, dtype), np.arange(int(info.minexp) - int(info.nmant), int(info.maxexp)))
+    numbers = np.concatenate([powers, np.nextafter(powers, dtype(np.inf)), np.nextafter(powers, dtype(0)), [info.max]])
+    for x in (numbers.astype(dtype), -numbers.astype(dtype)):
+        assert (orbit._unit(x) == np.minimum(ulp(x, np.dtype(dtype)), np.abs(x))).all()
+    special = np.array([np.inf, -np.inf, np.nan], dtype)
+    assert np.isfinite(orbit._unit(special)[:2]).all()
+    moved = orbit.inexact({}, TWO_CHANNELS, 1)("rounding", special)
+    assert (moved[:2] == special[:2]).all()
+    assert np.isnan(moved[2])
 
 
 @pytest.mark.parametrize("name", [*(name for name in ELEMENTARY if "rounding." not in name), "rounding", *SUMS])
