@@ -36,11 +36,14 @@ demo: .venv ## show the twins at work on a small model, offline
 test: .venv .venv-numpy2 ## run the tests; after `make peers`, those against PyTorch too
 	@.venv/bin/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
-lint: .venv ## check style, types and who imports whom
+lint: .venv javascript-checks/node_modules/.stamp ## check style, types and who imports whom
 	@.venv/bin/ruff check .
 	@.venv/bin/ruff format --check .
 	@.venv/bin/mypy
 	@.venv/bin/lint-imports --no-logo
+	@.venv/bin/node javascript-checks/node_modules/eslint/bin/eslint.js --config javascript-checks/eslint.config.js \
+		gpt2/lesson/page/scripts
+	@.venv/bin/node javascript-checks/node_modules/typescript/bin/tsc --project javascript-checks
 
 docs: .venv ## build the documentation, a site in build/docs
 	@.venv/bin/sphinx-build -W --keep-going -q -E -b html docs build/docs
@@ -48,8 +51,8 @@ docs: .venv ## build the documentation, a site in build/docs
 
 notebooks: .venv ## write and run the lesson's notebooks
 	@.venv/bin/gpt2 lesson --notebook docs/lesson.ipynb
-	@.venv/bin/gpt2 lesson --notebook docs/lesson.zh-CN.ipynb --language zh
-	@.venv/bin/jupyter execute --inplace docs/lesson.ipynb docs/lesson.zh-CN.ipynb
+	@.venv/bin/gpt2 lesson --notebook docs/zh-CN/lesson.ipynb --language zh
+	@.venv/bin/jupyter execute --inplace docs/lesson.ipynb docs/zh-CN/lesson.ipynb
 
 bench: .venv peers ## measure the engines against PyTorch
 	@.venv/bin/python -m benchmarks.prefill
@@ -76,6 +79,13 @@ clean: ## remove caches and build output; environments stay
 
 .venv/.stamp: .venv/.locked pyproject.toml
 	@.venv/bin/python -m pip install -qq --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	$(stamp)
+
+# ESLint and TypeScript; the Node.js that runs them is in .venv. After a change to package.json:
+# .venv/bin/npm install --package-lock-only --prefix javascript-checks
+javascript-checks/node_modules/.stamp: javascript-checks/package.json javascript-checks/package-lock.json | .venv/.stamp
+	@echo "Setting up javascript-checks/node_modules (a few seconds and 50 MB) ..."
+	@.venv/bin/npm ci --loglevel error --prefix javascript-checks > /dev/null
 	$(stamp)
 
 .venv-torch/.stamp: benchmarks/peers/torch-requirements.txt $(call stale,.venv-torch/.stamp)

@@ -1,7 +1,7 @@
 """Time to load a micro-batch, and to draw its dropout masks: GPT-2 124M, 4 x 128 and 4 x 1024 ids.
 
 Run it by `python -m benchmarks.data_loading`. Both pipelines read the same rows, packed and padded; the masks are
-those of `gpt2.dropout`, for 12 layers. What a train step takes, `benchmarks.train_step` says.
+those of `gpt2.data.dropout_masks`, for 12 layers. What a train step takes, `benchmarks.train_step` says.
 """
 
 import importlib.util

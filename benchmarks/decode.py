@@ -37,9 +37,9 @@ RACES = {
 def main(rounds: int, file: Path | None) -> None:
     """Time greedy decoding on every engine that is installed."""
     found = []
-    with race.engines() as running, tempfile.TemporaryDirectory(prefix="gpt2-decode-") as room:
+    with race.engines() as running, tempfile.TemporaryDirectory(prefix="gpt2-decode-") as temporary:
         for number, (name, (config, batch_size, times)) in enumerate(RACES.items()):
-            folder = str(Path(room) / str(number))
+            folder = str(Path(temporary) / str(number))
             given = {"input_ids": random_prompts(config, batch_size, folder)}
             found += [
                 {**engine, "engine": f"{name}: {engine['engine']}"}

@@ -19,8 +19,8 @@ TOKENS = 512
 @race.json_option
 def main(rounds: int, file: Path | None) -> None:
     """Time the prefill of GPT-2 124M on every engine that is installed."""
-    with race.engines() as running, tempfile.TemporaryDirectory(prefix="gpt2-prefill-") as room:
-        folder = str(Path(room) / "124M")
+    with race.engines() as running, tempfile.TemporaryDirectory(prefix="gpt2-prefill-") as temporary:
+        folder = str(Path(temporary) / "124M")
         case = race.random_gpt2("model.language_model", 1, TOKENS)
         arguments, reference = race.reference(case, folder, lambda arguments: case.contract.target(**arguments)[0])
         given, verdicts = {"input_ids": arguments["ids"]}, {}

@@ -73,8 +73,8 @@ def main(
     """Train a small GPT-2 on PyTorch and on our backends, each with every seed."""
     if not peer_python().is_file():
         raise click.ClickException(f"no {peer_python()}: run `make peers` for the PyTorch to compare with")
-    with tempfile.TemporaryDirectory(prefix="gpt2-shakespeare-") as room:
-        folder = (output or Path(room)).absolute()
+    with tempfile.TemporaryDirectory(prefix="gpt2-shakespeare-") as temporary:
+        folder = (output or Path(temporary)).absolute()
         folder.mkdir(parents=True, exist_ok=True)
         recipe = folder / "recipe.json"
         recipe.write_text(json.dumps(sections(data, steps), indent=2) + "\n", encoding="utf-8")

@@ -71,9 +71,9 @@ def main(
     Exit code 1 if a task is not done on nearly all inputs, or not with the same ids everywhere.
     """
     facts: Facts = {"machine": race.machine(), "versions": race.versions_here(), "model": model}
-    with tempfile.TemporaryDirectory(prefix="gpt2-tiny-") as room:
+    with tempfile.TemporaryDirectory(prefix="gpt2-tiny-") as temporary:
         if seed is not None:
-            folder = (output or Path(room) / "run").absolute()
+            folder = (output or Path(temporary) / "run").absolute()
             facts |= {"model": f"seed {seed}", "training": train(folder, seed, train_on)}
             model = str(folder)
         texts = list(itertools.islice(strings.inputs(INPUTS_SEED, held_out=True), count))
@@ -90,8 +90,8 @@ def train(folder: Path, seed: int, backend: str) -> Facts:
     Raises click.ClickException if the run fails.
     """
     before, start = os.times(), time.perf_counter()
-    with tempfile.TemporaryDirectory(prefix="gpt2-tiny-data-") as room:
-        data = Path(room) / "strings.jsonl"
+    with tempfile.TemporaryDirectory(prefix="gpt2-tiny-data-") as temporary:
+        data = Path(temporary) / "strings.jsonl"
         strings.write_samples(data, seed, strings.SAMPLES)
         command = [
             sys.executable,

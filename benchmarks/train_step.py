@@ -31,8 +31,8 @@ GIGABYTE = 1e9
 @race.json_option
 def main(rounds: int, file: Path | None) -> None:
     """Time a train step of GPT-2 124M on every engine that is installed."""
-    with race.engines() as running, tempfile.TemporaryDirectory(prefix="gpt2-train-step-") as room:
-        folder = str(Path(room) / "124M")
+    with race.engines() as running, tempfile.TemporaryDirectory(prefix="gpt2-train-step-") as temporary:
+        folder = str(Path(temporary) / "124M")
         arguments, reference = race.reference(race.random_gpt2("model.language_model", BATCH, TOKENS), folder, learn)
         given = {"input_ids": arguments["ids"], "labels": arguments["ids"]}
         fields = {"folder": folder, "settings": dataclasses.asdict(SETTINGS)}

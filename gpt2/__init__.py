@@ -1,4 +1,4 @@
-"""The door: load a GPT-2, run it on either backend, save it, talk to it from the command line.
+"""The public interface: load a GPT-2, run it on either backend, train it, save it.
 
 import gpt2
 model = gpt2.load("path/to/folder", backend="mindspore")

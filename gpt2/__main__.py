@@ -1,4 +1,4 @@
-"""`python -m gpt2` is the command `gpt2`."""
+"""`python -m gpt2` runs the command `gpt2`."""
 
 from gpt2.commands.main import main
 

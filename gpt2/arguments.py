@@ -1,4 +1,4 @@
-"""What is asked of arguments at the door, and how it is said when they are something else."""
+"""Checks of arguments at the public interface, and the errors they raise."""
 
 from typing import Any
 
@@ -27,24 +27,24 @@ def integers(name: str, value: ArrayLike) -> Array:
 
 
 def in_range(name: str, array: Array, end: int, what: str) -> None:
-    """Raises GPT2Error unless every element lies between 0 and end - 1."""
+    """Raise GPT2Error unless every element lies between 0 and end - 1."""
     wrong = array[(array < 0) | (array >= end)]
     if wrong.size:
         raise GPT2Error(f"{name}: {wrong[0]} is outside {what}: expected 0 to {end - 1}")
 
 
 def is_number(value: object) -> bool:
-    """Whether it is an integer or a float, NumPy's included. A bool is none."""
+    """Whether value is an integer or a float, NumPy's included. A bool does not count."""
     return isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
 
 
 def is_integer(value: object, end: int, start: int = 0) -> bool:
-    """Whether it is an integer from start to end - 1, NumPy's included. A bool is none."""
+    """Whether value is an integer from start to end - 1, NumPy's included. A bool does not count."""
     return isinstance(value, int | np.integer) and not isinstance(value, bool) and start <= int(value) < end
 
 
 def require(name: str, value: Any, holds: Any, expected: str) -> None:
-    """Raises GPT2Error, naming the argument, unless that holds."""
+    """Raise GPT2Error, naming the argument, unless `holds` is true."""
     if not holds:
         shown = repr(value)
         raise GPT2Error(f"{name} must be {expected}, but is {shown if len(shown) <= 100 else shown[:100] + '...'}")

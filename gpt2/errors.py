@@ -1,5 +1,5 @@
-"""What went wrong, in words for the person who has to mend it."""
+"""The error of this package, with a message for the user who has to fix the problem."""
 
 
 class GPT2Error(ValueError):
-    """Bad input or a missing piece. The message is one line: what was expected, what came, what to do."""
+    """Bad input, or something missing. The message is one line: what was expected, what was given, what to do."""

@@ -1,4 +1,4 @@
-"""Files, read and written whole: JSON that people hand in, and results that are there entirely or not at all."""
+"""Read JSON files, and write files and folders atomically: complete or not at all."""
 
 import contextlib
 import errno
@@ -17,9 +17,9 @@ PART = ".part"
 
 
 def read_json(path: Path) -> Any:
-    """Parse a JSON file. Raises GPT2Error if it is missing, not UTF-8, not JSON, or nested beyond Python's depth."""
+    """Parse a JSON file. Raises GPT2Error if it is missing, not UTF-8, not JSON, or nested too deeply for Python."""
     try:
-        return json.loads(path.read_text(encoding="utf-8-sig"))  # some editors put a byte order mark first
+        return json.loads(path.read_text(encoding="utf-8-sig"))  # some editors write a byte order mark
     except OSError as error:
         raise GPT2Error(f"cannot read {path}: {error.strerror}") from error
     except (ValueError, RecursionError) as error:
@@ -27,9 +27,9 @@ def read_json(path: Path) -> Any:
 
 
 def require_writable(path: Path) -> None:
-    """Raise GPT2Error now, before long work, if a file could not be written there after it. Makes no folder."""
-    if os.path.exists(path) and not os.path.isfile(path):  # as pathlib asks, but a folder shut to us is no error yet
-        raise GPT2Error(f"cannot write {path}: it is there already and is no file; name a file")
+    """Raise GPT2Error before long work starts, if its result could not be written to path. Makes no folder."""
+    if os.path.exists(path) and not os.path.isfile(path):  # unlike pathlib, no error for a folder without permission
+        raise GPT2Error(f"cannot write {path}: it exists and is not a file; name a file")
     part = path.resolve().with_name(f".{path.name}.{os.getpid()}{PART}")
     try:
         part.touch()
@@ -42,11 +42,11 @@ def require_writable(path: Path) -> None:
 
 @contextlib.contextmanager
 def write_whole(path: Path) -> Iterator[Path]:
-    """A file to write that takes the place of `path` at the end, in one step and for good: even if power fails then.
+    """Yield a temporary file to write; it replaces `path` at the end, atomically and synced to disk.
 
-    If anything goes wrong, what stood at `path` stays; a link keeps pointing at its file. Missing folders are made.
-    Raises GPT2Error if the file cannot be written. A process that is killed leaves a hidden folder, which the next one
-    to write `path` removes.
+    If anything fails, the old file at `path` stays. A symbolic link keeps pointing at its file. Missing folders are
+    made. A process that is killed leaves a hidden folder; the next write to `path` removes it.
+    Raises GPT2Error if the file cannot be written.
     """
     with _hidden_folder(path) as (hidden, target):
         part = hidden / target.name
@@ -59,7 +59,7 @@ def write_whole(path: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def write_folder_whole(folder: Path) -> Iterator[Path]:
-    """A folder to fill that takes the place of `folder`, absent or empty, at the end: write_whole for a folder."""
+    """Yield a temporary folder to fill; it replaces `folder`, which is absent or empty: write_whole for a folder."""
     with _hidden_folder(folder) as (hidden, target):
         yield hidden
         for file in hidden.iterdir():
@@ -68,17 +68,17 @@ def write_folder_whole(folder: Path) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file whole, as UTF-8; half a character is written as its escape. Raises GPT2Error."""
+    """Write a text file atomically, as UTF-8; a lone surrogate is written as its escape. Raises GPT2Error."""
     with write_whole(path) as part:
         part.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 @contextlib.contextmanager
 def _hidden_folder(path: Path) -> Iterator[tuple[Path, Path]]:
-    """A new folder beside what `path` points at, and that target; afterwards the folder is gone, and names are kept."""
+    """Yield a new folder beside the target of `path`, and the target. The folder is removed at the end."""
     try:
         target = path.resolve()
-        hidden = target.parent / f".{target.name}{PART}"  # a folder: safetensors writes a temporary file of its own
+        hidden = target.parent / f".{target.name}{PART}"  # a folder: safetensors adds a temporary file
         _make_folder(target.parent)
         shutil.rmtree(hidden, ignore_errors=True)
         try:
@@ -87,27 +87,27 @@ def _hidden_folder(path: Path) -> Iterator[tuple[Path, Path]]:
             _sync_folder(target.parent)
         finally:
             shutil.rmtree(hidden, ignore_errors=True)
-    except (OSError, SafetensorError) as error:  # safetensors has its own error for a full disk
+    except (OSError, SafetensorError) as error:  # safetensors raises its own error on a full disk
         reason = getattr(error, "strerror", None) or error
         raise GPT2Error(f"cannot write {path}: {reason}; what was there before is unharmed") from error
 
 
 def _make_folder(folder: Path) -> None:
-    missing = [each for each in (folder, *folder.parents) if not each.exists()]
+    missing = [parent for parent in (folder, *folder.parents) if not parent.exists()]
     folder.mkdir(parents=True, exist_ok=True)
-    for each in reversed(missing):
-        _sync_folder(each.parent)
+    for parent in reversed(missing):
+        _sync_folder(parent.parent)
 
 
 def _sync_folder(folder: Path) -> None:
-    """Have the names in the folder outlive a power cut."""
+    """Sync the folder's entries to disk, so that they survive a power failure."""
     if os.name == "nt":  # Windows cannot open a folder
         return
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
     except OSError as error:
-        if error.errno not in (errno.EBADF, errno.EINVAL):  # how some file systems say that they do not offer it
+        if error.errno not in (errno.EBADF, errno.EINVAL):  # some file systems cannot sync a folder
             raise
     finally:
         os.close(handle)

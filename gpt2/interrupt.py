@@ -1,4 +1,4 @@
-"""Ctrl-C ends long work at a place where nothing is lost."""
+"""Handle Ctrl-C and SIGTERM so that long work stops where nothing is lost."""
 
 import contextlib
 import dataclasses
@@ -12,36 +12,36 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 @contextlib.contextmanager
 def signals_to(handler: Callable[..., Any]) -> Iterator[None]:
-    """Have handler called at Ctrl-C and SIGTERM. Outside the main thread, which alone may set handlers, do nothing.
+    """Call handler at Ctrl-C and SIGTERM. Do nothing outside the main thread, as only that one may set handlers.
 
-    While MindSpore runs a graph it answers Ctrl-C by sending itself SIGTERM; servers that stop a job send it as well,
-    and `timeout` sends it twice.
+    While MindSpore runs a graph, it turns Ctrl-C into a SIGTERM to itself. Job schedulers send SIGTERM too, and
+    `timeout` sends it twice.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = [signal.signal(each, handler) for each in SIGNALS]
+    before = [signal.signal(number, handler) for number in SIGNALS]
     try:
         yield
     finally:
-        for each, old in zip(SIGNALS, before, strict=True):
-            signal.signal(each, old)
+        for number, old in zip(SIGNALS, before, strict=True):
+            signal.signal(number, old)
 
 
 @dataclasses.dataclass
 class Interrupt:
-    """Whether Ctrl-C or SIGTERM has come."""
+    """Whether Ctrl-C or SIGTERM was received."""
 
     asked: bool = False
 
     def ask(self, *_: Any) -> None:
-        """Note that it has."""
+        """Record the signal."""
         self.asked = True
 
 
 @contextlib.contextmanager
 def postponed_interrupt() -> Iterator[Interrupt]:
-    """Note Ctrl-C and SIGTERM, and go on: whoever works looks at `asked` where it can stop."""
+    """Record Ctrl-C and SIGTERM and continue: the caller checks `asked` where it can stop."""
     interrupt = Interrupt()
     with signals_to(interrupt.ask):
         yield interrupt
@@ -49,15 +49,15 @@ def postponed_interrupt() -> Iterator[Interrupt]:
 
 @contextlib.contextmanager
 def one_interrupt() -> Iterator[Interrupt]:
-    """Raise KeyboardInterrupt at the first Ctrl-C or SIGTERM, and at no other: what follows it is clearing up.
+    """Raise KeyboardInterrupt at the first Ctrl-C or SIGTERM; ignore later ones, so that cleaning up can finish.
 
-    Raised while a compiler calls back, it may be swallowed there: `asked` says that it was.
+    An exception raised inside a compiler's callback may be swallowed there; `asked` still records the signal.
     """
     state = Interrupt()
 
     def interrupt(*_: Any) -> None:
-        for each in SIGNALS:
-            signal.signal(each, lambda *_: None)
+        for number in SIGNALS:
+            signal.signal(number, lambda *_: None)
         state.ask()
         raise KeyboardInterrupt
 

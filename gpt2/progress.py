@@ -1,4 +1,4 @@
-"""The progress bar of long work: on standard error, so that results can be piped."""
+"""A progress bar on standard error, so that standard output can be piped."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 
 class ProgressBar:
-    """How far work is, and how long it will take; nothing where nobody looks at it."""
+    """A progress bar with elapsed and remaining time; shows nothing if standard error is not a terminal."""
 
     def __enter__(self) -> "ProgressBar":
         columns = (
@@ -28,5 +28,5 @@ class ProgressBar:
         self._progress.stop()
 
     def show(self, what: str, done: int, total: int) -> None:
-        """Draw the bar anew."""
+        """Redraw the bar."""
         self._progress.update(self._task, completed=done, total=total, description=what)

@@ -1,7 +1,7 @@
-"""Text tasks on short strings: what the tiny model inside the package learns, and what it is judged by.
+"""Text tasks on short strings: the training and test data of the packaged model `tiny`.
 
-A sample is a record of the template "{task}: {input}\\n{output}". Whether an input is held out follows from its
-characters alone: one that is held out is learnt from in no task, under no seed.
+A sample is a record of the template "{task}: {input}\\n{output}". Its characters alone decide whether an input is held
+out. A held-out input is never in the training data, for any task or seed.
 """
 
 import hashlib
@@ -18,11 +18,11 @@ from gpt2.errors import GPT2Error
 
 CHARACTERS = string.ascii_lowercase + string.digits
 LONGEST = 5
-HELD_OUT = 0.1  # of all inputs
-# How the packaged model is trained: `gpt2 train` with these settings and options, on so many samples.
+HELD_OUT = 0.1  # share of all inputs
+# The packaged model is trained by `gpt2 train` with these settings and options, on SAMPLES samples.
 RECIPE = Path(__file__).with_name("tiny") / "recipe.json"
 SAMPLES, STEPS, BATCH_SIZE, SEED = 120000, 3500, 64, 1
-JUDGED = 0.02  # the share of the samples that has held-out inputs: the recipe's held_out
+JUDGED = 0.02  # the share of samples with held-out inputs: the recipe's held_out
 TASKS: dict[str, Callable[[str], str]] = {
     "copy": lambda text: text,
     "reverse": lambda text: text[::-1],
@@ -37,15 +37,15 @@ Sample = dict[str, str]
 
 
 def is_held_out(text: str) -> bool:
-    """Whether an input is kept for judging: a tenth of all strings are, chosen by their SHA-256."""
+    """Whether an input is held out: a tenth of all strings, chosen by their SHA-256."""
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") < HELD_OUT * 2**32
 
 
 def inputs(seed: int, held_out: bool) -> Iterator[str]:
-    """Strings of 1 to LONGEST characters without end, all held out or none.
+    """Yield strings of 1 to LONGEST characters, endlessly: only held-out ones, or only others.
 
-    No character stands twice. A length is drawn in proportion to itself, as longer strings are harder. seed: from 0 to
-    2**64 - 1.
+    No character occurs twice. Longer strings are harder, so the probability of a length is proportional to it.
+    seed: from 0 to 2**64 - 1.
     """
     random = np.random.Generator(np.random.Philox(key=seed))
     ends = np.cumsum(np.arange(1, LONGEST + 1))
@@ -57,7 +57,7 @@ def inputs(seed: int, held_out: bool) -> Iterator[str]:
 
 
 def samples(seed: int, count: int, held_out: bool = False) -> list[Sample]:
-    """So many records with the fields task, input and output; the tasks take turns, each with an input of its own."""
+    """`count` records with the fields task, input and output; the tasks alternate, each with a new input."""
     tasks = itertools.cycle(TASKS.items())
     drawn = itertools.islice(inputs(seed, held_out), count)
     return [
@@ -66,7 +66,7 @@ def samples(seed: int, count: int, held_out: bool = False) -> list[Sample]:
 
 
 def write_samples(path: Path, seed: int, count: int) -> None:
-    """Write JSON lines to train on; the last of them, the share that the recipe does not learn from, are held out.
+    """Write training data as JSON lines; the last ones, the recipe's held-out share, have held-out inputs.
 
     Raises GPT2Error if the file cannot be written.
     """
@@ -83,7 +83,7 @@ def write_samples(path: Path, seed: int, count: int) -> None:
 @click.option("--seed", type=click.IntRange(0, 2**64 - 1), default=SEED, show_default=True)
 @click.option("--count", type=click.IntRange(1), default=SAMPLES, show_default=True, help="How many samples.")
 def main(file: Path, seed: int, count: int) -> None:
-    """Write to FILE (.jsonl) what the tiny model is trained on."""
+    """Write the training data of the model `tiny` to FILE (.jsonl)."""
     write_samples(file, seed, count)
     click.echo(
         f"gpt2 train --data {file} --config {RECIPE} --steps {STEPS} --batch-size {BATCH_SIZE} --seed {seed} "

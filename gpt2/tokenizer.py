@@ -1,4 +1,4 @@
-"""From text to ids and back, by the library `tokenizers`."""
+"""Encode text to ids and decode it, with the library `tokenizers`."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -9,18 +9,18 @@ from tokenizers import Encoding, Regex, Tokenizer, decoders, models, normalizers
 from gpt2.errors import GPT2Error
 
 END_OF_TEXT = "<|endoftext|>"
-BERT_SPECIAL = ("[UNK]", "[CLS]", "[SEP]", "[PAD]", "[MASK]")  # the first three it cannot do without
+BERT_SPECIAL = ("[UNK]", "[CLS]", "[SEP]", "[PAD]", "[MASK]")  # the first three are required
 KINDS = ("characters", "bytes", "bpe")
-PIECE = 2**16  # characters that are encoded at once: the library needs 450 bytes for each
-# Where GPT-2's words end for certain. \S is Python's, which knows all spaces that the library knows.
+PIECE = 2**16  # characters per call of the library, which needs 450 bytes for each
+# A place where a GPT-2 word surely ends. Python's \S knows every kind of space that the library knows.
 BREAK = re.compile(r"(?<=\S)(?=[ \n])")
 
 
 def load_tokenizer(path: Path) -> Tokenizer | None:
-    """The tokenizer of a folder: tokenizer.json, OpenAI's vocab.json and merges.txt, or BERT's vocab.txt; None if none.
+    """Load a folder's tokenizer: tokenizer.json, OpenAI's vocab.json and merges.txt, or BERT's vocab.txt; else None.
 
-    path may also be a file like tokenizer.json or vocab.txt itself. How long a text may be, and what fills it up, is
-    not the tokenizer's matter here: truncation and padding are off. Raises GPT2Error if a file is damaged.
+    path may also be a tokenizer.json or vocab.txt file itself. Truncation and padding are switched off.
+    Raises GPT2Error if a file is damaged.
     """
     whole, vocab, merges, pieces = (path / name for name in ("tokenizer.json", "vocab.json", "merges.txt", "vocab.txt"))
     if path.is_file():
@@ -35,13 +35,13 @@ def load_tokenizer(path: Path) -> Tokenizer | None:
             return byte_pair_tokenizer(vocab, merges)
         if pieces.is_file():
             return bert_tokenizer(pieces)
-    except Exception as error:  # the library raises plain Exception for whatever it cannot parse
+    except Exception as error:  # the library raises a plain Exception if it cannot parse a file
         raise GPT2Error(f"cannot read the tokenizer in {path}: {error}") from error
     return None
 
 
 def byte_pair_tokenizer(vocab: Path, merges: Path) -> Tokenizer:
-    """GPT-2's byte-level BPE out of OpenAI's two files.
+    """GPT-2's byte-level BPE tokenizer from OpenAI's two files.
 
     Source: GPT-2 paper, section 2.2; encoder.py of GPT-2.
     """
@@ -52,10 +52,10 @@ def byte_pair_tokenizer(vocab: Path, merges: Path) -> Tokenizer:
 
 
 def bert_tokenizer(vocab: Path) -> Tokenizer:
-    """BERT's word pieces out of a vocab.txt, as of bert-base-chinese: lower case, every Chinese character by itself.
+    """BERT's WordPiece tokenizer from a vocab.txt, as of bert-base-chinese: lower case; a token per Chinese character.
 
-    A text is put between [CLS] and [SEP]. Full-width punctuation keeps ids of its own.
-    Raises GPT2Error if the file lacks one of these, or [UNK].
+    It puts [CLS] before a text and [SEP] after it. Full-width punctuation has its own ids.
+    Raises GPT2Error if the file lacks [UNK], [CLS] or [SEP].
     Source: Devlin et al. 2019; tokenization.py of BERT.
     """
     tokenizer = Tokenizer(models.WordPiece.from_file(str(vocab), unk_token="[UNK]"))
@@ -72,11 +72,11 @@ def bert_tokenizer(vocab: Path) -> Tokenizer:
 
 
 def train_tokenizer(kind: str, texts: Sequence[str], vocab_size: int | None = None) -> Tokenizer:
-    """A tokenizer of that kind, which takes every one of these texts apart and together again.
+    """Train a tokenizer of this kind; it encodes each of the texts and decodes it without loss.
 
-    "characters": each character that occurs is a token. "bytes": 256 tokens, with GPT-2's own ids. "bpe": the 256
-    bytes, what merging the commonest pairs adds to them, and the end-of-text token: at most vocab_size.
-    Raises GPT2Error for another kind, no text to learn from, or a vocab_size that "bpe" cannot have.
+    "characters": one token for each character that occurs. "bytes": 256 tokens, with GPT-2's ids. "bpe": the 256 bytes,
+    merges of the most frequent pairs, and the end-of-text token; at most vocab_size tokens.
+    Raises GPT2Error for an unknown kind, for empty texts, or for a vocab_size too small for "bpe".
     """
     if kind == "characters":
         return _of_characters(texts)
@@ -101,7 +101,7 @@ def train_tokenizer(kind: str, texts: Sequence[str], vocab_size: int | None = No
 def _of_characters(texts: Sequence[str]) -> Tokenizer:
     characters = sorted(set().union(*texts))
     if not characters:
-        raise GPT2Error("a tokenizer of characters needs a text that has some: this one is empty")
+        raise GPT2Error("a tokenizer of characters needs text, but this text is empty")
     tokenizer = Tokenizer(models.WordLevel({character: i for i, character in enumerate(characters)}))
     tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
     tokenizer.decoder = decoders.Fuse()
@@ -116,15 +116,15 @@ def _of_bytes(model: models.BPE) -> Tokenizer:
 
 
 def encode(tokenizer: Tokenizer, text: str, add_special_tokens: bool = True) -> list[int]:
-    """The ids of a text; with those that the tokenizer puts around each (BERT's [CLS] and [SEP]), if it does so.
+    """The ids of a text, with the special tokens that the tokenizer adds (BERT's [CLS] and [SEP]).
 
-    Raises GPT2Error if the text is no valid Unicode, or holds a character that the tokenizer has no token for.
+    Raises GPT2Error if the text is not valid Unicode, or holds a character that the tokenizer has no token for.
     """
     return [i for _, piece in _encodings(tokenizer, text, add_special_tokens) for i in piece.ids]
 
 
 def encode_with_offsets(tokenizer: Tokenizer, text: str) -> tuple[list[int], list[tuple[int, int]]]:
-    """The ids of a text, and of each its first character and the one after its last. Raises GPT2Error as `encode`."""
+    """The ids of a text, and the (start, end) characters of each, end excluded. Raises GPT2Error as `encode` does."""
     ids: list[int] = []
     offsets: list[tuple[int, int]] = []
     for start, piece in _encodings(tokenizer, text, add_special_tokens=False):
@@ -134,14 +134,14 @@ def encode_with_offsets(tokenizer: Tokenizer, text: str) -> tuple[list[int], lis
 
 
 def _encodings(tokenizer: Tokenizer, text: str, add_special_tokens: bool) -> Iterator[tuple[int, Encoding]]:
-    """Of one piece of the text after the other, its first character and what the library makes of it."""
+    """For each piece of the text: the place of its first character, and its encoding."""
     start = 0
     for piece in _pieces(tokenizer, text):
         try:
             yield start, tokenizer.encode(piece, add_special_tokens=add_special_tokens)
-        except (UnicodeEncodeError, TypeError) as error:  # the library takes a lone surrogate for no string at all
+        except (UnicodeEncodeError, TypeError) as error:  # the library rejects a lone surrogate
             raise GPT2Error(f"the text must be valid Unicode text, but is {_short(text)}") from error
-        except Exception as error:  # plain Exception, if it has no token for something and none for the unknown
+        except Exception as error:  # a plain Exception, if a character has no token and there is no unknown token
             unknown = next((c for c in text if tokenizer.token_to_id(c) is None), None)
             if unknown is None:
                 raise GPT2Error(f"the tokenizer cannot encode {_short(text)}: {error}") from error
@@ -156,7 +156,7 @@ def _short(text: str) -> str:
 
 
 def _pieces(tokenizer: Tokenizer, text: str) -> Iterator[str]:
-    """The text in pieces that have the same ids one by one; in one piece unless the tokenizer is known to allow it."""
+    """Split the text so that its ids stay the same; one piece, unless the tokenizer is known to allow a split."""
     start = 0
     while len(text) - start > PIECE and _works_by_words(tokenizer):
         found = BREAK.search(text, start + PIECE)
@@ -168,11 +168,11 @@ def _pieces(tokenizer: Tokenizer, text: str) -> Iterator[str]:
 
 
 def _works_by_words(tokenizer: Tokenizer) -> bool:
-    """Whether it is one of `train_tokenizer` or GPT-2's own: no text beyond a word changes the ids of the word."""
+    """Whether the ids of a word depend on that word alone: true of GPT-2's tokenizer and of `train_tokenizer`'s."""
     cut, added = tokenizer.pre_tokenizer, tokenizer.get_added_tokens_decoder().values()
     plain = (
         tokenizer.normalizer is None
-        and isinstance(tokenizer.post_processor, processors.ByteLevel | None)  # GPT-2's own, which changes no ids
+        and isinstance(tokenizer.post_processor, processors.ByteLevel | None)  # GPT-2's, which changes no ids
         and not any(token.lstrip or token.rstrip or BREAK.search(token.content) for token in added)
     )
     if isinstance(cut, pre_tokenizers.ByteLevel):

@@ -223,11 +223,11 @@ def gpt2_fast(
         x = x.reshape(-1, config.n_embd)  # (B, C)
     hidden = hidden_keys(tokens, keys, config.n_head, x.dtype, slot, attention_mask)
     for i, layer in enumerate(params["h"]):
-        room, kept = None if cache is None else cache[i], None if keep is None else keep["h"][i]
+        cached, kept = None if cache is None else cache[i], None if keep is None else keep["h"][i]
         if recompute:
-            x = ms.recompute(_block, x, layer, config, hidden, i, room, slot, kept)
+            x = ms.recompute(_block, x, layer, config, hidden, i, cached, slot, kept)
         else:
-            x = block_fast(x, layer, config, hidden, i, room, slot, kept)
+            x = block_fast(x, layer, config, hidden, i, cached, slot, kept)
     if last_only and tokens > 1:
         x = x[:, -1:]
     x = layer_norm(x, **params["ln_f"], eps=config.layer_norm_epsilon)

@@ -206,8 +206,8 @@ def gpt2_fast(
     x = dropout(x, part(keep, "embeddings"), config.embd_pdrop)
     hidden = hidden_keys(tokens, keys, config.n_head, x.dtype, slot, attention_mask)
     for i, layer in enumerate(params["h"]):
-        room, kept = None if cache is None else cache[i], None if keep is None else keep["h"][i]
-        x = block_fast(x, layer, config, hidden, i, room, slot, kept)
+        cached, kept = None if cache is None else cache[i], None if keep is None else keep["h"][i]
+        x = block_fast(x, layer, config, hidden, i, cached, slot, kept)
     if last_only:
         x = x[:, -1:]
     return layer_norm(x, **params["ln_f"], eps=config.layer_norm_epsilon)

@@ -1,4 +1,4 @@
-"""The engines: the one protocol between them and everything that uses them, where they are found, and NumPy's."""
+"""The backends: the protocol that they share, their registry, and the NumPy backend."""
 
 from gpt2.backends.numpy_backend import NumPyBackend, NumPyDecoder, NumPyModel, NumPyTrainer
 from gpt2.backends.protocol import DTYPES, Array, Backend, BackendModel, Batch, Decoder, Trainer, numpy_dtype

@@ -1,4 +1,4 @@
-"""The NumPy engine behind the protocol: the reference, run."""
+"""The NumPy backend: runs the reference behind the backend protocol."""
 
 import functools
 from collections.abc import Mapping
@@ -12,9 +12,14 @@ from gpt2.errors import GPT2Error
 from reference import fast, find_function, generate, model, optim, precision, stages, train
 from reference.config import GPT2Config, StepReport, TrainingConfig, flatten, map_tree, nest
 
+MODES = ("eager", "plain")
+
 
 class NumPyBackend:
-    """The reference behind the protocol: plain functions for `call` and `stages`, fast ones for the rest."""
+    """Runs the reference: plain functions for `call` and `stages`, fast ones for everything else.
+
+    In mode "plain", plain functions run everywhere: the code in reference/model.py is the code that runs.
+    """
 
     name = "numpy"
     accuracy: Mapping[str, float] = {}
@@ -23,8 +28,10 @@ class NumPyBackend:
     def __init__(self, device: str = "CPU", dtype: str = "float32", mode: str = "eager") -> None:
         if device != "CPU":
             raise GPT2Error(f"backend 'numpy' runs on device 'CPU' alone, not on {device!r}: use --backend mindspore")
-        if mode != "eager":
-            raise GPT2Error(f"backend 'numpy' has no mode {mode!r}, only 'eager': use --backend mindspore")
+        if mode not in MODES:
+            raise GPT2Error(
+                f"backend 'numpy' has no mode {mode!r}: choose one of {', '.join(MODES)}, or use --backend mindspore"
+            )
         self.device, self.dtype, self.mode = device, dtype, mode
         self._dtype = numpy_dtype(dtype)
 
@@ -33,16 +40,20 @@ class NumPyBackend:
         return find_function(function)(**arguments)
 
     def model(self, config: GPT2Config, parameters: Mapping[str, Array]) -> "NumPyModel":
-        """Put the parameters in place."""
+        """A model with these parameters."""
+        if self.mode == "plain":
+            from gpt2.backends.plain_numpy import PlainNumPyModel
+
+            return PlainNumPyModel(config, parameters, self._dtype)
         return NumPyModel(config, parameters, self._dtype)
 
     def trainer(self, config: GPT2Config, parameters: Mapping[str, Array], settings: TrainingConfig) -> "NumPyTrainer":
-        """Start training."""
+        """A trainer that starts from these parameters."""
         return NumPyTrainer(config, parameters, settings, self._dtype)
 
 
 class NumPyTrainer:
-    """The reference being trained: plain functions, gradients derived by hand."""
+    """Trains the reference: plain functions, and gradients derived by hand."""
 
     def __init__(
         self, config: GPT2Config, parameters: Mapping[str, Array], settings: TrainingConfig, dtype: np.dtype
@@ -65,9 +76,9 @@ class NumPyTrainer:
         )
 
     def step(self, batch: Batch) -> StepReport:
-        """Take one micro-batch."""
+        """Train on one micro-batch."""
         lr, scale = float(self._optimizer.lr()), float(self._scaler.scale_value)
-        with np.errstate(over="ignore", invalid="ignore"):  # float16 may overflow: that is what the scaler looks for
+        with np.errstate(over="ignore", invalid="ignore"):  # float16 may overflow: the loss scaler handles it
             loss, finite, updated, norm = train.train_step(self._grad_fn, vars(batch), self._accumulator, self._scaler)
         return StepReport(float(loss), bool(finite), bool(updated), lr, float(norm), scale)
 
@@ -92,11 +103,11 @@ class NumPyTrainer:
         return {name: x.copy() for name, x in flatten(self.params).items()}
 
     def state(self) -> dict[str, Array]:
-        """All that the next step depends on beside the weights."""
+        """Everything that the next step depends on except the weights."""
         return self._optimizer.state() | self._accumulator.state() | self._scaler.state()
 
     def load_state(self, parameters: Mapping[str, Array], state: Mapping[str, Array]) -> None:
-        """Go on from there."""
+        """Resume from saved weights and trainer state."""
         for name, x in flatten(self.params).items():
             x[...] = parameters[name]
         for part in (self._optimizer, self._accumulator, self._scaler):
@@ -104,7 +115,7 @@ class NumPyTrainer:
 
 
 class NumPyModel:
-    """A GPT-2 of the reference."""
+    """A GPT-2 that the reference computes."""
 
     def __init__(self, config: GPT2Config, parameters: Mapping[str, Array], dtype: np.dtype) -> None:
         self.config, self.dtype = config, dtype
@@ -122,11 +133,11 @@ class NumPyModel:
         self._place(parameters)
 
     def logits(self, ids: Array, attention_mask: Array | None = None, position_ids: Array | None = None) -> Array:
-        """Scores of every next token."""
+        """Logits of the next token at every position."""
         return fast.language_model_fast(self.fast_params, ids, self.config, attention_mask, position_ids)
 
     def classify(self, ids: Array, attention_mask: Array | None = None, position_ids: Array | None = None) -> Array:
-        """Scores of every label."""
+        """Logits of every label."""
         return model.sequence_classifier(self.params, ids, self.config, attention_mask, position_ids)
 
     def stages(
@@ -145,12 +156,12 @@ class NumPyModel:
         return seen
 
     def decoder(self, batch_size: int, length: int) -> "NumPyDecoder":
-        """Start a batch."""
+        """A decoder for a new batch."""
         return NumPyDecoder(self, batch_size, length)
 
 
 class NumPyDecoder:
-    """A batch being continued by the reference."""
+    """Continues a batch of sequences with the reference and a key-value cache."""
 
     def __init__(self, owner: NumPyModel, batch_size: int, length: int) -> None:
         self._model = owner
@@ -163,21 +174,27 @@ class NumPyDecoder:
 
     @property
     def slots(self) -> int:
-        """S, how many tokens the cache has room for."""
+        """S, the number of tokens that the cache has room for."""
         return self._attention_mask.shape[1]
 
     @property
     def cache_bytes(self) -> int:
-        """Memory of the keys and values, 2 n_layer B H S D numbers."""
+        """Bytes of the cached keys and values, 2 n_layer B H S D numbers."""
         return sum(kept.nbytes for pair in self._cache for kept in pair)
 
     def read(self, ids: Array, attention_mask: Array, position_ids: Array) -> None:
-        """Take in ids."""
+        """Read ids into the cache."""
         end = self._slot + ids.shape[1]
         if end > self.slots:
             raise ValueError(f"{ids.shape[1]} tokens do not fit: {self._slot} of {self.slots} have been read")
         self._attention_mask[:, self._slot : end] = attention_mask
-        self._logits = fast.language_model_fast(
+        self._logits = self._scores(ids, position_ids)[:, -1]
+        self._slot = end
+        self._next_positions = position_ids[:, -1:] + 1
+
+    def _scores(self, ids: Array, position_ids: Array) -> Array:
+        """Logits after the last token, (B, 1, V); adds keys and values to the cache."""
+        return fast.language_model_fast(
             self._model.fast_params,
             ids,
             self._model.config,
@@ -186,12 +203,10 @@ class NumPyDecoder:
             self._cache,
             self._slot,
             last_only=True,
-        )[:, -1]
-        self._slot = end
-        self._next_positions = position_ids[:, -1:] + 1
+        )
 
     def logits(self) -> Array:
-        """Scores of the next token."""
+        """Logits of the next token."""
         return self._logits
 
     def greedy(self) -> Array:
@@ -200,16 +215,16 @@ class NumPyDecoder:
         return self._chosen
 
     def sample(self, uniform: Array, temperature: float, top_k: int, top_p: float, min_p: float = 0.0) -> Array:
-        """Ids drawn by uniform."""
+        """Next ids, sampled with the random numbers `uniform`."""
         self._chosen = generate.sample(self._logits, uniform, temperature, top_k, top_p, min_p)
         return self._chosen
 
     def advance(self) -> None:
-        """Read the ids chosen last."""
+        """Read the last chosen ids into the cache."""
         self.read(self._chosen[:, None], np.ones((len(self._chosen), 1), np.int64), self._next_positions)
 
     def reorder(self, rows: Array) -> None:
-        """Let sequence i go on from what sequence rows[i] has read."""
+        """Replace sequence i by a copy of sequence rows[i]."""
         for kept in (self._attention_mask, *(each for pair in self._cache for each in pair)):
             kept[...] = kept[rows]
         self._next_positions, self._logits = self._next_positions[rows], self._logits[rows]

@@ -1,4 +1,4 @@
-"""The one protocol between the engines and everything that uses them."""
+"""The protocol that every backend implements."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -16,38 +16,38 @@ DTYPES = ("float64", "float32", "float16", "bfloat16")
 
 
 class Decoder(Protocol):
-    """One batch of sequences being continued; the keys and values of what it has read stay inside."""
+    """Continues one batch of sequences; holds the cache of their keys and values."""
 
     def read(self, ids: Array, attention_mask: Array, position_ids: Array) -> None:
-        """Take in ids (B, T); those that attention_mask (B, T) marks with 0 are pads, never looked at again."""
+        """Read ids (B, T) into the cache. attention_mask (B, T): 1 token, 0 padding, which is ignored from then on."""
 
     def logits(self) -> Array:
-        """Scores of the next token of each sequence, (B, V)."""
+        """Logits of the next token of each sequence, (B, V)."""
 
     def greedy(self) -> Array:
         """The likeliest next id of each sequence, (B,)."""
 
     def sample(self, uniform: Array, temperature: float, top_k: int, top_p: float, min_p: float = 0.0) -> Array:
-        """A next id of each sequence, (B,), drawn by its number of uniform (B,), 0 <= u < 1."""
+        """Sampled next id of each sequence, (B,); uniform (B,) holds a random number for each, 0 <= u < 1."""
 
     def advance(self) -> None:
-        """Read the ids that greedy or sample has chosen last, each at its sequence's next position.
+        """Read the ids last chosen by greedy or sample, each at its sequence's next position.
 
-        They need not leave the device for that.
+        The ids can stay on the device.
         """
 
     def reorder(self, rows: Array) -> None:
-        """Let sequence i go on from all that sequence rows[i] has read, and from its scores; rows (B,)."""
+        """Replace sequence i, its cache and its logits by a copy of sequence rows[i]; rows (B,)."""
 
 
 class BackendModel(Protocol):
-    """A GPT-2 with its weights in place. Arguments have been checked: ids lie in the vocabulary, lengths fit."""
+    """A GPT-2 with its weights. Callers have checked the arguments: ids lie in the vocabulary, lengths fit."""
 
     def logits(self, ids: Array, attention_mask: Array | None = None, position_ids: Array | None = None) -> Array:
-        """Scores of every next token, (B, T, V) in the backend's dtype."""
+        """Logits of the next token at every position, (B, T, V), in the backend's dtype."""
 
     def classify(self, ids: Array, attention_mask: Array | None = None, position_ids: Array | None = None) -> Array:
-        """Scores of every label, (B, K)."""
+        """Logits of every label, (B, K)."""
 
     def stages(
         self,
@@ -58,75 +58,75 @@ class BackendModel(Protocol):
     ) -> dict[str, Array]:
         """Every named stage of the plain forward pass, in order of computation.
 
-        After a stage that is named in `given`, the computation goes on with the value given there.
+        `given` maps stage names to values that replace the computed ones in the rest of the pass.
         """
 
     def decoder(self, batch_size: int, length: int) -> Decoder:
-        """Start a batch of sequences of at most `length` tokens each, pads included."""
+        """A decoder for a new batch of sequences of at most `length` tokens each, padding included."""
 
     def assign(self, parameters: Mapping[str, Array]) -> None:
-        """Replace every weight by one of the same name and shape."""
+        """Replace every weight by the parameter of the same name and shape."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Batch:
-    """What one micro-batch is made of. keep: what dropout keeps, a tree of `reference.config.keep_axes`."""
+    """One micro-batch. keep: the dropout masks, a tree as `reference.config.keep_axes` describes; True where kept."""
 
     ids: Array
     """Token ids, (B, T)."""
     labels: Array
-    """Of a language model (B, T), the ids themselves with ignore_index at what is not scored; of a classifier (B,)."""
+    """Language model: (B, T), the ids, with ignore_index at tokens that are not scored; classifier: (B,)."""
     attention_mask: Array | None = None
     position_ids: Array | None = None
     keep: Any = None
 
 
 class Trainer(Protocol):
-    """A GPT-2 being trained: float32 weights, the optimizer's moments, the loss scaler, all on the device."""
+    """Trains a GPT-2: holds float32 weights, optimizer state and loss scaler, all on the device."""
 
     def step(self, batch: Batch) -> StepReport:
-        """Take one micro-batch; every accumulate_step of them the optimizer makes one step."""
+        """Train on one micro-batch; after every accumulate_step of them the optimizer updates the weights."""
 
     def loss(self, batch: Batch) -> float:
-        """The mean loss of a batch by the weights as they are, in the precision of the level; nothing is learnt."""
+        """The mean loss of a batch under the current weights, in the precision of the level; updates nothing."""
 
     def stages(self, batch: Batch) -> dict[str, Array]:
-        """Every named stage of the forward pass on a batch, in the dtypes that the level of mixed precision has."""
+        """Every named stage of the forward pass on a batch, in the dtypes of the mixed-precision level."""
 
     def parameters(self) -> dict[str, Array]:
         """Copies of the weights, under their names."""
 
     def state(self) -> dict[str, Array]:
-        """All that the next step depends on beside the weights: moments, counters, scale, accumulated gradients."""
+        """Everything the next step depends on except the weights: moments, counters, scale, accumulated gradients."""
 
     def load_state(self, parameters: Mapping[str, Array], state: Mapping[str, Array]) -> None:
-        """Go on from what `parameters` and `state` returned, here or on another backend."""
+        """Resume from what `parameters` and `state` returned, on this backend or another."""
 
 
 class Backend(Protocol):
-    """One way of computing GPT-2: `name` on `device` in `dtype`, run as `mode` says."""
+    """An implementation of GPT-2: `name`, on `device`, in `dtype`, run in `mode`."""
 
     name: str
     device: str
     dtype: str
     mode: str
     accuracy: Mapping[str, float]
-    """Largest relative error of its elementary functions ("exp", "sigmoid"), where they are coarser than NumPy's."""
+    """Largest relative error of elementary functions ("exp", "sigmoid") that are less accurate than NumPy's."""
     sources: Path
-    """The folder of its files of the mirror, for the judge to name lines in. A backend may lack it."""
+    """The folder of its source files, so that the judge can name lines. Optional."""
 
     def call(self, function: str, arguments: Mapping[str, Any]) -> Any:
-        """Run one function of the mirror, e.g. "ops.layer_norm", on (trees of) NumPy arrays; NumPy comes back."""
+        """Run one function of the mirror, such as "ops.layer_norm". Takes and returns (trees of) NumPy arrays."""
 
     def model(self, config: GPT2Config, parameters: Mapping[str, Array]) -> BackendModel:
-        """Put the parameters, named as in the checkpoint, in place; they are rounded to the backend's dtype."""
+        """A model with these parameters, named as in the checkpoint and rounded to the backend's dtype."""
 
     def trainer(self, config: GPT2Config, parameters: Mapping[str, Array], settings: TrainingConfig) -> Trainer:
-        """Start training from these parameters: a classifier if score.weight is among them."""
+        """A trainer that starts from these parameters; it trains a classifier if score.weight is among them."""
 
 
 def numpy_dtype(name: str) -> np.dtype:
-    """The NumPy dtype of a name in DTYPES; bfloat16 comes from the package ml_dtypes."""
+    """The NumPy dtype of a name in DTYPES; bfloat16 is from the package ml_dtypes."""
     if name == "bfloat16":
         import ml_dtypes
 

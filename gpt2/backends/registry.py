@@ -1,4 +1,4 @@
-"""Where backends are found: entry points, by name."""
+"""Find backends by name, among the entry points of installed packages."""
 
 import importlib
 import importlib.util
@@ -8,35 +8,35 @@ from importlib.metadata import entry_points
 from gpt2.backends.protocol import Backend
 from gpt2.errors import GPT2Error
 
-ENTRY_POINTS = "gpt2.backends"  # the group in which a package registers a backend of its own
+ENTRY_POINTS = "gpt2.backends"  # the group in which a package registers its backends
 
 
 def backend_names() -> list[str]:
-    """The backends that are registered here, by this package and by others."""
+    """Names of the backends registered by this package and by other installed ones."""
     return sorted({point.name for point in entry_points(group=ENTRY_POINTS)})
 
 
 def get_backend(
     name: str | None = None, device: str | None = None, dtype: str | None = None, mode: str | None = None
 ) -> Backend:
-    """The backend of that name; defaults: $GPT2_BACKEND or numpy, and the backend's own device, dtype and mode.
+    """The backend of this name; defaults: $GPT2_BACKEND or numpy, and the backend's default device, dtype and mode.
 
-    A name may carry an argument after a colon, "twin:no past". Raises GPT2Error for a name, device, dtype or mode that
-    is unknown or absent here.
+    A name may have an argument after a colon, as in "twin:no past". Raises GPT2Error for a name, device, dtype or mode
+    that is unknown or not available here.
     """
     source = "" if name else " in the environment variable GPT2_BACKEND"
     name, _, argument = (name or os.environ.get("GPT2_BACKEND") or "numpy").partition(":")
-    found = [point for point in entry_points(group=ENTRY_POINTS) if point.name == name]
-    if not found:
+    points = [point for point in entry_points(group=ENTRY_POINTS) if point.name == name]
+    if not points:
         raise GPT2Error(f"unknown backend {name!r}{source}: choose one of {', '.join(backend_names())}")
     if argument and name in ("numpy", "mindspore"):
         raise GPT2Error(f"backend {name!r} takes no argument, but was given {argument!r}: use --backend {name}")
     if name == "mindspore" and importlib.util.find_spec("mindspore") is None:
         raise GPT2Error("backend 'mindspore' needs MindSpore: pip install 'gpt2-parity[mindspore]', or --backend numpy")
     try:
-        factory = found[0].load()
+        factory = points[0].load()
     except (ImportError, AttributeError) as error:
-        raise GPT2Error(f"backend {name!r} is registered, but {found[0].value} cannot be imported: {error}") from error
+        raise GPT2Error(f"backend {name!r} is registered, but {points[0].value} cannot be imported: {error}") from error
     options = {"device": device, "dtype": dtype, "mode": mode}
     chosen = {option: value for option, value in options.items() if value is not None}
     try:

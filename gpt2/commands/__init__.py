@@ -1,1 +1,1 @@
-"""The commands of `gpt2`, a file for each or for a few that belong together; main.py is where they meet."""
+"""The commands of `gpt2`, one file per command or group of commands; main.py collects them."""

@@ -1,4 +1,4 @@
-"""`gpt2 compare`: two implementations of a function in the terminal, side by side."""
+"""`gpt2 compare`: show two implementations of a function side by side in the terminal."""
 
 import dataclasses
 import json
@@ -19,14 +19,14 @@ from gpt2.commands.options import json_option
 
 @click.command()
 @click.argument("function")
-@click.option("--examples", type=click.IntRange(1), default=10, show_default=True, help="Random cases to judge by.")
+@click.option("--examples", type=click.IntRange(1), default=10, show_default=True, help="Number of random cases.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @twin_options
 @json_option
 def compare(function: str, examples: int, seed: int, as_json: bool, **engine: Any) -> None:
-    """Show FUNCTION of the reference, such as layer_norm, beside that of its twin, and whether the two agree.
+    """Show FUNCTION of the reference, such as layer_norm, beside its twin, and say whether the two agree.
 
-    --backend is the twin: MindSpore where it is installed. Exit code 1 if they differ.
+    --backend names the twin: by default MindSpore, if it is installed. Exit code 1 if the two differ.
     """
     from gpt2.lesson import sources
 
@@ -43,7 +43,7 @@ def compare(function: str, examples: int, seed: int, as_json: bool, **engine: An
 
 
 def _result(name: str, backend: Any, examples: int, seed: int) -> Any:
-    """What the judge finds, or None: where there is nobody to judge, and of what promises no shapes."""
+    """The judge's result; None without a second backend, and for functions whose docstring names no shapes."""
     from parity.check import check_rule, rules
 
     if backend.name == "numpy" or name not in rules():
@@ -53,22 +53,22 @@ def _result(name: str, backend: Any, examples: int, seed: int) -> Any:
 
 def _verdict(result: Any, backend: Any) -> str:
     if result is None:
-        return NOT_INSTALLED if backend.name == "numpy" else "the judge has no rule for it by itself"
+        return NOT_INSTALLED if backend.name == "numpy" else "the judge has no rule for this function alone"
     if not result.offered:
         return f"{backend.name} does not offer it"
     shown = result.failure or result.worst
-    said = result.error or ("" if shown is None else shown.explain())
-    return f"{backend.name}, {backend.dtype}, {result.cases} random cases, the worst: {said}"
+    text = result.error or ("" if shown is None else shown.explain())
+    return f"{backend.name}, {backend.dtype}, {result.cases} random cases, the worst: {text}"
 
 
 def _facts(name: str, pair: Any, result: Any, backend: Any) -> dict[str, Any]:
     from gpt2.lesson import sources
 
-    own, twin = (None if side is None else dataclasses.asdict(side) | {"folder": str(side.folder)} for side in pair)
+    source, twin = (None if side is None else dataclasses.asdict(side) | {"folder": str(side.folder)} for side in pair)
     return {
         "function": name,
         "shapes": sources.shapes(name),
-        "reference": own,
+        "reference": source,
         "twin": twin,
         "rows": [] if twin is None else sources.matched_rows(pair[0].lines, pair[1].lines),
         "verdict": None if result is None else result.to_dict(),
@@ -80,19 +80,19 @@ def _facts(name: str, pair: Any, result: Any, backend: Any) -> dict[str, Any]:
 def _print(console: Console, name: str, pair: Any, verdict: str) -> None:
     from gpt2.lesson import sources
 
-    own, twin = pair
+    source, twin = pair
     console.print(f"[bold]{name}[/bold]  {escape(sources.shapes(name))}\n", soft_wrap=True)
     if twin is None:
-        _print_one(console, own)
+        _print_one(console, source)
         words = "The twin has no such function."
         console.print(words + " Its gradients are automatic." * name.endswith("_vjp") + "\n", soft_wrap=True)
     elif console.width < BESIDE:
-        _print_one(console, own)
+        _print_one(console, source)
         _print_one(console, twin)
     else:
-        table = Table(f"{own.file}:{own.line}", f"{twin.file}:{twin.line}", box=None, padding=(0, 2, 0, 0))
-        left, right = _coloured(own), _coloured(twin)
-        for a, b in sources.matched_rows(own.lines, twin.lines):
+        table = Table(f"{source.file}:{source.line}", f"{twin.file}:{twin.line}", box=None, padding=(0, 2, 0, 0))
+        left, right = _coloured(source), _coloured(twin)
+        for a, b in sources.matched_rows(source.lines, twin.lines):
             table.add_row("" if a is None else _indented(left[a]), "" if b is None else _indented(right[b]))
         console.print(table)
         console.print()
@@ -107,7 +107,7 @@ def _print_one(console: Console, source: Any) -> None:
 
 
 def _indented(line: Text) -> Padding:
-    """A line whose wrapped rest keeps its indentation."""
+    """The line, padded so that its wrapped part keeps the indentation."""
     depth = len(line.plain) - len(line.plain.lstrip())
     return Padding(line[depth:], (0, 0, 0, depth))
 

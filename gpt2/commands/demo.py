@@ -1,4 +1,4 @@
-"""`gpt2 demo`: what the project is about, in one run: both engines write with the small model, and are judged."""
+"""`gpt2 demo`: run the small model on both backends, and judge whether the backends agree."""
 
 import platform
 import sys
@@ -22,52 +22,52 @@ from gpt2.tokenizer import END_OF_TEXT
 Array = NDArray[np.floating]
 TASKS, INPUT = ("copy", "reverse", "sort", "upper", "count", "first", "last"), "spore"
 PICTURED = "reverse"
-SHADES = " ░▒▓█"  # of attention weights, from 0 to 1
+SHADES = " ░▒▓█"  # for attention weights from 0 to 1
 NEW_TOKENS = len(INPUT) + 1  # the longest answer and its end
 
 
 @click.command()
 @click.option("--examples", type=click.IntRange(1), default=25, show_default=True, help="Random cases per function.")
-@click.option("--picture", type=click.Path(path_type=Path), help="Draw what every head looks at into this PNG file.")
+@click.option("--picture", type=click.Path(path_type=Path), help="Draw the attention of every head to this PNG file.")
 def demo(examples: int, picture: Path | None) -> None:
-    """Show the project at work: both engines write with the small model, and are judged. Needs no download."""
+    """Run the small model on both backends, and judge whether they agree. Needs no download."""
     if not run(console, examples, picture):
         sys.exit(1)
 
 
 def run(console: Console, examples: int, picture: Path | None = None) -> bool:
-    """Print the demonstration; True if everything agreed. picture: where to draw what every head looks at, a PNG."""
+    """Print the demonstration; True if everything agrees. picture: a PNG file for the attention of every head."""
     judged = get_backend("mindspore", mode="pynative")
     console.print(
         f"Python {platform.python_version()}, NumPy {np.__version__}, MindSpore {version('mindspore')}, "
-        f"{platform.machine()}\n\n[bold]1. The task stands in the prompt[/bold]: the small model inside the package "
-        f"continues '{{task}}: {INPUT}' on both engines.\n",
+        f"{platform.machine()}\n\n[bold]1. The prompt names the task[/bold]: the small model inside the package "
+        f"continues '{{task}}: {INPUT}' on both backends.\n",
         soft_wrap=True,
     )
     engines: list[Backend] = [get_backend("numpy"), get_backend("mindspore", mode="graph")]
     models = [load("tiny", backend=engine) for engine in engines]
     same = show_tasks(console, models)
     console.print(
-        f"\n[bold]2. What does it look at while it writes?[/bold] '{PICTURED}': a row for each token that is written; "
-        "the fuller a column, the more attention it has.\n",
+        f"\n[bold]2. Which tokens does it attend to while it writes?[/bold] '{PICTURED}': a row for each new token; "
+        "the darker a column, the more attention.\n",
         soft_wrap=True,
     )
     show_attention(console, models[0], picture)
     console.print(
-        "\n[bold]3. Does every function of the forward pass agree with the reference?[/bold] Random shapes, dense "
-        "random values; what is allowed is measured on each input.\n",
+        "\n[bold]3. Does every function of the forward pass agree with the reference?[/bold] Random shapes and "
+        "values; the allowed error is measured on each input.\n",
         soft_wrap=True,
     )
     return judge(console, judged, examples) and same
 
 
 def prompt_of(task: str) -> str:
-    """The prompt of a task: what stands before the answer in training."""
+    """The prompt of a task: the text before the answer in training."""
     return find_template("text").prompt({"task": task, "input": INPUT})
 
 
 def show_tasks(console: Console, models: list[Model]) -> bool:
-    """Print what each model writes for each task; True if they write the same ids."""
+    """Print each model's answer to each task; True if the models write the same ids."""
     table = Table("task", *(model.backend.name for model in models), "the same ids")
     alike = True
     for task in TASKS:
@@ -83,23 +83,23 @@ def show_tasks(console: Console, models: list[Model]) -> bool:
 
 
 def answer(model: Model, prompt: str) -> NDArray[np.integer]:
-    """The ids (N,) that a model writes after a prompt, its end token among them."""
+    """The ids (N,) that a model writes after a prompt, its end token included."""
     ids = model.encode(prompt)
     return model.generate(ids, NEW_TOKENS)[0, ids.shape[1] :]
 
 
 def show_attention(console: Console, model: Model, picture: Path | None) -> None:
-    """Print the attention of the tokens that are written to the tokens before, and draw that of every head."""
+    """Print the attention from the new tokens to earlier ones, in one head; draw that of every head to picture."""
     ids = model.encode(prompt_of(PICTURED))
     prompt, ids = ids.shape[1], model.generate(ids, NEW_TOKENS)
     tokens = [model.decode([i]) for i in ids[0]]
-    stages = model.stages(ids[:, :-1])  # the last token is written, and never read
+    stages = model.stages(ids[:, :-1])  # the model never reads the last token
     weights = np.stack([stages[f"h.{layer}.attn.attn_weights"][0] for layer in range(model.config.n_layer)])
-    writing = weights[:, :, prompt - 1 :]  # the rows of the tokens after which something is written
+    writing = weights[:, :, prompt - 1 :]  # the rows that predict a new token
     letters = writing[..., : len(INPUT), prompt - 1 - len(INPUT) : prompt - 1]
-    right = np.trace(letters[..., ::-1], axis1=2, axis2=3)  # of the row that writes a letter, to that letter
+    right = np.trace(letters[..., ::-1], axis1=2, axis2=3)  # from the row that writes a letter to it
     layer, head = np.unravel_index(right.argmax(), right.shape)
-    console.print(f"  layer {layer}, head {head}, which of all looks most at what is to be written:\n", soft_wrap=True)
+    console.print(f"  layer {layer}, head {head}, which attends most to the letter to write:\n", soft_wrap=True)
     for line in attention_lines(writing[layer, head], tokens, tokens[prompt:]):
         console.print(line, soft_wrap=True)
     if picture is not None:
@@ -108,7 +108,7 @@ def show_attention(console: Console, model: Model, picture: Path | None) -> None
 
 
 def attention_lines(weights: Array, tokens: list[str], written: list[str]) -> list[str]:
-    """The tokens that are read, and a line for each row of weights (N, T): what is written there, then T shades."""
+    """A line with the tokens read, and a line for each row of weights (N, T): the token written, then T shades."""
     lines = [" " * len("  writes x  ") + "".join(f" {_shown(token)}" for token in tokens[: weights.shape[1]])]
     for row, token in zip(weights, written, strict=True):
         shades = (SHADES[round(float(weight) * (len(SHADES) - 1))] for weight in row)
@@ -121,9 +121,9 @@ def _shown(token: str) -> str:
 
 
 def draw_attention(weights: Array, tokens: list[str], image: Path) -> None:
-    """Draw weights (L, H, T, T) as one map a head, rows and columns marked by the tokens; the image is a PNG.
+    """Draw weights (L, H, T, T) to a PNG image: one map per head, its rows and columns labelled with the tokens.
 
-    Raises GPT2Error if it cannot be written.
+    Raises GPT2Error if the image cannot be written.
     """
     from matplotlib.figure import Figure
 
@@ -140,11 +140,11 @@ def draw_attention(weights: Array, tokens: list[str], image: Path) -> None:
 
 
 def judge(console: Console, engine: Backend, examples: int) -> bool:
-    """Judge every function of the forward pass on so many cases each; True if all agree."""
+    """Judge every function of the forward pass, each on `examples` cases; True if all agree."""
     from parity.check import rules
     from parity.report import print_results
 
-    left_out = ("laws", "optim", "train", "training")  # these take their time: see `gpt2 check`
+    left_out = ("laws", "optim", "train", "training")  # slow: `gpt2 check` runs them
     forward = {
         name: rule for name, rule in rules().items() if name.split(".")[0] not in left_out and "_vjp" not in name
     }

@@ -1,4 +1,4 @@
-"""`gpt2 eval`: how well a model does a task of the GPT-2 paper that it was not trained for."""
+"""`gpt2 eval`: zero-shot evaluation on the tasks of the GPT-2 paper."""
 
 import functools
 import json
@@ -20,14 +20,14 @@ from gpt2.progress import ProgressBar
 @click.command("eval")
 @click.argument("model")
 @click.argument("task")
-@click.option("--data", type=click.Path(path_type=Path), required=True, help="The file to judge by.")
-@click.option("--limit", type=click.IntRange(1), help="Only the first samples; of perplexity: lines  [all]")
-@click.option("--batch-size", type=click.IntRange(1), default=4, show_default=True, help="Samples at a time.")
-@click.option("--stride", type=int, help="Of perplexity: tokens from window to window  [half the context]")
+@click.option("--data", type=click.Path(path_type=Path), required=True, help="The file with the samples.")
+@click.option("--limit", type=click.IntRange(1), help="Use only the first samples (perplexity: lines)  [all]")
+@click.option("--batch-size", type=click.IntRange(1), default=4, show_default=True, help="Samples per batch.")
+@click.option("--stride", type=int, help="Perplexity: tokens between windows  [half the context]")
 @click.option("--option", "pairs", multiple=True, metavar="NAME=VALUE", help="An option of the task. Repeatable.")
-@click.option("--seed", type=click.IntRange(0, 2**64 - 1), default=0, show_default=True, help="Of what is drawn.")
-@click.option("--skip-bad", is_flag=True, help="Leave broken samples out and count them, instead of stopping.")
-@click.option("--examples", is_flag=True, help="Show each sample: what was asked, expected, answered.")
+@click.option("--seed", type=click.IntRange(0, 2**64 - 1), default=0, show_default=True, help="Of sampling.")
+@click.option("--skip-bad", is_flag=True, help="Skip and count broken samples, instead of stopping.")
+@click.option("--examples", is_flag=True, help="Show each sample: prompt, expected answer, answer.")
 @engine_options
 @json_option
 def evaluation(
@@ -44,7 +44,7 @@ def evaluation(
     as_json: bool,
     **engine: Any,
 ) -> None:
-    """Judge MODEL by TASK: perplexity, lambada, cbt, tldr, translation, questions, or one that a package registers."""
+    """Evaluate MODEL on TASK: perplexity, lambada, cbt, tldr, translation, questions, or a task of another package."""
     options = dict(map(_option, pairs)) | ({} if stride is None else {"stride": stride})
     chosen = find_task(task, options)
     loaded = load_model(model, **{name: engine[name] for name in ENGINE})
@@ -77,7 +77,7 @@ def _option(pair: str) -> tuple[str, str]:
 
 
 def _facts(task: str, report: EvaluationReport, examples: bool) -> dict[str, Any]:
-    scores = {name: score if math.isfinite(score) else None for name, score in report.scores.items()}  # as JSON has it
+    scores = {name: score if math.isfinite(score) else None for name, score in report.scores.items()}  # JSON has no NaN
     facts: dict[str, Any] = {"task": task, "scores": scores, "samples": report.samples, "skipped": report.skipped}
     return facts | report.facts | ({"examples": report.examples} if examples else {})
 

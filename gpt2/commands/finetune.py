@@ -1,4 +1,4 @@
-"""`gpt2 finetune`, `gpt2 summarize` and `gpt2 classify`: train for a task, see how well it went, and use the model."""
+"""`gpt2 finetune`, `gpt2 summarize` and `gpt2 classify`: train for a task, evaluate, and use the model."""
 
 import functools
 import json
@@ -27,31 +27,31 @@ SHOWN = 3  # samples of an evaluation that are printed
 
 
 def _shared(command: Any) -> Any:
-    """What both kinds of fine-tuning can be told beside the options of training."""
+    """Add the options that both kinds of fine-tuning share, beside those of training."""
     for option in (
-        click.option("--limit", type=click.IntRange(1), help="Judge by the first samples alone  [all]"),
+        click.option("--limit", type=click.IntRange(1), help="Evaluate on the first samples only  [all]"),
         click.option(
             "--judge-batch",
             "batch",
             type=click.IntRange(1),
             default=run.BATCH_SIZE,
             show_default=True,
-            help="Samples that are judged at a time.",
+            help="Samples per batch of the evaluation.",
         ),
-        click.option("--skip-bad", is_flag=True, help="Leave broken lines out and count them, instead of stopping."),
+        click.option("--skip-bad", is_flag=True, help="Skip and count broken lines, instead of stopping."),
         click.option("--tokenizer", help="characters, bytes, bpe, or a path  [the model's own, or bpe]"),
-        click.option("--test", type=click.Path(path_type=Path), help="Judge by this file  [the held-out share]"),
+        click.option("--test", type=click.Path(path_type=Path), help="Evaluate on this file  [the held-out share]"),
     ):
         command = option(command)
     return command
 
 
 def _generation_options(command: Any) -> Any:
-    """How a summary is written; the defaults are the course's."""
+    """Add the options of generation; the defaults are the course's."""
     kinds = {
-        "max_new_tokens": "At most.",
-        "num_beams": "Search with that many beams; 1: greedy.",
-        "no_repeat_ngram_size": "No so many tokens twice, those of the article included; 0: off.",
+        "max_new_tokens": "Most tokens of a summary.",
+        "num_beams": "Number of beams; 1: greedy.",
+        "no_repeat_ngram_size": "Repeat no n-gram of this size, article included; 0: off.",
     }
     for name, text in reversed(kinds.items()):
         option = click.option(
@@ -63,7 +63,7 @@ def _generation_options(command: Any) -> Any:
 
 @click.group("finetune")
 def tune() -> None:
-    """Train a GPT-2 for a task, and judge it by that task at the end."""
+    """Train a GPT-2 for a task, and evaluate it on that task at the end."""
 
 
 @tune.command("summarize")
@@ -75,10 +75,10 @@ def tune() -> None:
 def tune_summarizer(
     as_json: bool, max_new_tokens: int, num_beams: int, no_repeat_ngram_size: int, **options: Any
 ) -> None:
-    """Train a summariser on pairs: JSON lines or TSV. ROUGE at the end; all of it in OUTPUT/evaluation.json.
+    """Train a summariser on pairs in JSON lines or TSV, and evaluate it by ROUGE in OUTPUT/evaluation.json.
 
     The template is the course's, "[CLS] article [SEP] summary [SEP]", or "article TL;DR: summary" for a tokenizer
-    without these tokens. Exit code 130 if it was interrupted: --resume goes on, also with the evaluation.
+    without these tokens. Exit code 130 if interrupted; --resume continues the training or the evaluation.
     """
     generation = {
         "max_new_tokens": max_new_tokens,
@@ -97,9 +97,9 @@ def tune_summarizer(
 @_shared
 @training_options
 def tune_classifier(as_json: bool, **options: Any) -> None:
-    """Train a classifier on texts with labels: JSON lines or TSV. Its accuracy at the end.
+    """Train a classifier on labelled texts in JSON lines or TSV, and report its accuracy.
 
-    Exit code 130 if it was interrupted: --resume goes on.
+    Exit code 130 if interrupted; --resume continues.
     """
     with ProgressBar() as bar:
         outcome = run.classify(**options, watch=functools.partial(show_training, bar), count=bar.show)
@@ -107,44 +107,44 @@ def tune_classifier(as_json: bool, **options: Any) -> None:
 
 
 def _report(outcome: run.FinetuneResult, as_json: bool, shown: tuple[str, ...]) -> None:
-    facts, found = result_facts(outcome.result), outcome.evaluation
+    facts, report = result_facts(outcome.result), outcome.evaluation
     if outcome.result.plan.corpus.labels:
-        del facts["perplexity"]  # of labels it means nothing
+        del facts["perplexity"]  # meaningless for labels
     if as_json:
-        without = None if found is None else {name: x for name, x in found.items() if name not in ("examples", "of")}
-        told = {"interrupted": outcome.interrupted, "evaluation": without}
-        click.echo(json.dumps(facts | told, ensure_ascii=False))
+        without = None if report is None else {name: x for name, x in report.items() if name not in ("examples", "of")}
+        more = {"interrupted": outcome.interrupted, "evaluation": without}
+        click.echo(json.dumps(facts | more, ensure_ascii=False))
     else:
         console = Console(highlight=False)
         console.print(facts_table(facts))
-        if found is not None:
-            _show(console, found, shown)
+        if report is not None:
+            _show(console, report, shown)
     if outcome.result.interrupted:
         stop_interrupted(f"at step {outcome.result.step}")
     if outcome.interrupted:
         stop_interrupted("in the evaluation")
 
 
-def _show(console: Console, found: dict[str, Any], shown: tuple[str, ...]) -> None:
-    for example in found["examples"][:SHOWN]:
+def _show(console: Console, report: dict[str, Any], shown: tuple[str, ...]) -> None:
+    for example in report["examples"][:SHOWN]:
         for name in shown:
             console.print(f"{name}: {example[name]}", markup=False, soft_wrap=True)
         console.print()
-    columns = list(next(iter(found["scores"].values())))
-    table = Table(f"{found['samples']} samples, in percent", *columns)
-    for name, scores in found["scores"].items():
+    columns = list(next(iter(report["scores"].values())))
+    table = Table(f"{report['samples']} samples, in percent", *columns)
+    for name, scores in report["scores"].items():
         table.add_row(name, *(f"{scores[column]:.2f}" for column in columns))
     console.print(table)
 
 
 def _texts_options(command: Any) -> Any:
-    """What the commands share that use such a model."""
+    """Add the options of the commands that use a fine-tuned model."""
     for option in (
         json_option,
         engine_options,
-        click.option("--field", help="The field, or column, of the texts of --file  [that of the training]"),
-        click.option("--batch-size", type=click.IntRange(1), default=8, show_default=True, help="Texts at a time."),
-        click.option("--file", type=click.Path(path_type=Path), help="Texts, one a line; or JSON lines, or TSV."),
+        click.option("--field", help="The field or column of the texts in --file  [as in training]"),
+        click.option("--batch-size", type=click.IntRange(1), default=8, show_default=True, help="Texts per batch."),
+        click.option("--file", type=click.Path(path_type=Path), help="Texts, one per line, or JSON lines, or TSV."),
         click.argument("text", required=False),
         click.argument("folder"),
     ):
@@ -153,7 +153,7 @@ def _texts_options(command: Any) -> Any:
 
 
 @click.command()
-@click.option("--template", help="How the model was trained, a text with {fields} or a name of `gpt2 tasks`.")
+@click.option("--template", help="The template of the training: a text with {fields}, or a name of `gpt2 tasks`.")
 @_generation_options
 @_texts_options
 def summarize(
@@ -169,9 +169,9 @@ def summarize(
     no_repeat_ngram_size: int,
     **engine: Any,
 ) -> None:
-    """Summarise TEXT ("-": standard input) with the model in FOLDER, that of `gpt2 finetune summarize`.
+    """Summarise TEXT ("-": standard input) with the model in FOLDER, made by `gpt2 finetune summarize`.
 
-    An article that is too long is cut at its end; a note on standard error says so.
+    The end of an article that is too long is cut, with a note on standard error.
     """
     model, task = _load(folder, run.SUMMARIZE, engine)
     chosen = find_template(template or task.get("template", run.SUMMARIZE), *_names(task, template))
@@ -189,17 +189,17 @@ def summarize(
             prompt, cut = summarizer.prompt({summarizer.article: next(iter(record.values.values()))})
         _note_cut(cut, record, "article")
         prompts.append(prompt)
-    found: list[str] = []
+    summaries: list[str] = []
     for answers in summarizer.write_all(prompts, batch_size):
-        found += answers
+        summaries += answers
         for answer in answers if not as_json else []:
             click.echo(answer)
     if as_json:
-        click.echo(json.dumps({"summaries": found} | engine_facts(model), ensure_ascii=False))
+        click.echo(json.dumps({"summaries": summaries} | engine_facts(model), ensure_ascii=False))
 
 
 def _names(task: dict[str, Any], template: str | None) -> tuple[str | None, str | None]:
-    """The fields of output and article, where the template is that of the folder."""
+    """The fields of output and article, unless the user gave a template."""
     return (None, None) if template else (task.get("output"), task.get("truncate") or None)
 
 
@@ -208,7 +208,7 @@ def _names(task: dict[str, Any], template: str | None) -> tuple[str | None, str 
 def classify(
     folder: str, text: str | None, file: Path | None, batch_size: int, field: str | None, as_json: bool, **engine: Any
 ) -> None:
-    """Say which label TEXT ("-": standard input) has, by the classifier in FOLDER, and how probable each is."""
+    """Classify TEXT ("-": standard input) with the classifier in FOLDER, and show the probability of each label."""
     model, task = _load(folder, run.CLASSIFY, engine)
     labels = label_names(find_folder(folder), model.config.num_labels)
     classifier = Classifier(model, labels, task.get("block_size", model.config.n_positions))
@@ -220,27 +220,27 @@ def classify(
         _note_cut(cut, record, "text")
         rows.append(row)
     chances = classifier.probabilities(rows, batch_size)
-    found = [
+    results = [
         {"label": labels[row.argmax()], "probabilities": dict(zip(labels, map(float, row), strict=True))}
         for row in chances
     ]
     if as_json:
-        click.echo(json.dumps({"labels": found} | engine_facts(model), ensure_ascii=False))
+        click.echo(json.dumps({"labels": results} | engine_facts(model), ensure_ascii=False))
         return
-    for line in _lines(found):
+    for line in _lines(results):
         click.echo(line)
 
 
-def _lines(found: list[dict[str, Any]]) -> Iterator[str]:
-    """Of one text every label, the likeliest first; of several the likeliest label of each."""
-    for one in found:
-        ranked = sorted(one["probabilities"].items(), key=lambda pair: -pair[1])
-        for label, chance in ranked if len(found) == 1 else ranked[:1]:
+def _lines(results: list[dict[str, Any]]) -> Iterator[str]:
+    """For one text: every label, the likeliest first. For several: the likeliest label of each."""
+    for result in results:
+        ranked = sorted(result["probabilities"].items(), key=lambda pair: -pair[1])
+        for label, chance in ranked if len(results) == 1 else ranked[:1]:
             yield f"{label}\t{chance:.4f}"
 
 
 def _load(folder: str, task: str, engine: dict[str, Any]) -> tuple[Model, dict[str, Any]]:
-    """The model, and what was noted of its training. Raises GPT2Error if that was for another task."""
+    """The model, and the contents of its task.json. Raises GPT2Error if it was trained for another task."""
     noted = run.read_task(find_folder(folder))
     if noted.get("task", task) != task:
         raise GPT2Error(f"{folder} was trained to {noted['task']}: use `gpt2 {noted['task']}`, or another folder")
@@ -248,15 +248,15 @@ def _load(folder: str, task: str, engine: dict[str, Any]) -> tuple[Model, dict[s
 
 
 def _records(text: str | None, file: Path | None, field: str) -> list[Record]:
-    """What was given, one or many. Raises GPT2Error unless it is one of both, and if the text is empty."""
+    """The texts to read. Raises GPT2Error unless exactly one of text and file is given, or if the text is empty."""
     if (text is None) == (file is None):
         raise GPT2Error("give either a TEXT or --file")
     if file is not None:
         return read_texts(file, field, BrokenLines())
-    given = standard_input() if text == "-" else str(text)
-    if not given.strip():
+    content = standard_input() if text == "-" else str(text)
+    if not content.strip():
         raise GPT2Error("the text is empty: give some words")
-    return [Record("the text", {field: given})]
+    return [Record("the text", {field: content})]
 
 
 def _note_cut(cut: bool, record: Record, what: str) -> None:

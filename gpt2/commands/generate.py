@@ -1,4 +1,4 @@
-"""`gpt2 generate`: prompts in, their continuations out."""
+"""`gpt2 generate`: continue prompts."""
 
 import json
 import math
@@ -26,34 +26,34 @@ EARLY_STOPPING: dict[str, bool | str] = {"no": False, "yes": True, "never": "nev
 @click.command()
 @click.argument("model")
 @click.argument("prompt", required=False)
-@click.option("--ids", help="Prompt as token ids, like '15496 995', for a model without a tokenizer.")
-@click.option("--prompts", type=click.Path(path_type=Path), help="A file of prompts, one a line; texts, or else ids.")
-@click.option("--batch-size", type=click.IntRange(1), default=8, show_default=True, help="Prompts at a time.")
+@click.option("--ids", help="The prompt as token ids, like '15496 995'.")
+@click.option("--prompts", type=click.Path(path_type=Path), help="A file of prompts (or ids), one per line.")
+@click.option("--batch-size", type=click.IntRange(1), default=8, show_default=True, help="Prompts per batch.")
 @click.option("--max-new-tokens", type=int, default=20, show_default=True)
-@click.option("--min-new-tokens", type=int, default=0, show_default=True, help="No end before so many.")
+@click.option("--min-new-tokens", type=int, default=0, show_default=True, help="No end before that many.")
 @click.option("--n", "num_return_sequences", type=int, default=1, show_default=True, help="Continuations per prompt.")
-@click.option("--temperature", type=float, default=0.0, show_default=True, help="0 takes the likeliest token.")
-@click.option("--top-k", type=int, default=0, show_default=True, help="Sample among that many; 0: all.")
-@click.option("--top-p", type=float, default=1.0, show_default=True, help="Sample among the likeliest of that share.")
-@click.option("--min-p", type=float, default=0.0, show_default=True, help="Sample above that share of the likeliest.")
-@click.option("--seed", type=int, default=0, show_default=True, help="The same seed, the same text on every backend.")
+@click.option("--temperature", type=float, default=0.0, show_default=True, help="0: greedy.")
+@click.option("--top-k", type=int, default=0, show_default=True, help="Sample from the k likeliest; 0: all.")
+@click.option("--top-p", type=float, default=1.0, show_default=True, help="Sample from the likeliest that sum to p.")
+@click.option("--min-p", type=float, default=0.0, show_default=True, help="Skip ids below p times the likeliest.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Same seed, same text on every backend.")
 @click.option("--repetition-penalty", type=float, default=1.0, show_default=True, help="Above 1: repeat less.")
-@click.option("--no-repeat-ngram-size", type=int, default=0, show_default=True, help="No so many tokens twice; 0: off.")
-@click.option("--bad-word", multiple=True, help="Never write this; ' word' with its space is another. Repeatable.")
+@click.option("--no-repeat-ngram-size", type=int, default=0, show_default=True, help="Repeat no such n-gram; 0: off.")
+@click.option("--bad-word", multiple=True, help="Never write this; ' word' with a space is another. Repeatable.")
 @click.option("--bad-ids", multiple=True, help="The same, as token ids. Repeatable.")
-@click.option("--stop", "stop_strings", multiple=True, help="End with this text. Repeatable.")
-@click.option("--stop-id", "stop_ids", type=int, multiple=True, help="End with this id  [the model's]. Repeatable.")
-@click.option("--num-beams", type=int, default=1, show_default=True, help="Search with that many beams.")
+@click.option("--stop", "stop_strings", multiple=True, help="End after this text. Repeatable.")
+@click.option("--stop-id", "stop_ids", type=int, multiple=True, help="End after this id  [the model's]. Repeatable.")
+@click.option("--num-beams", type=int, default=1, show_default=True, help="Above 1: beam search.")
 @click.option("--length-penalty", type=float, default=1.0, show_default=True, help="Above 0: favour long beams.")
 @click.option(
     "--early-stopping",
     type=click.Choice(list(EARLY_STOPPING)),
     default="no",
     show_default=True,
-    help="End the search as soon as there are enough beams: yes; only when none can be better: never.",
+    help="yes: end the search when enough beams are finished; never: only when no beam can improve.",
 )
-@click.option("--sliding-window", is_flag=True, help="Beyond the context, look at the last tokens alone.")
-@click.option("--ties", is_flag=True, help="Say where the choice of a token is noise: another is as good.")
+@click.option("--sliding-window", is_flag=True, help="Beyond the context, use only the last tokens.")
+@click.option("--ties", is_flag=True, help="Say where rounding noise decided the choice of a token.")
 @engine_options
 @json_option
 def generate(
@@ -72,8 +72,8 @@ def generate(
 ) -> None:
     """Continue PROMPT ("-": standard input) with MODEL, a folder or a name on the Hugging Face hub.
 
-    One continuation is printed as it comes; of several, each when it is complete, with a line --- between them. Ctrl-C
-    ends it: what was generated until then is printed, exit code 130.
+    A single continuation is printed token by token. Several are printed when complete, with a line --- between them.
+    Ctrl-C stops generation: the text so far is printed, and the exit code is 130.
     """
     loaded = load_model(model, **{name: options.pop(name) for name in ENGINE})
     starts = read_prompts(loaded, prompt, ids, prompts)
@@ -95,35 +95,35 @@ def generate(
         batch = starts[first : first + batch_size]
         padded, mask = left_padded(batch)
         options["first_row"] = first * copies
-        found = loaded.generate_all(padded, attention_mask=mask, on_token=on_token, scored=as_json, **options)
-        places = _places_of_ties(loaded, found, mask, options) if ties else None
-        for row in _facts(loaded, batch, found, places):
+        generation = loaded.generate_all(padded, attention_mask=mask, on_token=on_token, scored=as_json, **options)
+        places = _places_of_ties(loaded, generation, mask, options) if ties else None
+        for row in _facts(loaded, batch, generation, places):
             if stream is None and not as_json:
                 _print(loaded, row, is_first=not facts)
             facts.append(row)
-        interrupted = "interrupted" in found.finish_reasons
+        interrupted = "interrupted" in generation.finish_reasons
         if interrupted:
             break
     if as_json:
-        only = facts[0] if len(facts) == 1 else {}  # of a single one the facts stand at the top as well
+        only = facts[0] if len(facts) == 1 else {}  # a single continuation also has its fields at the top level
         click.echo(json.dumps(only | {"continuations": facts} | engine_facts(loaded), ensure_ascii=False))
     elif stream is not None:
         stream.end()
     if ties and not as_json:
         _print_ties(facts)
     if interrupted:
-        click.echo("gpt2: interrupted: this is what was generated until then", err=True)
+        click.echo("gpt2: interrupted: this is the text generated so far", err=True)
         sys.exit(130)
 
 
-def _places_of_ties(loaded: Any, found: Generation, mask: Array, options: dict[str, Any]) -> list[list[int]]:
+def _places_of_ties(loaded: Any, generation: Generation, mask: Array, options: dict[str, Any]) -> list[list[int]]:
     from parity.verdict.ties import find_ties
 
-    return find_ties(loaded, found, mask, GenerationConfig(**options))
+    return find_ties(loaded, generation, mask, GenerationConfig(**options))
 
 
 def read_prompts(loaded: Any, text: str | None, ids: str | None, path: Path | None) -> list[Array]:
-    """Ids of every prompt, each (T,). Raises GPT2Error, naming the line of a file."""
+    """The ids of every prompt, each (T,). Raises GPT2Error, naming the line of the file."""
     if (text, ids, path).count(None) != 2:
         raise GPT2Error("give one of PROMPT, --ids and --prompts")
     if path is None:
@@ -155,19 +155,19 @@ def _bad_words(loaded: Any, texts: tuple[str, ...], ids: tuple[str, ...]) -> lis
 
 
 def _facts(
-    loaded: Any, batch: list[Array], found: Generation, ties: list[list[int]] | None
+    loaded: Any, batch: list[Array], generation: Generation, ties: list[list[int]] | None
 ) -> Iterator[dict[str, Any]]:
-    copies = len(found.new_ids) // len(batch)
-    for i, new_ids in enumerate(found.new_ids):
+    copies = len(generation.new_ids) // len(batch)
+    for i, new_ids in enumerate(generation.new_ids):
         prompt_ids = batch[i // copies].tolist()
         text = None if loaded.tokenizer is None else _written(loaded, prompt_ids, new_ids)
         facts = {
             "prompt_ids": prompt_ids,
             "new_ids": new_ids,
             "text": text,
-            "finish_reason": found.finish_reasons[i],
-            "score": _finite(found.scores[i]),
-            "log_probabilities": list(map(_finite, found.log_probabilities[i])),
+            "finish_reason": generation.finish_reasons[i],
+            "score": _finite(generation.scores[i]),
+            "log_probabilities": list(map(_finite, generation.log_probabilities[i])),
         }
         yield facts if ties is None else facts | {"ties": ties[i]}
 
@@ -186,12 +186,12 @@ def _print_ties(facts: list[dict[str, Any]]) -> None:
     for number, row in enumerate(facts, start=1):
         places = ", ".join(str(place + 1) for place in row["ties"])
         of = f" of continuation {number}" if len(facts) > 1 else ""
-        said = f"the choice of new token {places}{of} is noise" if places else f"no choice{of} is noise"
-        click.echo(f"gpt2: note: {said}", err=True)
+        note = f"the choice of new token {places}{of} is noise" if places else f"no choice{of} is noise"
+        click.echo(f"gpt2: note: {note}", err=True)
 
 
 def _written(model: Any, prompt_ids: list[int], new_ids: list[int]) -> str:
-    """The whole text, but for the special token that ends it; the ids, if there is no tokenizer."""
+    """The whole text without a final special token; ids, if there is no tokenizer."""
     if model.tokenizer is None:
         return " ".join(map(str, prompt_ids + new_ids))
     known = model.tokenizer.get_added_tokens_decoder()
@@ -200,7 +200,7 @@ def _written(model: Any, prompt_ids: list[int], new_ids: list[int]) -> str:
 
 
 class Stream:
-    """Prints a sequence as its tokens come, the prompt with the first: text if there is a tokenizer, else ids."""
+    """Prints prompt and new tokens as they are generated: as text if there is a tokenizer, else as ids."""
 
     def __init__(self, model: Any, prompt: Array) -> None:
         self._model, self._prompt_ids, self._printed = model, prompt.tolist(), ""
@@ -209,11 +209,11 @@ class Stream:
     def __call__(self, chosen: Array) -> None:
         self._new_ids.append(int(chosen[0]))
         text = _written(self._model, self._prompt_ids, self._new_ids)
-        if not text.endswith("\N{REPLACEMENT CHARACTER}"):  # else more tokens spell one character: wait for them
+        if not text.endswith("\N{REPLACEMENT CHARACTER}"):  # else wait for the other tokens of this character
             self._show(text)
 
     def end(self) -> None:
-        """Print what waited for more to come, and end the line."""
+        """Print any text held back, and end the line."""
         self._show(_written(self._model, self._prompt_ids, self._new_ids))
         click.echo()
 

@@ -1,4 +1,4 @@
-"""`gpt2 check` and `gpt2 blame`: a backend before the judge, and where a model parts from the reference."""
+"""`gpt2 check` and `gpt2 blame`: judge a backend, and find where a model first differs from the reference."""
 
 import json
 import sys
@@ -27,10 +27,10 @@ from gpt2.errors import GPT2Error
 @click.argument("functions", nargs=-1)
 @search_options(25)
 @judged_engine_options
-@click.option("--html", type=click.Path(path_type=Path), help="Write the report as one HTML file too.")
-@click.option("--junit", type=click.Path(path_type=Path), help="Write the report as JUnit XML too.")
+@click.option("--html", type=click.Path(path_type=Path), help="Also write the report as one HTML file.")
+@click.option("--junit", type=click.Path(path_type=Path), help="Also write the report as JUnit XML.")
 @click.option("--expected", type=click.Path(path_type=Path), help="Expected failures, a JSON file (docs/report.md).")
-@click.option("--resume", type=click.Path(path_type=Path), help="Keep what is found in this file, and go on from it.")
+@click.option("--resume", type=click.Path(path_type=Path), help="Save results to this file, and resume from it.")
 @click.option("--measure-accuracy", is_flag=True, hidden=True)
 @click.option("--mutants", is_flag=True, hidden=True)
 @click.option("--diagnose", is_flag=True, hidden=True)
@@ -58,10 +58,10 @@ def check(
     markdown: Path | None,
     as_json: bool,
 ) -> None:
-    """Judge a backend against the reference, and by laws that it must keep by itself, on random cases.
+    """Judge a backend on random cases: against the reference, and by laws that need no reference.
 
-    FUNCTIONS are rules by name: functions ("layer_norm"), files ("ops"), "laws", or none for all. Exit code 1 if
-    anything differs.
+    FUNCTIONS are names of functions ("layer_norm"), files ("ops") or laws ("laws"); none: everything. Exit code 1
+    if anything differs.
     """
     from parity import check as judge
     from parity.report import print_results
@@ -95,7 +95,7 @@ def check(
 
 
 def _forward(context: click.Context, old: str, command: click.Command, arguments: dict[str, Any]) -> None:
-    """Run the command that an option of `gpt2 check` has become."""
+    """Run the command that replaced an option of `gpt2 check`."""
     click.echo(f"gpt2: note: `gpt2 check {old}` is `gpt2 {command.name}` now", err=True)
     context.invoke(command, **arguments)
 
@@ -103,13 +103,13 @@ def _forward(context: click.Context, old: str, command: click.Command, arguments
 @click.command()
 @click.argument("model")
 @click.argument("prompt", required=False)
-@click.option("--ids", help="Prompt as token ids, like '15496 995', for a model without a tokenizer.")
+@click.option("--ids", help="The prompt as token ids, like '15496 995'.")
 @engine_options
 @json_option
 def blame(model: str, prompt: str | None, ids: str | None, as_json: bool, **engine: Any) -> None:
-    """Say at which stage of MODEL a backend parts from the reference on PROMPT, and by how much at each.
+    """Find the stage of MODEL where a backend first differs from the reference on PROMPT; show every stage's error.
 
-    Every stage is computed twice: in the run as it is, and from the reference's values, so that no error is inherited.
+    Every stage is computed twice: in the normal run, and from the reference's values, so that it inherits no error.
     Exit code 1 if a stage is wrong by itself.
     """
     from parity.diagnosis.blame import blame as find

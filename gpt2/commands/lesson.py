@@ -11,40 +11,40 @@ from typing import Any
 import click
 
 from gpt2.backends import DTYPES, Backend
-from gpt2.commands.options import judged_engine, load_model, read_prompt
+from gpt2.commands.options import MODES, judged_engine, load_model, read_prompt
 from gpt2.errors import GPT2Error
 from gpt2.interrupt import one_interrupt
 
 LANGUAGES = ("en", "zh")
-BESIDE = 100  # columns of a terminal from which on the sources stand beside each other
+BESIDE = 100  # terminal columns that are needed to show the sources side by side
 NOT_INSTALLED = "no second implementation to judge: pip install 'gpt2-parity[mindspore]'"
 
 
 def twin_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """--backend, --device, --dtype and --mode of what is judged. (float64 is the oracle's own.)"""
+    """Add --backend, --device, --dtype and --mode of the twin. (float64 is reserved for the oracle.)"""
     options = [
         click.option("--backend", help="The twin  [$GPT2_BACKEND, or mindspore if it is installed]"),
         click.option("--device", help="CPU, Ascend or GPU  [CPU]"),
         click.option("--dtype", type=click.Choice(DTYPES[1:]), help="Precision of weights and results  [float32]"),
-        click.option("--mode", type=click.Choice(["graph", "pynative"]), help="How MindSpore runs  [pynative]"),
+        click.option("--mode", type=click.Choice(MODES), help="How it runs: MindSpore [pynative] or NumPy [eager]"),
     ]
     return functools.reduce(lambda wrapped, option: option(wrapped), reversed(options), command)
 
 
 def second_engine(backend: str | None, device: str | None, dtype: str | None, mode: str | None) -> Backend:
-    """The engine of these options; by default MindSpore where it is installed, run eagerly."""
+    """The backend of these options; by default MindSpore in mode pynative, if it is installed."""
     default = "mindspore" if importlib.util.find_spec("mindspore") else "numpy"
     name = backend or os.environ.get("GPT2_BACKEND") or default
     return judged_engine(name, device, dtype, mode)
 
 
 @click.command()
-@click.option("--model", default="tiny", show_default=True, help="A GPT-2 folder, or a model's name.")
+@click.option("--model", default="tiny", show_default=True, help="A GPT-2 folder, or a model name.")
 @click.option("--prompt", help="The text to follow through the model; '-': standard input.")
 @click.option("--ids", help="The prompt as token ids.")
 @click.option("--output", type=click.Path(path_type=Path), help="Write the page to this file  [lesson.html]")
-@click.option("--serve", is_flag=True, help="Serve the page on this machine instead, where any prompt can be tried.")
-@click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="0: any that is free.")
+@click.option("--serve", is_flag=True, help="Serve the page on this machine instead, to try any prompt.")
+@click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="0: any free port.")
 @click.option("--notebook", type=click.Path(path_type=Path), help="Write a Jupyter notebook to this file instead.")
 @click.option("--language", type=click.Choice(LANGUAGES), default="en", show_default=True, help="Of the notebook.")
 @twin_options
@@ -61,8 +61,8 @@ def lesson(
 ) -> None:
     """Make a web page that walks through GPT-2 step by step, in English and Chinese.
 
-    Each step shows the reference and its twin side by side, the numbers of the prompt, and the judge's verdict.
-    --backend is the twin: MindSpore where it is installed.
+    Each step shows the reference and its twin side by side, the tensors of the prompt, and the judge's verdict.
+    --backend names the twin: by default MindSpore, if it is installed.
     """
     from gpt2 import lesson as course
     from gpt2.lesson.document import render

@@ -1,4 +1,4 @@
-"""The command `gpt2`. Results go to standard output; what went wrong is one line on standard error, exit code 2."""
+"""The command `gpt2`. Results go to standard output. An error is one line on standard error, with exit code 2."""
 
 import sys
 import warnings
@@ -44,7 +44,7 @@ COMMANDS = (
 
 
 def main() -> None:
-    """Run the command; turn every foreseen error into one line and exit code 2."""
+    """Run the command; report every expected error as one line, with exit code 2."""
     warnings.showwarning = lambda message, *_: click.echo(f"gpt2: note: {message}", err=True)
     try:
         cli(standalone_mode=False, prog_name="gpt2")
@@ -57,7 +57,7 @@ def main() -> None:
         command = "gpt2" if context is None else context.command_path
         _stop(f"gpt2: error: {error.format_message()} (see {command} --help)", error.exit_code)
     except BrokenPipeError:
-        sys.stderr.close()  # whoever read the output has gone; nobody is left to tell
+        sys.stderr.close()  # the reader of the output is gone, so there is nobody to report to
         sys.exit(1)
 
 
@@ -72,7 +72,7 @@ def _stop(message: str, code: int = 2) -> None:
 @click.version_option(package_name="gpt2-parity", prog_name="gpt2")
 @click.pass_context
 def cli(context: click.Context) -> None:
-    """GPT-2 twice, in NumPy to read and in MindSpore to run, and a judge that says whether the two agree."""
+    """GPT-2 twice, in NumPy to read and in MindSpore to run, and a judge that checks whether the two agree."""
     if context.invoked_subcommand is None:
         click.echo(context.get_help())
 

@@ -1,4 +1,4 @@
-"""`gpt2 logits`, `info`, `convert` and `levels`: what a model says, what it is, where it comes from, how it runs."""
+"""`gpt2 logits`, `info`, `convert` and `levels`: show predictions, describe and convert models, show precision."""
 
 import json
 from pathlib import Path
@@ -16,15 +16,15 @@ from gpt2.files import write_whole
 @click.command()
 @click.argument("model")
 @click.argument("prompt", required=False)
-@click.option("--ids", help="Prompt as token ids.")
-@click.option("--top", type=click.IntRange(1), default=5, show_default=True, help="How many next tokens to show.")
-@click.option("--output", type=click.Path(path_type=Path), help="Write all scores, (1, T, V), to this .npy file.")
+@click.option("--ids", help="The prompt as token ids.")
+@click.option("--top", type=click.IntRange(1), default=5, show_default=True, help="Number of tokens to show.")
+@click.option("--output", type=click.Path(path_type=Path), help="Write all logits, (1, T, V), to this .npy file.")
 @engine_options
 @json_option
 def logits(
     model: str, prompt: str | None, ids: str | None, top: int, output: Path | None, as_json: bool, **engine: Any
 ) -> None:
-    """Show what MODEL expects after PROMPT."""
+    """Show the tokens that MODEL finds likeliest after PROMPT."""
     loaded = load_model(model, **engine)
     start = read_prompt(loaded, prompt, ids)
     scores = loaded.logits(start)
@@ -61,9 +61,9 @@ def _save_array(path: Path, array: np.ndarray) -> None:
 @click.command()
 @click.argument("source", type=click.Path(path_type=Path))
 @click.argument("folder", type=click.Path(path_type=Path))
-@click.option("--n-head", type=click.IntRange(1), help="Number of heads, where the source does not say it.")
+@click.option("--n-head", type=click.IntRange(1), help="Number of heads, if SOURCE does not say.")
 def convert(source: Path, folder: Path, n_head: int | None) -> None:
-    """Turn SOURCE, a minGPT or nanoGPT state (.safetensors, or .json with base64 tensors), into a GPT-2 FOLDER."""
+    """Convert SOURCE, a minGPT or nanoGPT checkpoint (.safetensors, or .json with base64 tensors), to a folder."""
     from gpt2.model.convert import convert as run
 
     config, count = run(source, folder, n_head)
@@ -77,7 +77,7 @@ def convert(source: Path, folder: Path, n_head: int | None) -> None:
 @click.argument("model")
 @json_option
 def info(model: str, as_json: bool) -> None:
-    """Say what MODEL is: its configuration, parameters and tokenizer."""
+    """Show the configuration, parameters and tokenizer of MODEL."""
     from gpt2.model import hf_folder
     from gpt2.tokenizer import load_tokenizer
 
@@ -106,20 +106,20 @@ def info(model: str, as_json: bool) -> None:
 
 
 @click.command()
-@click.option("--backend", envvar="GPT2_BACKEND", default="numpy", show_default=True, help="The engine that trains.")
+@click.option("--backend", envvar="GPT2_BACKEND", default="numpy", show_default=True, help="The backend that trains.")
 @click.option("--device", help="CPU, Ascend or GPU  [CPU]")
 @json_option
 def levels(backend: str, device: str | None, as_json: bool) -> None:
-    """Show what runs in float16 at each level of mixed precision, O0 to O3, as seen on a small model."""
+    """Show which stages run in float16 at each mixed-precision level, O0 to O3, as observed on a small model."""
     from gpt2.backends import get_backend
     from gpt2.training.levels import dtypes_by_level
 
-    found = dtypes_by_level(get_backend(backend, device))
+    dtypes = dtypes_by_level(get_backend(backend, device))
     if as_json:
-        click.echo(json.dumps(found))
+        click.echo(json.dumps(dtypes))
         return
-    table = Table("stage", *found, title=f"Mixed precision on {backend}", title_justify="left")
-    for stage in next(iter(found.values())):
-        words = [found[level][stage] for level in found]
+    table = Table("stage", *dtypes, title=f"Mixed precision on {backend}", title_justify="left")
+    for stage in next(iter(dtypes.values())):
+        words = [dtypes[level][stage] for level in dtypes]
         table.add_row(stage, *(f"[bold]{word}[/bold]" if word == "float16" else f"[dim]{word}[/dim]" for word in words))
     console.print(table)

@@ -1,4 +1,4 @@
-"""The judge on trial: `gpt2 kill-table`, `diagnosis-table`, `other-rules`, `measure-accuracy` and `exercise`."""
+"""Tests of the judge: `gpt2 kill-table`, `diagnosis-table`, `other-rules`, `measure-accuracy` and `exercise`."""
 
 import functools
 import json
@@ -15,7 +15,7 @@ from gpt2.progress import ProgressBar
 
 Found = TypeVar("Found")
 
-markdown_option = click.option("--markdown", type=click.Path(path_type=Path), help="Write the page of the docs too.")
+markdown_option = click.option("--markdown", type=click.Path(path_type=Path), help="Also write the docs page.")
 
 
 @click.command("kill-table")
@@ -23,9 +23,9 @@ markdown_option = click.option("--markdown", type=click.Path(path_type=Path), he
 @markdown_option
 @json_option
 def kill_table(examples: int, seed: int, markdown: Path | None, as_json: bool) -> None:
-    """Try the judge on planted bugs: which rule sees which bug, after how many cases.
+    """Try the judge on planted bugs: show which rule finds which bug, after how many cases.
 
-    Exit code 1 if a bug is seen by none, or an equivalent form by any.
+    Exit code 1 if no rule finds a bug, or a rule objects to an equivalent form.
     """
     from parity.mutants import MUTANTS
     from parity.on_trial import kill_table as table
@@ -46,21 +46,21 @@ def kill_table(examples: int, seed: int, markdown: Path | None, as_json: bool) -
 @markdown_option
 @json_option
 def diagnosis_table(examples: int, seed: int, markdown: Path | None, as_json: bool) -> None:
-    """Try the judge on planted bugs: which place it blames, how little it leaves of a case, whether its script holds.
+    """Try the judge on planted bugs: which place it blames, how small its failing case is, whether its script works.
 
-    Exit code 1 if too few places are right.
+    Exit code 1 if it blames too many wrong places.
     """
     from parity.mutants import MUTANTS
     from parity.on_trial import diagnosis_table as table
 
-    found, interrupted = _with_progress(markdown, lambda work: table.measure(MUTANTS, examples, seed, work))
+    diagnoses, interrupted = _with_progress(markdown, lambda work: table.measure(MUTANTS, examples, seed, work))
     if as_json:
-        _print_json(examples, seed, interrupted, diagnoses=[diagnosis.to_dict() for diagnosis in found])
+        _print_json(examples, seed, interrupted, diagnoses=[diagnosis.to_dict() for diagnosis in diagnoses])
     else:
-        console.print(table.diagnosis_table(found))
-        console.print(table.summary(found), soft_wrap=True)
-    _write_page(markdown, lambda: table.markdown(found, examples, seed), interrupted)
-    _exit(table.all_well(found), interrupted)
+        console.print(table.diagnosis_table(diagnoses))
+        console.print(table.summary(diagnoses), soft_wrap=True)
+    _write_page(markdown, lambda: table.markdown(diagnoses, examples, seed), interrupted)
+    _exit(table.all_well(diagnoses), interrupted)
 
 
 @click.command("other-rules")
@@ -68,7 +68,7 @@ def diagnosis_table(examples: int, seed: int, markdown: Path | None, as_json: bo
 @markdown_option
 @json_option
 def other_rules(examples: int, seed: int, markdown: Path | None, as_json: bool) -> None:
-    """Put the planted bugs to the rules of other projects: what they see of them, and what they object to in vain."""
+    """Try other projects' rules on the planted bugs: how many they find, and how many false alarms they raise."""
     from parity.mutants import MUTANTS
     from parity.on_trial import kill_table as table
     from parity.on_trial.other_rules import compare_rules, tried_on
@@ -88,7 +88,7 @@ def other_rules(examples: int, seed: int, markdown: Path | None, as_json: bool) 
 @click.command("measure-accuracy")
 @judged_engine_options
 def measure_accuracy(backend: str, device: str | None, dtype: str, mode: str | None) -> None:
-    """Measure a backend's exp, sigmoid and log, for its file accuracy.json. Prints JSON."""
+    """Measure the error of a backend's exp, sigmoid and log, for its file accuracy.json. Prints JSON."""
     from parity.verdict.accuracy import measure
 
     engine = judged_engine(backend, device, dtype, mode)
@@ -100,7 +100,7 @@ def measure_accuracy(backend: str, device: str | None, dtype: str, mode: str | N
 @click.option("--sources", type=click.Path(path_type=Path), help="Copy the sources with the bug into this new folder.")
 @click.option("--answer", is_flag=True, help="Say what the bug is.")
 def exercise(number: str | None, sources: Path | None, answer: bool) -> None:
-    """Find the bug: each NUMBER is a NumPy GPT-2 with one planted bug, for the judge's tools to find."""
+    """Find the bug: each NUMBER is a NumPy GPT-2 with one planted bug, to be found with the judge's tools."""
     from parity.on_trial import exercise as exercises
 
     count = len(exercises.exercises())
@@ -116,25 +116,25 @@ def exercise(number: str | None, sources: Path | None, answer: bool) -> None:
     elif sources is None:
         click.echo(
             f"Exercise {number} of {count}: somewhere in this NumPy GPT-2 a few lines are wrong. Which?\n\n"
-            f"  gpt2 check --backend exercise:{number}               which functions differ, which laws are broken\n"
-            f"  gpt2 blame MODEL PROMPT --backend exercise:{number}  where a model parts from the reference\n"
+            f"  gpt2 check --backend exercise:{number}               which functions differ, which laws fail\n"
+            f"  gpt2 blame MODEL PROMPT --backend exercise:{number}  where a model first differs from the reference\n"
             f"  gpt2 exercise {number} --sources FOLDER              the sources, to read\n"
             f"  gpt2 exercise {number} --answer                      the solution"
         )
 
 
 def _with_progress(page: Path | None, run: Callable[[Any], Found]) -> tuple[Found, bool]:
-    """What run(work) returns, and whether Ctrl-C ended it early; its progress shows on standard error."""
+    """The result of run(work), and whether Ctrl-C ended it early; shows progress on standard error."""
     from parity.on_trial.pool import Work
 
     if page is not None:
         require_writable(page)
     with ProgressBar() as bar:
         work = Work(watch=functools.partial(bar.show, ""))
-        found = run(work)
+        result = run(work)
     if work.interrupted:
-        click.echo("gpt2: interrupted: this is what was found until then", err=True)
-    return found, work.interrupted
+        click.echo("gpt2: interrupted: these are the results so far", err=True)
+    return result, work.interrupted
 
 
 def _print_json(examples: int, seed: int, interrupted: bool, **found: Any) -> None:

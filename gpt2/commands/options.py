@@ -1,4 +1,4 @@
-"""What several commands of `gpt2` share: how a model and a prompt are named, and what is said of the engine."""
+"""Options and helpers that several commands of `gpt2` share."""
 
 import functools
 import sys
@@ -13,40 +13,41 @@ from gpt2.backends import DTYPES, Array, Backend, get_backend
 from gpt2.errors import GPT2Error
 
 console = Console(highlight=False)
-json_option = click.option("--json", "as_json", is_flag=True, help="The same facts for machines.")
+MODES = ("graph", "pynative", "eager", "plain")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
 def engine_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """--backend, --device, --dtype and --mode: where and how to compute."""
+    """Add --backend, --device, --dtype and --mode: where and how to compute."""
     options = [
-        click.option("--backend", help="numpy, mindspore, or another that is registered  [$GPT2_BACKEND, or numpy]"),
+        click.option("--backend", help="numpy, mindspore, or another registered backend  [$GPT2_BACKEND, or numpy]"),
         click.option("--device", help="CPU, Ascend or GPU  [CPU]"),
         click.option("--dtype", type=click.Choice(DTYPES), help="Precision of weights and results  [float32]"),
-        click.option("--mode", type=click.Choice(["graph", "pynative"]), help="How MindSpore runs  [graph]"),
+        click.option("--mode", type=click.Choice(MODES), help="How it runs: MindSpore [graph] or NumPy [eager]"),
     ]
     return functools.reduce(lambda wrapped, option: option(wrapped), reversed(options), command)
 
 
 def judged_engine_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """engine_options of a backend that is judged: MindSpore's, in float32, unless others are named."""
+    """Add the same options for the backend to judge; the default is MindSpore in float32."""
     options = [
         click.option(
-            "--backend", envvar="GPT2_BACKEND", default="mindspore", show_default=True, help="The engine to judge."
+            "--backend", envvar="GPT2_BACKEND", default="mindspore", show_default=True, help="The backend to judge."
         ),
         click.option("--device", help="CPU, Ascend or GPU  [CPU]"),
         click.option("--dtype", type=click.Choice(DTYPES[1:]), default="float32", show_default=True),
-        click.option("--mode", help="graph or pynative, for MindSpore  [pynative]"),
+        click.option("--mode", help="MindSpore: graph or pynative; NumPy: eager or plain  [pynative, eager]"),
     ]
     return functools.reduce(lambda wrapped, option: option(wrapped), reversed(options), command)
 
 
 def judged_engine(backend: str, device: str | None, dtype: str | None, mode: str | None) -> Backend:
-    """The engine to judge. MindSpore runs op by op unless told otherwise: a graph is compiled for every new shape."""
+    """The backend to judge. MindSpore's default here is pynative, as graph mode compiles for every new shape."""
     return get_backend(backend, device, dtype, "pynative" if mode is None and backend == "mindspore" else mode)
 
 
 def search_options(examples: int) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """--examples, with that default, and --seed: how many random cases are drawn, and which."""
+    """Add --examples, with this default, and --seed: the number of random cases, and their seed."""
 
     def add(command: Callable[..., Any]) -> Callable[..., Any]:
         cases = click.option(
@@ -61,20 +62,20 @@ def search_options(examples: int) -> Callable[[Callable[..., Any]], Callable[...
 
 
 def load_model(model: str, **engine: Any) -> Any:
-    """The model of that name or folder, on the engine that the options name."""
+    """Load the model of this name or folder, on the backend that the options name."""
     import gpt2
 
     return gpt2.load(model, **engine)
 
 
 def engine_facts(loaded: Any) -> dict[str, Any]:
-    """Where and how a model computes, for --json."""
+    """The backend, device, dtype and mode of a model, for --json."""
     backend = loaded.backend
     return {"backend": backend.name, "device": backend.device, "dtype": backend.dtype, "mode": backend.mode}
 
 
 def read_prompt(loaded: Any, text: str | None, ids: str | None) -> Array:
-    """Ids of the prompt, (1, T): of a text ("-": standard input), or as they are. Raises GPT2Error unless it is one."""
+    """Ids of the prompt, (1, T), from a text ("-": standard input) or ids. Raises GPT2Error unless one is given."""
     if (text is None) == (ids is None):
         raise GPT2Error("give either a PROMPT or --ids")
     if text is not None:
@@ -83,7 +84,7 @@ def read_prompt(loaded: Any, text: str | None, ids: str | None) -> Array:
 
 
 def standard_input() -> str:
-    """All of it. Raises GPT2Error if it is no text."""
+    """All of standard input. Raises GPT2Error if it is not text."""
     try:
         return sys.stdin.read()
     except UnicodeDecodeError as error:
@@ -91,7 +92,7 @@ def standard_input() -> str:
 
 
 def token_ids(name: str, text: str) -> list[int]:
-    """Ids written as numbers, with spaces or commas between them. Raises GPT2Error, naming the option."""
+    """Parse ids that are separated by spaces or commas. Raises GPT2Error, naming the option."""
     return [_token_id(name, word) for word in text.replace(",", " ").split()]
 
 

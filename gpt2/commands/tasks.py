@@ -1,4 +1,4 @@
-"""`gpt2 tasks`: the templates there are, and how one of them lays out a sample, token by token."""
+"""`gpt2 tasks`: list the templates, or show token by token how a template lays out a sample."""
 
 import json
 from pathlib import Path
@@ -22,13 +22,13 @@ STYLES = {"task": "magenta", "input": "cyan", "output": "bold green", "end": "bo
 
 @click.command()
 @click.argument("name", required=False)
-@click.option("--data", type=click.Path(path_type=Path), help="JSON lines or TSV to take the sample from.")
-@click.option("--line", type=click.IntRange(1), help="Line of the file  [the first with a sample]")
-@click.option("--model", help="GPT-2 folder, or tokenizer file, whose tokens to show  [a token for each character]")
-@click.option("--output", help="The field that is the answer  [the template's, or output]")
+@click.option("--data", type=click.Path(path_type=Path), help="JSON lines or TSV file with the sample.")
+@click.option("--line", type=click.IntRange(1), help="The sample's line in the file  [the first sample]")
+@click.option("--model", help="GPT-2 folder or tokenizer file to use  [one token per character]")
+@click.option("--output", help="The field of the answer  [the template's, or output]")
 @click.option("--truncate", help="The field that may be cut  [the template's, or input]")
-@click.option("--block-size", type=click.IntRange(2), help="Tokens of a row: cut or fill the sample up to it.")
-@click.option("--score", type=click.Choice(SCORES), default="output", show_default=True, help="What is learnt.")
+@click.option("--block-size", type=click.IntRange(2), help="Tokens of a row: cut or pad the sample.")
+@click.option("--score", type=click.Choice(SCORES), default="output", show_default=True, help="Which tokens count.")
 @json_option
 def tasks(
     name: str | None,
@@ -41,7 +41,7 @@ def tasks(
     score: str,
     as_json: bool,
 ) -> None:
-    """List the templates of tasks, or show a sample as template NAME, or a text with {fields}, lays it out."""
+    """List the templates of tasks, or show a sample laid out by template NAME, which may be a text with {fields}."""
     console = Console(highlight=False)
     if name is None:
         _list(console, as_json)
@@ -83,24 +83,24 @@ def _list(console: Console, as_json: bool) -> None:
 
 
 def _record(name: str, template: Template, data: Path | None, line: int | None) -> dict[str, str]:
-    """The record to show: of that line of the file, or the example that comes with the template."""
+    """The record to show: from this line of the file, or the template's example."""
     if data is None:
         if name not in TASKS:
             raise GPT2Error(
                 f"a sample of the template {name!r} needs --data; those with an example: {', '.join(TASKS)}"
             )
         return dict(TASKS[name].example)
-    # Other lines may be broken: only this one matters.
+    # Ignore broken lines other than this one.
     broken = BrokenLines(skip=line is not None)
     records = read_records(data, template, broken)
     if line is None:
         return records[0].values
     where = f"{data}, line {line}"
-    found = next((record.values for record in records if record.where == where), None)
-    if found is None:
+    values = next((record.values for record in records if record.where == where), None)
+    if values is None:
         why = next((message for message in broken.messages if f"line {line} " in message), None)
         raise GPT2Error(why or f"{where} holds no sample: it is blank, a heading, or beyond the end of the file")
-    return found
+    return values
 
 
 def _tokenizer(model: str | None, text: str) -> Tokenizer:

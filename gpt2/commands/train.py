@@ -1,4 +1,4 @@
-"""`gpt2 train`: what a training run shows of itself while it works, and at its end."""
+"""`gpt2 train`: train a model, showing progress and the result."""
 
 import functools
 import json
@@ -18,35 +18,35 @@ from gpt2.training import run
 
 
 def training_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """What a training run can be told, whatever it trains: the arguments of `gpt2.training.train`."""
+    """Add the options of every training run: the arguments of `gpt2.training.train`."""
     options: list[Callable[..., Any]] = [
         click.option(
             "--data", type=click.Path(path_type=Path), required=True, help="Text, JSON lines (.jsonl) or TSV (.tsv)."
         ),
         click.option(
-            "--output", type=click.Path(path_type=Path), required=True, help="The folder for the model and the run."
+            "--output", type=click.Path(path_type=Path), required=True, help="Folder for the model and the run's files."
         ),
         click.option(
-            "--config", type=click.Path(path_type=Path), help="Settings of model, training and data, a JSON file."
+            "--config", type=click.Path(path_type=Path), help="JSON file with settings of model, training and data."
         ),
-        click.option("--model", help="Go on from the weights of this GPT-2 folder, instead of new ones."),
+        click.option("--model", help="Start from the weights of this GPT-2 folder  [new weights]"),
         click.option("--steps", type=click.IntRange(1), help=f"Updates of the weights.  [{run.STEPS}]"),
-        click.option("--batch-size", type=click.IntRange(1), help=f"Rows of a micro-batch.  [{run.BATCH_SIZE}]"),
+        click.option("--batch-size", type=click.IntRange(1), help=f"Rows per micro-batch.  [{run.BATCH_SIZE}]"),
         click.option("--seed", type=click.IntRange(0, 2**64 - 1), help=f"Of weights, order and dropout.  [{run.SEED}]"),
         click.option("--save-every", type=click.IntRange(1), help="Steps between two checkpoints.  [a tenth of all]"),
-        click.option("--keep", type=click.IntRange(1), default=3, show_default=True, help="How many checkpoints stay."),
+        click.option("--keep", type=click.IntRange(1), default=3, show_default=True, help="Checkpoints to keep."),
         click.option("--eval-every", type=click.IntRange(1), help="Steps between two evaluations.  [a tenth of all]"),
         click.option(
-            "--eval-batches", type=click.IntRange(1), default=200, show_default=True, help="At most, each time."
+            "--eval-batches", type=click.IntRange(1), default=200, show_default=True, help="Most per evaluation."
         ),
         click.option(
-            "--resume", is_flag=True, help="Go on from the last checkpoint in the output folder, if there is one."
+            "--resume", is_flag=True, help="Resume from the last checkpoint in the output folder, if there is one."
         ),
         click.option(
-            "--pipeline", type=click.Choice(["numpy", "mindspore"]), help="What reads the rows: the same rows."
+            "--pipeline", type=click.Choice(["numpy", "mindspore"]), help="What reads the rows; both give the same."
         ),
-        click.option("--tensorboard", is_flag=True, help="Write event files for TensorBoard too."),
-        click.option("--log", type=click.Path(path_type=Path), help="Append what happens to this file."),
+        click.option("--tensorboard", is_flag=True, help="Also write event files for TensorBoard."),
+        click.option("--log", type=click.Path(path_type=Path), help="Append a log to this file."),
         engine_options,
         json_option,
     ]
@@ -56,9 +56,9 @@ def training_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.command()
 @training_options
 def train(as_json: bool, **options: Any) -> None:
-    """Train a GPT-2 on a file. Ctrl-C leaves a checkpoint; --resume goes on as if nothing had happened.
+    """Train a GPT-2 on a file. Ctrl-C saves a checkpoint; --resume continues as if there had been no interruption.
 
-    Exit code 130 if it was interrupted.
+    Exit code 130 if interrupted.
     """
     with ProgressBar() as bar:
         result = run.train(**options, watch=functools.partial(show_training, bar))
@@ -72,7 +72,7 @@ def train(as_json: bool, **options: Any) -> None:
 
 
 def result_facts(result: run.TrainingResult) -> dict[str, Any]:
-    """What came of a run, as JSON takes it."""
+    """The result of a run, for JSON."""
     return {
         "folder": str(result.folder),
         "step": result.step,
@@ -84,13 +84,13 @@ def result_facts(result: run.TrainingResult) -> dict[str, Any]:
 
 
 def stop_interrupted(where: str) -> NoReturn:
-    """End the program, as Ctrl-C asks for."""
-    click.echo(f"gpt2: interrupted {where}: --resume goes on from there", err=True)
+    """Exit with code 130, after Ctrl-C."""
+    click.echo(f"gpt2: interrupted {where}: --resume continues from there", err=True)
     sys.exit(130)
 
 
 def show_training(bar: ProgressBar, progress: run.TrainingProgress) -> None:
-    """Draw the bar of a run after a step."""
+    """Update the progress bar after a step."""
     words = [f"loss {progress.loss:.4f}"]
     if not math.isnan(progress.validation_loss):
         words.append(f"validation {progress.validation_loss:.4f}")
@@ -106,7 +106,7 @@ def _finite(value: float) -> float | None:
 
 
 def facts_table(facts: dict[str, Any]) -> Table:
-    """The facts of a run for people."""
+    """The facts of a run as a table."""
     table = Table(show_header=False)
     for name, value in facts.items():
         if name != "interrupted":

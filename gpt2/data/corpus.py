@@ -1,4 +1,4 @@
-"""What a run learns from: a file of text, JSON lines or TSV becomes rows of token ids, some of them held out."""
+"""Training data: turn a file of text, JSON lines or TSV into rows of token ids, some of them held out."""
 
 import dataclasses
 import hashlib
@@ -30,9 +30,9 @@ from gpt2.errors import GPT2Error
 
 @dataclasses.dataclass(frozen=True)
 class Corpus:
-    """Rows to learn from and rows to be judged by: ids and labels, (R, T) int32, if padded attention_mask too.
+    """Training rows and held-out rows: ids and labels, (R, T) int32, and attention_mask if the rows are padded.
 
-    Of a classifier the labels are (R,) int32, places in `labels`.
+    For a classifier, labels are (R,) int32, indices into the field `labels`.
     """
 
     training: dict[str, Array]
@@ -41,11 +41,11 @@ class Corpus:
     fingerprint: str
     """SHA-256 of the file's bytes."""
     facts: dict[str, Any]
-    """What was found, as JSON takes it."""
+    """Counts and sizes, for JSON."""
     labels: tuple[str, ...] = ()
-    """What a classifier tells apart; none for a language model."""
+    """Label names of a classifier; empty for a language model."""
     held_out_records: tuple["Record", ...] = ()
-    """What the rows are made of that are held out; none of a text that is one stream."""
+    """The records of the held-out rows; empty if the text is one stream."""
 
 
 def read_corpus(
@@ -58,14 +58,14 @@ def read_corpus(
     ignore_index: int = -100,
     labels: Sequence[str] | None = None,
 ) -> Corpus:
-    """Read, tokenize and lay out a file.
+    """Read a file, tokenize it and lay it out in rows.
 
-    tokenizer is the model's own, or None. vocab_size is the model's, or None if it may follow from the tokenizer
-    ("bpe" is trained to it). pad_id None: pads are 0, which is as good as any, for nothing looks at them. A sample ends
-    with the end-of-text token if the tokenizer has one, as those have that are trained here for a template; packed
-    samples otherwise with a line break. Samples without a token are left out. labels are those that a classifier has
-    already; None: those of the file, in order.
-    Raises GPT2Error, naming file and line, for what cannot be read, and for too little to fill a row.
+    tokenizer: the model's, or None. vocab_size: the model's, which also limits a "bpe" tokenizer trained here, or None
+    if the tokenizer decides. pad_id None: padding is 0 (its value has no effect). A sample ends with the end-of-text
+    token if the tokenizer has one, as every tokenizer trained here for a template does; otherwise packed samples end
+    with a line break. Samples without a token are skipped. labels: those of an existing classifier; None: those of the
+    file, in order.
+    Raises GPT2Error, naming file and line, for unreadable data, and if there is too little to fill a row.
     """
     length = n_positions if settings.block_size is None else settings.block_size
     if length > n_positions:
@@ -126,7 +126,7 @@ def _lay_out(
 ) -> dict[str, Array]:
     ids, labels = [row.ids for row in rows], [row.labels for row in rows]
     if layout == "padded":
-        if any(each.ndim == 0 for each in labels):  # a label for each row, not for each token
+        if any(label.ndim == 0 for label in labels):  # one label per row, not per token
             return pipeline.pad_rows(ids, length, pad_id, ignore_index) | {"labels": np.array(labels, np.int32)}
         return pipeline.pad_rows(ids, length, pad_id, ignore_index, labels)
     none = np.zeros(0, np.int32)
@@ -141,7 +141,7 @@ def _tokens(rows: list[Row]) -> int:
 
 
 def read_labelled(path: Path, settings: DataConfig, labels: Sequence[str], broken: BrokenLines) -> list[Record]:
-    """Texts with labels that a classifier knows. Raises GPT2Error, naming file and line."""
+    """Read texts whose labels a classifier knows. Raises GPT2Error, naming file and line."""
     kept = []
     for record in records_of(path, read_data(path), _fields(settings), True, broken, settings.label):
         with broken.at(record.where):
@@ -151,14 +151,14 @@ def read_labelled(path: Path, settings: DataConfig, labels: Sequence[str], broke
 
 
 def _learnt_text(values: Mapping[str, str], template: Template | None, field: str) -> str:
-    """What a tokenizer is trained on, of a sample: all but the tokens that are single ones in any case."""
+    """The part of a sample that a tokenizer is trained on: everything except special tokens."""
     if template is None:
         return values[field]
     return "".join(part.fill(values) for part in template.parts if part.text not in SPECIAL)
 
 
 def _fields(settings: DataConfig) -> tuple[str, ...]:
-    """The fields that a record must have."""
+    """The required fields of a record."""
     template = settings.layout_template()
     if template is not None:
         return template.fields
@@ -166,12 +166,12 @@ def _fields(settings: DataConfig) -> tuple[str, ...]:
 
 
 def _distinct(path: Path, labels: list[str]) -> list[str]:
-    """The labels that there are, in order; numbers by their size. Raises GPT2Error if there are not two."""
-    found = set(labels)
-    if len(found) < 2:
+    """The distinct labels, sorted, numbers by value. Raises GPT2Error if there are fewer than two."""
+    distinct = set(labels)
+    if len(distinct) < 2:
         raise GPT2Error(f"{path} has one label only, {labels[0]!r}: a classifier needs two to tell apart")
-    numbers = all(label.isascii() and label.isdigit() for label in found)
-    return sorted(found, key=lambda label: (int(label) if numbers else 0, label))
+    numbers = all(label.isascii() and label.isdigit() for label in distinct)
+    return sorted(distinct, key=lambda label: (int(label) if numbers else 0, label))
 
 
 def _check_rows(path: Path, corpus: Corpus, settings: DataConfig) -> None:

@@ -1,4 +1,4 @@
-"""Records out of a file of text, JSON lines or TSV. What is broken is named by file and line."""
+"""Read records from a file of text, JSON lines or TSV. Errors name file and line."""
 
 import codecs
 import contextlib
@@ -11,18 +11,18 @@ from typing import Any, NamedTuple
 from gpt2.data.templates import Template
 from gpt2.errors import GPT2Error
 
-FORMATS = {".jsonl": "JSON lines", ".json": "JSON lines", ".tsv": "TSV"}  # anything else is text
+FORMATS = {".jsonl": "JSON lines", ".json": "JSON lines", ".tsv": "TSV"}  # any other suffix is text
 
 
 class Record(NamedTuple):
-    """What one sample is made of: its place in the file, for messages, and its fields."""
+    """The fields of one sample, and its place in the file, for messages."""
 
     where: str
     values: dict[str, str]
 
 
 class BrokenLines:
-    """What becomes of broken lines: the first one stops the reading, or all are left out and their messages kept."""
+    """How to treat broken lines: stop at the first, or skip all of them and keep their messages."""
 
     def __init__(self, skip: bool = False) -> None:
         self.skip = skip
@@ -30,7 +30,7 @@ class BrokenLines:
 
     @contextlib.contextmanager
     def at(self, where: str = "") -> Iterator[None]:
-        """Read one line; where, if anything, is put before the message of what fails."""
+        """A context for reading one line; `where`, unless empty, is put before the error message."""
         try:
             yield
         except GPT2Error as error:
@@ -41,17 +41,17 @@ class BrokenLines:
 
 
 def read_records(path: Path, template: Template, broken: BrokenLines) -> list[Record]:
-    """The records that a template is filled with: one for each line that is not blank.
+    """Read the records for a template, one for each line that is not blank.
 
-    Raises GPT2Error, naming file and line, for what cannot be read.
+    Raises GPT2Error, naming file and line, for unreadable data.
     """
     return records_of(path, read_data(path), template.fields, True, broken)
 
 
 def read_texts(path: Path, field: str, broken: BrokenLines) -> list[Record]:
-    """Texts for a model to work on, under that field: one a line, or that field of JSON lines or TSV.
+    """Read texts as records with one field: one text per line, or that field of JSON lines or TSV.
 
-    Raises GPT2Error, naming file and line, for what cannot be read, and for an empty text in JSON lines or TSV.
+    Raises GPT2Error, naming file and line, for unreadable data, and for an empty text in JSON lines or TSV.
     """
     return records_of(path, read_data(path), (field,), format_of(path) != "text", broken)
 
@@ -71,9 +71,9 @@ def format_of(path: Path) -> str:
 
 
 def decode_text(path: Path, raw: bytes, number: int = 1) -> str:
-    """The text of a file, or of its line of that number."""
+    """Decode a file, or its line of this number."""
     try:
-        return (raw.removeprefix(codecs.BOM_UTF8) if number == 1 else raw).decode()  # some editors put that first
+        return (raw.removeprefix(codecs.BOM_UTF8) if number == 1 else raw).decode()  # some editors write it
     except UnicodeDecodeError as error:
         line = number + error.object.count(b"\n", 0, error.start)
         byte = error.object[error.start]
@@ -83,9 +83,9 @@ def decode_text(path: Path, raw: bytes, number: int = 1) -> str:
 def records_of(
     path: Path, raw: bytes, fields: Sequence[str], is_task: bool, broken: BrokenLines, label: str = ""
 ) -> list[Record]:
-    """A record for each line that is not blank; of text the line itself is the one field, of a task none is empty.
+    """One record for each line that is not blank. A text line is the only field; fields of a task must not be empty.
 
-    The field `label` may be a whole number in JSON.
+    The field `label` may be an integer in JSON.
     """
     form, lines, records = format_of(path), _lines(path, raw, broken), []
     if form == "text" and is_task:
@@ -157,23 +157,23 @@ def _check_string(where: str, field: str, value: Any) -> None:
         came = type(value).__name__
         raise GPT2Error(f"{where} holds a value of type {came}: expected a string, or an object with one as {field!r}")
     if any("\ud800" <= character <= "\udfff" for character in value):
-        raise GPT2Error(f"{where} holds half a character (a lone surrogate such as \\ud800): mend or remove the line")
+        raise GPT2Error(f"{where} holds half a character (a lone surrogate such as \\ud800): fix or remove the line")
 
 
 def _columns(path: Path, heading: list[str], fields: Sequence[str]) -> tuple[list[int], bool]:
-    """The column of each field, from 0, and whether the first line is a heading: it is if it has one of the fields."""
-    found = []
+    """The column of each field, from 0, and whether the first line is a heading, that is, names one of the fields."""
+    columns = []
     for field in fields:
         if field in heading:
-            found.append(heading.index(field))
+            columns.append(heading.index(field))
         elif field.isascii() and field.isdigit() and int(field) >= 1:
-            found.append(int(field) - 1)
+            columns.append(int(field) - 1)
         else:
             raise GPT2Error(
                 f"{path} has no column {field!r}: its first line has {', '.join(map(repr, heading))}; name one of "
                 "these, or give the number of a column, from 1"
             )
-    return found, any(field in heading for field in fields)
+    return columns, any(field in heading for field in fields)
 
 
 def _tsv_values(where: str, line: str, fields: Sequence[str], columns: Sequence[int]) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""Rows of token ids out of records: tokenized, cut to fit, with a label for each token or each row."""
+"""Turn records into rows of token ids: tokenized, cut to fit, with a label for each token or each row."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,9 +16,9 @@ from gpt2.tokenizer import END_OF_TEXT, KINDS, encode, load_tokenizer, train_tok
 
 
 class Row(NamedTuple):
-    """A sample as tokens: ids and labels (N,) int32, its task if it has one, and whether it was cut to fit.
+    """A sample as tokens: ids and labels (N,) int32, its task, if any, and whether it was cut to fit.
 
-    Of a classifier labels is one number, ().
+    For a classifier, labels is one number, ().
     """
 
     ids: Array
@@ -29,10 +29,10 @@ class Row(NamedTuple):
 
 
 def classifier_ids(tokenizer: Tokenizer, text: str, length: int) -> tuple[Array, bool]:
-    """What a classifier reads of a text, (N,) int32 with N at most length, and whether the text was cut for that.
+    """The ids of a text for a classifier, (N,) int32 with N at most length, and whether the text was cut to fit.
 
-    BERT's [CLS] and [SEP] stand around the text, if the tokenizer has both; the text alone is cut, at its end.
-    Raises GPT2Error if no token of the text is there.
+    [CLS] and [SEP] are put around the text if the tokenizer has both. Only the end of the text is cut.
+    Raises GPT2Error if no token of the text remains.
     """
     first, last = tokenizer.token_to_id("[CLS]"), tokenizer.token_to_id("[SEP]")
     around = ([], []) if first is None or last is None else ([first], [last])
@@ -45,7 +45,7 @@ def classifier_ids(tokenizer: Tokenizer, text: str, length: int) -> tuple[Array,
 def label_number(label: str, labels: Sequence[str]) -> int:
     if label not in labels:
         some = ", ".join(map(repr, labels[:10])) + (", ..." if len(labels) > 10 else "")
-        raise GPT2Error(f"the label {label!r} is none of those that the classifier has: {some}")
+        raise GPT2Error(f"the classifier has no label {label!r}, only {some}")
     return labels.index(label)
 
 
@@ -57,7 +57,7 @@ def labelled_rows(
     labels: Sequence[str],
     broken: BrokenLines,
 ) -> list[Row]:
-    """A row for each record, with the number of its label."""
+    """One row per record, with the number of its label."""
     rows = []
     for record in records:
         with broken.at(record.where):
@@ -70,7 +70,7 @@ def labelled_rows(
 def tokenizer_for(
     settings: DataConfig, texts: Sequence[str], own: Tokenizer | None, vocab_size: int | None, pad_id: int | None
 ) -> Tokenizer:
-    """The tokenizer that the settings ask for; its ids, and those of pads, must lie in the vocabulary."""
+    """The tokenizer of these settings. Raises GPT2Error if its ids, or pad_id, do not fit the vocabulary."""
     chosen = settings.tokenizer or "characters"
     if not settings.tokenizer and own is not None:
         tokenizer, chosen = own, "the model's own"
@@ -97,9 +97,9 @@ def tokenizer_for(
 
 
 def _special(settings: DataConfig) -> list[str]:
-    """The single tokens that a tokenizer needs beside those of the texts.
+    """The special tokens that a tokenizer needs.
 
-    With a template one that says where an output ends, and those that it names; with labels one to fill rows up with.
+    With a template: the end-of-text token and those that it names. With labels: the end-of-text token, for padding.
     """
     if not settings.template and not settings.label:
         return []
@@ -109,7 +109,7 @@ def _special(settings: DataConfig) -> list[str]:
 
 
 def end_of_sample(tokenizer: Tokenizer, between: str) -> list[int]:
-    """What ends a sample: the end-of-text token, or else `between`."""
+    """The ids that end a sample: the end-of-text token, or else `between`."""
     end_of_text = tokenizer.token_to_id(END_OF_TEXT)
     return encode(tokenizer, between, add_special_tokens=False) if end_of_text is None else [end_of_text]
 
@@ -123,7 +123,7 @@ def rows_of(
     ignore_index: int,
     broken: BrokenLines,
 ) -> list[Row]:
-    """A row for each record that has tokens; limit: how many of them, at most, a padded one may have."""
+    """One row for each record that has tokens; limit: the most tokens of a padded row, or None."""
     template = settings.layout_template()
     rows: list[Row] = []
     for record in records:
@@ -137,7 +137,7 @@ def rows_of(
 
 
 def _plain_row(text: str, tokenizer: Tokenizer, end: list[int], limit: int | None) -> list[Row]:
-    """A text in which everything is scored, cut if it is longer than limit; no row of one without a token."""
+    """A row in which every token is scored, marked as cut if longer than limit; no row for a text without tokens."""
     ids = encode(tokenizer, text)
     row = np.array(ids + end, np.int32)
     return [Row(row, row, cut=limit is not None and len(row) > limit)] if ids else []
@@ -166,13 +166,13 @@ def weighted(path: Path, rows: list[Row], weights: Mapping[str, int], tasks: set
 
 
 def split_rows(rows: list[Row], held_out: float) -> tuple[list[Row], list[Row]]:
-    """The samples to learn from, and the last of them, which are held out."""
+    """Split off the last samples as held-out rows: (training, held out)."""
     first = int(len(rows) * (1 - held_out))
     return rows[:first], rows[first:]
 
 
 def split_stream(rows: list[Row], held_out: float) -> tuple[list[Row], list[Row]]:
-    """The tokens to learn from, and the last of them. Source: nanoGPT's prepare.py, which splits at the same token."""
+    """Split off the last tokens as held-out data. Source: nanoGPT's prepare.py, which splits at the same token."""
     stream = np.concatenate([*(row.ids for row in rows), np.zeros(0, np.int32)])
     first = int(len(stream) * (1 - held_out))
     return [Row(stream[:first], stream[:first])], [Row(stream[first:], stream[first:])]

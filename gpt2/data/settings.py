@@ -1,4 +1,4 @@
-"""What a run asks of its data: layout, fields, tokenizer, template, held-out share."""
+"""The data settings of a run: layout, fields, tokenizer, template, held-out share."""
 
 import dataclasses
 import importlib
@@ -15,34 +15,34 @@ PIPELINES = {"numpy": "reference.data", "mindspore": "ms_backend.data"}
 
 @dataclasses.dataclass(frozen=True)
 class DataConfig:
-    """How a file becomes rows. Raises GPT2Error, naming the field, for a value outside its range."""
+    """How to turn a file into rows. Raises GPT2Error, naming the field, for a value outside its range."""
 
     layout: str | None = None
-    """"packed": one stream of tokens, cut into windows; "padded": a row for each sample. None: packed for text."""
+    """"packed": one stream of tokens, cut into windows; "padded": one row per sample. None: packed for text."""
     block_size: int | None = None
-    """Tokens of a row. None: as many as the model's context."""
+    """Tokens per row. None: the model's context."""
     field: str = "text"
-    """Of a JSON object; of TSV the column, by its heading or, if the file has no such heading, by number from 1."""
+    """The field of a JSON object with the text, or the column of a TSV: its heading, or its number from 1."""
     held_out: float = 0.1
-    """The share that is not learnt from: the last tokens of packed text, else the last samples."""
+    """The share that is not trained on: the last tokens of packed text, else the last samples."""
     tokenizer: str = ""
-    """"characters", "bytes", "bpe", or a path of a tokenizer. "": the model's own, or characters if it has none."""
+    """"characters", "bytes", "bpe", or a path of a tokenizer. "": the model's, or characters if it has none."""
     pipeline: str = "numpy"
-    """"numpy" or "mindspore": the same arrays in the same order."""
+    """"numpy" or "mindspore"; both give the same arrays in the same order."""
     template: str = ""
     """How a record of several fields becomes one text: "{task}: {input}\\n{output}", or a name of `gpt2 tasks`."""
     output: str | None = None
-    """The template's field that is the answer. None: that of the named template, or "output"."""
+    """The template's field with the answer. None: that of the named template, or "output"."""
     truncate: str | None = None
-    """The only field that is cut if a padded sample is too long. None: that of the named template, or "input"."""
+    """The field that is cut if a padded sample is too long. None: that of the named template, or "input"."""
     score: str = "output"
-    """With a template, "output": the output and its end are scored; "all": every token."""
+    """With a template: "output" scores the output and its end, "all" every token."""
     weights: Mapping[str, int] = dataclasses.field(default_factory=dict)
-    """How often the rows of a task, by the field "task", are repeated to be learnt from; 0 leaves them out."""
+    """How many times the training rows of each task (field "task") are used; 0 leaves them out."""
     label: str = ""
-    """The field that has the label of a text: a classifier is trained, on padded rows of the field `field`."""
+    """The field with the label of a text. If set, a classifier is trained on padded rows of the field `field`."""
     skip_bad: bool = False
-    """Leave broken lines out and count them, instead of stopping at the first."""
+    """Skip and count broken lines, instead of stopping at the first."""
 
     def __post_init__(self) -> None:
         size, share = self.block_size, self.held_out
@@ -78,7 +78,7 @@ class DataConfig:
             )
 
     def layout_template(self) -> Template | None:
-        """The template that is asked for, or None. Raises GPT2Error if it is none."""
+        """The template of these settings, or None. Raises GPT2Error if it is not valid."""
         return find_template(self.template, self.output, self.truncate) if self.template else None
 
     def _require(self, field: str, holds: bool, expected: str) -> None:
@@ -87,9 +87,9 @@ class DataConfig:
 
 
 def get_pipeline(name: str) -> Any:
-    """The file of the mirror that makes the rows and micro-batches: its functions windows, pad_rows, batches, order.
+    """The module that makes rows and micro-batches, with the functions windows, pad_rows, batches and order.
 
-    Raises GPT2Error if the name is unknown, or MindSpore is asked for and absent.
+    Raises GPT2Error if the name is unknown, or MindSpore is needed and not installed.
     """
     if name not in PIPELINES:
         raise GPT2Error(f"unknown pipeline {name!r}: choose one of {', '.join(PIPELINES)}")

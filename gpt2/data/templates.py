@@ -1,6 +1,6 @@
-"""Tasks as text: a template lays a record out as one row of tokens, each of them with a role.
+"""Tasks as text: a template lays out a record as one row of tokens, each with a role.
 
-Source: GPT-2 paper, section 2: task, input and output are all one sequence of symbols.
+Source: GPT-2 paper, section 2: task, input and output form one sequence of symbols.
 """
 
 import bisect
@@ -19,9 +19,9 @@ from gpt2.tokenizer import END_OF_TEXT, encode_with_offsets
 
 ROLES = ("task", "input", "output", "end", "pad")
 SCORES = ("output", "all")
-SCORED = ("output", "end")  # of score "output": without the end, nothing would learn to stop
+SCORED = ("output", "end")  # with score "output"; the end is scored so that the model learns to stop
 SPECIAL = ("[CLS]", "[SEP]", END_OF_TEXT)
-TASK, INPUT, OUTPUT = "task", "input", "output"  # the fields, where nothing else is said
+TASK, INPUT, OUTPUT = "task", "input", "output"  # the default fields
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,56 +30,56 @@ class Part:
 
     text: str
     field: str
-    """ "": the text is fixed."""
+    """ "" for fixed text."""
     role: str
 
     def fill(self, record: Mapping[str, str]) -> str:
-        """Its text in a sample."""
+        """The part's text in a sample."""
         return self.text + (record[self.field] if self.field else "")
 
 
 @dataclasses.dataclass(frozen=True)
 class Sample:
-    """A record as tokens: ids (N,) int32, and of each its role, and the field that it is from ("": fixed text)."""
+    """A record as tokens: ids (N,) int32, and the role and field of each id ("": fixed text)."""
 
     ids: NDArray[np.int32]
     roles: tuple[str, ...]
     fields: tuple[str, ...]
 
     def labels(self, score: str, ignore_index: int = -100) -> NDArray[np.int32]:
-        """The ids where a token is scored, ignore_index elsewhere, (N,) int32. score: "output" or "all"."""
+        """Labels (N,) int32: the id where a token is scored, ignore_index elsewhere. score: "output" or "all"."""
         if score == "all":
             return self.ids
         return np.where([role in SCORED for role in self.roles], self.ids, np.int32(ignore_index))
 
     def cut(self, length: int, field: str) -> "Sample":
-        """The sample in length tokens: the last ones of a field are left out, all else stays.
+        """The sample cut to length tokens, by removing the last tokens of one field.
 
-        Raises GPT2Error if not one token of the field would stay, as Hugging Face's truncation="only_first" does.
+        Raises GPT2Error if no token of the field would remain, as Hugging Face's truncation="only_first" does.
         """
         surplus = len(self.ids) - length
         if surplus <= 0:
             return self
-        own = [i for i, name in enumerate(self.fields) if field and name == field]
-        if len(own) <= surplus:
-            count, rest = len(self.ids), len(self.ids) - len(own)
-            what = f"with {rest} of them outside the field {field!r}" if own else "and none of them may be cut"
+        places = [i for i, name in enumerate(self.fields) if field and name == field]
+        if len(places) <= surplus:
+            count, rest = len(self.ids), len(self.ids) - len(places)
+            what = f"with {rest} of them outside the field {field!r}" if places else "and none of them may be cut"
             raise GPT2Error(
                 f"the sample has {count} tokens, {what}, but a row has {length}: shorten it, or enlarge block_size"
             )
-        out = set(own[-surplus:])
+        out = set(places[-surplus:])
         kept = [i for i in range(len(self.ids)) if i not in out]
         return Sample(self.ids[kept], tuple(self.roles[i] for i in kept), tuple(self.fields[i] for i in kept))
 
 
 class Template:
-    """A text with fields in braces, such as "{task}: {input}\\n{output}"; {{ and }} are braces themselves.
+    """A text with fields in braces, such as "{task}: {input}\\n{output}"; {{ and }} stand for literal braces.
 
-    output is the field of the answer; what comes after it ends the sample. What comes before is the input, but for the
-    task: all up to and with the field "task", or without such a field the fixed text that has words. One space before
-    the output belongs to it, as GPT-2's tokens begin with theirs. truncate is the field that may be cut; None: "input"
-    if there is one. [CLS], [SEP] and <|endoftext|> are single tokens if the tokenizer has them.
-    Raises GPT2Error for braces that do not match, a field that stands twice, or a field asked for that is not there.
+    output: the field of the answer; text after it ends the sample, text before it is the input or the task. The task
+    is everything up to the field "task", or, without that field, fixed text with words. A space right before the output
+    belongs to it, as GPT-2's tokens begin with their space. truncate: the field that may be cut; None: "input", if
+    there is one. [CLS], [SEP] and <|endoftext|> are single tokens if the tokenizer has them.
+    Raises GPT2Error for unmatched braces, a field that occurs twice, or a missing output or truncate.
     """
 
     def __init__(self, text: str, output: str = OUTPUT, truncate: str | None = None) -> None:
@@ -88,7 +88,7 @@ class Template:
         self.fields = tuple(field for _, field in pieces if field)
         for field in self.fields:
             if self.fields.count(field) > 1:
-                raise GPT2Error(f"the template {text!r} has the field {field!r} twice: once is enough")
+                raise GPT2Error(f"the template {text!r} has the field {field!r} twice: use it once")
         for what, name in (("output", output), ("truncate", truncate)):
             if name is not None and name not in self.fields:
                 there = ", ".join(map(repr, self.fields)) or "none"
@@ -101,7 +101,7 @@ class Template:
         self.parts = _with_roles(pieces, output)
 
     def prompt(self, record: Mapping[str, str]) -> str:
-        """What stands before the output: what a model is given that is to write it."""
+        """The text before the output: the prompt from which a model writes the output."""
         before = itertools.takewhile(lambda part: part.role != "output", self.parts)
         return "".join(part.fill(record) for part in before)
 
@@ -110,10 +110,10 @@ class Template:
         return "".join(part.fill(record) for part in self.parts)
 
     def lay_out(self, record: Mapping[str, str], tokenizer: Tokenizer, end: Sequence[int] = ()) -> Sample:
-        """The sample as tokens; end are the ids after it, unless the template ends with a special token of its own.
+        """The sample as tokens, followed by the ids `end` unless the template ends with a special token.
 
-        What stands before the output is encoded as one text, as a prompt is. A token across two parts belongs to the
-        later one. Raises GPT2Error for text that the tokenizer cannot take.
+        Text before the output is encoded as one piece, like a prompt. A token across two parts is the later one's.
+        Raises GPT2Error for text that the tokenizer cannot encode.
         """
         ids: list[int] = []
         parts: list[Part] = []
@@ -125,9 +125,9 @@ class Template:
                 ids, parts = [*ids, token], [*parts, *group]
                 continue
             texts = [part.fill(record) for part in group]
-            found, offsets = encode_with_offsets(tokenizer, "".join(texts))
+            encoded, offsets = encode_with_offsets(tokenizer, "".join(texts))
             ends = list(itertools.accumulate(map(len, texts)))
-            ids += found
+            ids += encoded
             parts += [group[bisect.bisect_right(ends, max(first, last - 1))] for first, last in offsets]
         ending = () if closed else tuple(end)
         return Sample(
@@ -137,9 +137,9 @@ class Template:
         )
 
     def _groups(self, tokenizer: Tokenizer) -> Iterator[list[Part]]:
-        """The parts in runs that are encoded together: what is before the output, the output, what ends it.
+        """Groups of parts that are encoded together: those before the output, the output, and those after it.
 
-        A special token that the tokenizer has stands alone.
+        A special token that the tokenizer has is a group of its own.
         """
 
         def kind(numbered: tuple[int, Part]) -> tuple[str, int]:
@@ -152,17 +152,17 @@ class Template:
 
 
 def _single(tokenizer: Tokenizer, part: Part) -> int | None:
-    """The id of a part that is a special token; None if it is none, or one that the tokenizer has not."""
+    """The id of a part that is a special token of the tokenizer; otherwise None."""
     special = not part.field and part.text in SPECIAL
     return tokenizer.token_to_id(part.text) if special else None
 
 
 def _pieces(text: str) -> Iterator[tuple[str, str]]:
-    """What a template is made of, (text, "") or ("", field), special tokens apart."""
+    """The pieces of a template: (text, "") or ("", field); a special token is a piece of its own."""
     try:
         parsed = list(string.Formatter().parse(text))
     except ValueError as error:
-        raise GPT2Error(f"the template {text!r} is no text with fields in braces: {error}") from error
+        raise GPT2Error(f"the template {text!r} is not a text with fields in braces: {error}") from error
     for fixed, field, form, conversion in parsed:
         for piece in re.split("({})".format("|".join(map(re.escape, SPECIAL))), fixed):
             if piece:
@@ -190,7 +190,7 @@ def _with_roles(pieces: Sequence[tuple[str, str]], output: str) -> tuple[Part, .
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """A template with a name, and a record that shows it."""
+    """A named template, with an example record."""
 
     template: Template
     summary: str
@@ -227,9 +227,9 @@ TASKS = {
 
 
 def find_template(name: str, output: str | None = None, truncate: str | None = None) -> Template:
-    """A template of TASKS by its name, or the one that the text is. output and truncate, if given, go before its own.
+    """The template of TASKS with this name, or a new one from the text; output and truncate override its own.
 
-    Raises GPT2Error as Template does.
+    Raises GPT2Error if Template does.
     """
     if name not in TASKS:
         return Template(name, output or OUTPUT, truncate)

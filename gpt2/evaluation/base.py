@@ -1,4 +1,4 @@
-"""What a task is, where tasks are found, and how one is run on a model and a file."""
+"""The protocol of a task, the registry of tasks, and the evaluation of a model on a file."""
 
 import dataclasses
 import importlib
@@ -13,22 +13,22 @@ from gpt2.data.records import BrokenLines
 from gpt2.errors import GPT2Error
 from gpt2.model.model import Model
 
-ENTRY_POINTS = "gpt2.tasks"  # the group in which a package registers a task of its own
+ENTRY_POINTS = "gpt2.tasks"  # the group in which a package registers its tasks
 OWN = {
-    "perplexity": "gpt2.evaluation.likely:Perplexity",
-    "lambada": "gpt2.evaluation.likely:Lambada",
-    "cbt": "gpt2.evaluation.likely:ChildrensBookTest",
-    "tldr": "gpt2.evaluation.written:Summaries",
-    "translation": "gpt2.evaluation.written:Translation",
-    "questions": "gpt2.evaluation.written:Questions",
+    "perplexity": "gpt2.evaluation.likelihood_tasks:Perplexity",
+    "lambada": "gpt2.evaluation.likelihood_tasks:Lambada",
+    "cbt": "gpt2.evaluation.likelihood_tasks:ChildrensBookTest",
+    "tldr": "gpt2.evaluation.generation_tasks:Summaries",
+    "translation": "gpt2.evaluation.generation_tasks:Translation",
+    "questions": "gpt2.evaluation.generation_tasks:Questions",
 }
 
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """How a task is run: samples at a time, the seed of what is drawn, and what becomes of samples that are broken.
+    """How to run a task: samples per batch, the seed of sampling, and what to do with broken samples.
 
-    watch is called with how much is done, and of how much.
+    watch is a callback that gets the number of samples done, and of all samples.
     """
 
     batch_size: int = 4
@@ -39,57 +39,57 @@ class Run:
 
 @dataclasses.dataclass(frozen=True)
 class EvaluationReport:
-    """What was found. Shares (accuracy, ROUGE, BLEU, F1, exact match) are in percent, as in the paper."""
+    """The results. Accuracy, ROUGE, BLEU, F1 and exact match are in percent, as in the paper."""
 
     scores: dict[str, float]
     samples: int
-    """How many were judged; of perplexity: tokens."""
+    """Number of samples evaluated; for perplexity: of tokens."""
     examples: list[dict[str, Any]]
-    """Of each sample what was asked, expected and answered, as JSON takes it."""
+    """Prompt, expected answer and answer of each sample, for JSON."""
     facts: dict[str, Any] = dataclasses.field(default_factory=dict)
-    """How it was measured, where that is not the same each time."""
+    """How it was measured, if that varies."""
     skipped: int = 0
 
 
 class EvaluationTask(Protocol):
-    """One way to judge a model. A task is a frozen dataclass: its fields are its options, of types str, int or None."""
+    """A way to evaluate a model. A task is a frozen dataclass; its fields are its options, of type str, int or None."""
 
     def read(self, path: Path, broken: BrokenLines) -> list[Any]:
-        """The samples of a file. Raises GPT2Error, naming file and line, for what cannot be read."""
+        """Read the samples of a file. Raises GPT2Error, naming file and line, for unreadable data."""
 
     def judge(self, model: Model, samples: list[Any], run: Run) -> EvaluationReport:
-        """The scores of a model on samples that `read` returned."""
+        """Evaluate a model on samples that `read` returned."""
 
 
 def task_names() -> list[str]:
-    """The tasks that there are, by this package and by others."""
+    """Names of the tasks of this package and of those that other packages register."""
     return [*OWN, *sorted({point.name for point in entry_points(group=ENTRY_POINTS)} - OWN.keys())]
 
 
 def find_task(name: str, options: Mapping[str, Any] | None = None) -> EvaluationTask:
-    """The task of that name with these options, given as what they are or as text.
+    """The task of this name with these options; a value may have its type or be text.
 
-    Raises GPT2Error if there is no such task, it cannot be imported, or has no such option or value.
+    Raises GPT2Error if there is no such task, option or value, or the task cannot be imported.
     """
-    task_class, given = _load(name), {}
+    task_class, values = _load(name), {}
     if not dataclasses.is_dataclass(task_class):
-        raise GPT2Error(f"task {name!r} is registered, but is no dataclass: its fields are its options")
+        raise GPT2Error(f"task {name!r} is registered, but is not a dataclass, whose fields would be its options")
     types = typing.get_type_hints(task_class)
     for option, value in (options or {}).items():
         if option not in types:
             raise GPT2Error(f"task {name!r} has no option {option!r}: it has {', '.join(types) or 'none'}")
-        given[option] = _converted(name, option, value, types[option])
-    return typing.cast(EvaluationTask, task_class(**given))
+        values[option] = _converted(name, option, value, types[option])
+    return typing.cast(EvaluationTask, task_class(**values))
 
 
 def _load(name: str) -> type:
-    found = [point for point in entry_points(group=ENTRY_POINTS) if point.name == name]
+    points = [point for point in entry_points(group=ENTRY_POINTS) if point.name == name]
     try:
         if name in OWN:
             module, _, attribute = OWN[name].partition(":")
             return getattr(importlib.import_module(module), attribute)
-        if found:
-            return found[0].load()
+        if points:
+            return points[0].load()
     except (ImportError, AttributeError) as error:
         raise GPT2Error(f"task {name!r} is registered, but cannot be imported: {error}") from error
     raise GPT2Error(f"unknown task {name!r}: choose one of {', '.join(task_names())}")
@@ -115,10 +115,10 @@ def evaluate(
     skip_bad: bool = False,
     watch: Callable[[int, int], Any] = Run.watch,
 ) -> EvaluationReport:
-    """The scores of a model on a file. limit: only the first samples (of perplexity: lines).
+    """Evaluate a model on a file. limit: use only the first samples (perplexity: lines).
 
-    skip_bad: samples that cannot be read, or do not fit the model, are left out and counted, instead of stopping the
-    run. watch: see Run. Raises GPT2Error, naming file and line.
+    skip_bad: skip and count samples that cannot be read or do not fit the model, instead of stopping. watch: see Run.
+    Raises GPT2Error, naming file and line.
     """
     chosen = find_task(task) if isinstance(task, str) else task
     run = Run(batch_size, seed, BrokenLines(skip_bad), watch)

@@ -1,4 +1,4 @@
-"""The files that tasks read. What is broken is named by file and line, or by file and place in a JSON document."""
+"""Read the files of evaluation tasks. Errors name file and line, or file and place in a JSON document."""
 
 import codecs
 import json
@@ -13,7 +13,7 @@ JSON_LINES = (".jsonl", ".json")
 
 
 def read_bytes(path: Path) -> bytes:
-    """The file without the mark that some editors put first. Raises GPT2Error if it cannot be read or is empty."""
+    """The file's bytes without a byte order mark. Raises GPT2Error if it cannot be read or is empty."""
     try:
         raw = path.read_bytes().removeprefix(codecs.BOM_UTF8)
     except OSError as error:
@@ -24,7 +24,7 @@ def read_bytes(path: Path) -> bytes:
 
 
 def text_lines(path: Path, broken: BrokenLines) -> Iterator[tuple[str, str]]:
-    """Each line as its place and its text, blank ones too."""
+    """Yield (place, text) of each line, blank lines included."""
     for number, line in enumerate(read_bytes(path).split(b"\n"), 1):
         where = f"{path}, line {number}"
         with broken.at(where):
@@ -39,7 +39,7 @@ def _decoded(line: bytes) -> str:
 
 
 def json_lines(path: Path, broken: BrokenLines) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Each line that is not blank as its place and its object."""
+    """Yield (place, object) of each line that is not blank."""
     for where, line in text_lines(path, broken):
         if line.strip():
             with broken.at(where):
@@ -57,7 +57,7 @@ def _object(line: str) -> dict[str, Any]:
 
 
 def json_document(path: Path) -> dict[str, Any]:
-    """The file as one object. Raises GPT2Error, naming the line, if it is none."""
+    """Parse the file as one JSON object. Raises GPT2Error, naming the line, if it is not one."""
     raw = read_bytes(path)
     try:
         value = json.loads(raw.decode())
@@ -71,7 +71,7 @@ def json_document(path: Path) -> dict[str, Any]:
 
 
 def text_of(record: Any, field: str) -> str:
-    """A field that must be a text with something in it. Raises GPT2Error."""
+    """The value of a field. Raises GPT2Error unless it is a text that is not empty."""
     value = _field(record, field)
     if not isinstance(value, str) or not value.strip():
         raise GPT2Error(f"{field!r} must be a text that is not empty, but is {str(value)[:60]!r}")
@@ -81,7 +81,7 @@ def text_of(record: Any, field: str) -> str:
 
 
 def list_of(record: Any, field: str) -> list[Any]:
-    """A field that must be a list. Raises GPT2Error."""
+    """The value of a field. Raises GPT2Error unless it is a list."""
     value = _field(record, field)
     if not isinstance(value, list):
         raise GPT2Error(f"{field!r} must be a list, but is {str(value)[:60]!r}")

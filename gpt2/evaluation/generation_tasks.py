@@ -1,4 +1,4 @@
-"""Tasks in which the model writes: summaries after "TL;DR:", translations, answers to questions."""
+"""Tasks in which the model generates text: summaries after "TL;DR:", translations, answers to questions."""
 
 import dataclasses
 import re
@@ -22,21 +22,21 @@ SENTENCE_END = re.compile(r"(?<=[.!?])\s+|(?<=[。！？])|\n+")
 
 
 class Asked(NamedTuple):
-    """A text for the model to go on from, and the answers that are right."""
+    """A prompt in parts, and the right answers."""
 
     where: str
     head: str
-    """Cut at its end where the whole is too long for the context."""
+    """The beginning; its end is cut if the prompt is too long for the context."""
     tails: Sequence[str]
-    """What follows it and is never cut; the first that fits, longest first."""
+    """Alternative endings, the longest first, that are never cut; the first that fits is used."""
     expected: Sequence[str]
 
 
 def prompt_ids(model: Model, asked: Asked, new: int) -> list[int]:
-    """Ids of the prompt, with room for so many new tokens. Raises GPT2Error if even the shortest tail leaves none."""
+    """Ids of the prompt, with room for `new` tokens. Raises GPT2Error if even the shortest tail leaves no room."""
     if model.tokenizer is None:
         raise GPT2Error(f"{NO_TOKENIZER}: a task is text")
-    room = model.config.n_positions - new + 1  # the last new token is never read
+    room = model.config.n_positions - new + 1  # the last new token is not read
     whole = encode(model.tokenizer, asked.head + asked.tails[0], add_special_tokens=False)
     if 0 < len(whole) <= room:
         return whole
@@ -54,7 +54,7 @@ def prompt_ids(model: Model, asked: Asked, new: int) -> list[int]:
 def write(
     model: Model, samples: Sequence[Asked], run: Run, max_new_tokens: int, **options: Any
 ) -> list[tuple[Asked, str]]:
-    """Each sample with what the model writes after it, without the end-of-text token. Broken ones are left out."""
+    """Each sample with the model's answer, without the end-of-text token. Broken samples are left out."""
     prompts = []
     for asked in samples:
         with run.broken.at(asked.where):
@@ -63,12 +63,12 @@ def write(
     for first in range(0, len(prompts), run.batch_size):
         batch = [np.array(ids, np.int64) for _, ids in prompts[first : first + run.batch_size]]
         ids, mask = left_padded(batch)
-        found = model.generate_all(
+        generation = model.generate_all(
             ids, max_new_tokens, attention_mask=mask, scored=False, first_row=first, seed=run.seed, **options
         )
-        if "interrupted" in found.finish_reasons:
+        if "interrupted" in generation.finish_reasons:
             raise KeyboardInterrupt
-        answers += [model.decode([i for i in new if i != model.config.eos_token_id]) for new in found.new_ids]
+        answers += [model.decode([i for i in new if i != model.config.eos_token_id]) for new in generation.new_ids]
         run.watch(len(answers), len(prompts))
     return [(asked, answer) for (asked, _), answer in zip(prompts, answers, strict=True)]
 
@@ -79,18 +79,18 @@ def _example(asked: Asked, answer: str, **scores: Any) -> dict[str, Any]:
 
 
 def first_sentences(text: str, count: int) -> list[str]:
-    """The first sentences of a text: they end with . ! ? and a space, with 。！？, or with the line."""
+    """The first sentences of a text. A sentence ends with . ! ? and a space, with 。！？, or with the line."""
     return [sentence.strip() for sentence in SENTENCE_END.split(text) if sentence.strip()][:count]
 
 
 @dataclasses.dataclass(frozen=True)
 class Summaries:
-    """A summary, written after the article and "TL;DR:". Files: JSON lines or TSV with two fields, the options' names.
+    """Summaries, written after the article and "TL;DR:". Files: JSON lines or TSV; options name the two fields.
 
-    100 tokens are drawn among the 2 likeliest; the first 3 sentences of them are the summary. ROUGE is F1, and English
-    words are not stemmed. rougeL takes a text as one sequence, rougeLsum (that of CNN/Daily Mail) by lines.
-    Source: GPT-2 paper, section 3.6. Different: an article too long for the context is cut at its end; the paper's
-    way of splitting sentences is not stated.
+    100 tokens are sampled with top-k 2; their first 3 sentences are the summary. ROUGE is F1, without stemming.
+    rougeL takes a text as one sequence; rougeLsum, used for CNN/Daily Mail, takes it line by line.
+    Source: GPT-2 paper, section 3.6. Different: the end of an article too long for the context is cut; the paper does
+    not state how it splits sentences.
     """
 
     article: str = "article"
@@ -104,7 +104,7 @@ class Summaries:
         require("sentences", self.sentences, is_integer(self.sentences, 2**31, 1), "an integer of at least 1")
 
     def read(self, path: Path, broken: BrokenLines) -> list[Asked]:
-        """One article for each line that is not blank."""
+        """One sample for each line that is not blank."""
         template = Template(f"{{{self.article}}}{{{self.summary}}}", self.summary)
         return [
             Asked(where, values[self.article].strip(), ["\nTL;DR:"], [values[self.summary]])
@@ -133,12 +133,12 @@ class Pair(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Translation:
-    """A translation, after example pairs "english sentence = french sentence" and the sentence with " =".
+    """Translations, after example pairs "english sentence = french sentence" and then the sentence with " =".
 
-    Files: TSV, or JSON lines with the fields themselves or in an object "translation", as WMT has on the hub. The first
-    pairs of the file are the examples, and are not judged. Greedy; the first line that is written is the answer.
-    Source: GPT-2 paper, section 3.7. Different: it does not state how many examples there are, and takes the first
-    sentence, here the line; examples that do not fit the context are left out, the first ones first.
+    Files: TSV, or JSON lines with the fields at the top level or in an object "translation", as WMT on the hub. The
+    first pairs of the file are the examples, and are not scored. Decoding is greedy; the first line is the answer.
+    Source: GPT-2 paper, section 3.7. Different: the paper does not state the number of examples, and takes the first
+    sentence, not the first line. Here the first examples are left out if they do not fit the context.
     """
 
     source: str = "en"
@@ -146,13 +146,13 @@ class Translation:
     examples: int = 5
     max_new_tokens: int = 100
     bleu_tokenizer: str = "13a"
-    """sacrebleu's; "zh" if the target is Chinese."""
+    """sacrebleu's tokenizer; "zh" for Chinese."""
 
     def __post_init__(self) -> None:
         require("examples", self.examples, is_integer(self.examples, 2**31), "an integer of at least 0")
 
     def read(self, path: Path, broken: BrokenLines) -> list[Asked]:
-        """One pair for each line. Raises GPT2Error if there are no more than the examples."""
+        """One sample per line after the examples. Raises GPT2Error if there are no lines after them."""
         pairs = self._pairs(path, broken)
         if len(pairs) <= self.examples:
             raise GPT2Error(
@@ -177,29 +177,29 @@ class Translation:
         return pairs
 
     def judge(self, model: Model, samples: list[Asked], run: Run) -> EvaluationReport:
-        """BLEU of all answers together."""
+        """Corpus BLEU of the answers."""
         written = write(model, samples, run, self.max_new_tokens, stop_strings=["\n"])
         if not written:
             return EvaluationReport({}, 0, [])
         examples = [_example(asked, first_line(text)) for asked, text in written]
-        answers, references = [one["answer"] for one in examples], [asked.expected[0] for asked, _ in written]
+        answers, references = [example["answer"] for example in examples], [asked.expected[0] for asked, _ in written]
         score, signature = metrics.bleu(answers, references, self.bleu_tokenizer)
         return EvaluationReport({"bleu": score}, len(written), examples, {"sacrebleu": signature})
 
 
 def first_line(text: str) -> str:
-    """The text up to the line's end; where it begins with line breaks, there is none."""
+    """The first line of a text; "" if the text begins with a line break."""
     return text.split("\n", 1)[0].strip()
 
 
 @dataclasses.dataclass(frozen=True)
 class Questions:
-    """Answers to questions on a text, after the text, the questions and right answers before it, and "A:".
+    """Answers to questions about a text, after the text, the earlier questions with right answers, and "A:".
 
-    Files: CoQA's or SQuAD's JSON. Greedy; the first line that is written is the answer. Exact match and F1 are SQuAD's,
-    the best over all reference answers; a question of SQuAD 2 without one expects nothing.
-    Source: GPT-2 paper, section 3.5. Different: CoQA's own script compares each of its answers with the others in turn;
-    a text too long for the context is cut at its end, and where turns leave no room for it the first ones are left out.
+    Files: CoQA's or SQuAD's JSON. Decoding is greedy; the first line is the answer. Exact match and F1 are SQuAD's, the
+    best over all reference answers; an unanswerable question of SQuAD 2 expects an empty answer.
+    Source: GPT-2 paper, section 3.5. Different: CoQA's script compares each reference answer with the others in turn.
+    Here the end of a text too long for the context is cut; if that is not enough, the first turns are left out.
     """
 
     max_new_tokens: int = 30
@@ -214,7 +214,7 @@ class Questions:
         return samples
 
     def judge(self, model: Model, samples: list[Asked], run: Run) -> EvaluationReport:
-        """Exact match and F1, means over the questions."""
+        """Mean exact match and F1 over the questions."""
         examples = []
         for asked, text in write(model, samples, run, self.max_new_tokens, stop_strings=["\n"]):
             answer = first_line(text)
@@ -227,7 +227,7 @@ class Questions:
 
 
 def list_of_document(path: Path) -> list[Any]:
-    """What a file of CoQA or SQuAD holds under "data". Raises GPT2Error."""
+    """The list under "data" of a CoQA or SQuAD file. Raises GPT2Error if there is none."""
     document = json_document(path)
     try:
         return list_of(document, "data")
@@ -241,10 +241,10 @@ def _coqa(where: str, entry: dict[str, Any]) -> list[Asked]:
     if not isinstance(more, dict):
         raise GPT2Error(f"'additional_answers' must be an object, but is {str(more)[:60]!r}")
     listed = [answers, *(list_of(more, name) for name in more)]
-    if any(len(each) != len(questions) for each in listed):
-        raise GPT2Error(f"{len(questions)} questions have {', '.join(str(len(each)) for each in listed)} answers")
+    if any(len(reply) != len(questions) for reply in listed):
+        raise GPT2Error(f"{len(questions)} questions have {', '.join(str(len(reply)) for reply in listed)} answers")
     asked = [text_of(question, "input_text") for question in questions]
-    expected = [[text_of(each[i], "input_text") for each in listed] for i in range(len(asked))]
+    expected = [[text_of(reply[i], "input_text") for reply in listed] for i in range(len(asked))]
     turns = [f"Q: {question}\nA: {right[0]}\n" for question, right in zip(asked, expected, strict=True)]
     story = text_of(entry, "story").strip()
     samples = []

@@ -1,4 +1,4 @@
-"""How likely a model finds given tokens: the one measurement behind perplexity, last words and cloze tests."""
+"""Log-probabilities of given tokens under a model: the basis of perplexity, last words and cloze tests."""
 
 import dataclasses
 from collections.abc import Iterator, Sequence
@@ -15,7 +15,7 @@ from reference.ops import log_softmax
 
 @dataclasses.dataclass(frozen=True)
 class Span:
-    """Tokens to read, ids (T,), of which those from `first` on, at least 1, are scored."""
+    """Tokens to read, ids (T,); those from index `first` on are scored. first is at least 1."""
 
     ids: Array
     first: int
@@ -23,17 +23,17 @@ class Span:
 
 @dataclasses.dataclass(frozen=True)
 class Scored:
-    """Of each scored token: its log-probability (natural, float64), and whether no token is likelier."""
+    """For each scored token: its natural log-probability in float64, and whether it is the likeliest token."""
 
     log_probabilities: Array
     likeliest: Array
 
 
 def score(model: Model, spans: Sequence[Span], run: Run) -> Iterator[Scored]:
-    """The scores of each span in turn, by batches.
+    """Yield the scores of each span, computed in batches.
 
-    Rows are filled up on the right, where a causal model's tokens do not look, to few different lengths: MindSpore
-    compiles each shape anew.
+    Rows are padded on the right, which a causal model ignores. They are padded to few different lengths, as MindSpore
+    compiles for every new shape.
     """
     rows = max(1, min(run.batch_size, len(spans)))
     for start in range(0, len(spans), rows):
@@ -42,24 +42,24 @@ def score(model: Model, spans: Sequence[Span], run: Run) -> Iterator[Scored]:
         ids = np.zeros((rows, min(1 << (longest - 1).bit_length(), model.config.n_positions)), np.int64)
         for row, span in zip(ids, batch, strict=False):
             row[: len(span.ids)] = span.ids
-        found = model.logits(ids)
+        scores = model.logits(ids)
         run.watch(start + len(batch), len(spans))
-        for logits, span in zip(found, batch, strict=False):
+        for logits, span in zip(scores, batch, strict=False):
             yield _score(logits[span.first - 1 : len(span.ids) - 1], span.ids[span.first :])
 
 
 def _score(logits: Array, targets: Array) -> Scored:
-    """Logits (N, V) of the next token, against what it is, targets (N,)."""
+    """Score the tokens targets (N,) by logits (N, V)."""
     wide = logits.astype(np.float64)
     log_probabilities = log_softmax(wide)[np.arange(len(targets)), targets]
     return Scored(log_probabilities, wide.argmax(axis=-1) == targets)
 
 
 def windows(tokens: int, context: int, stride: int) -> list[tuple[int, int, int]]:
-    """Windows (begin, first, end) on a text: tokens from begin to end are read, from first to end scored.
+    """Windows (begin, first, end) on a text: tokens begin to end are read, tokens first to end are scored.
 
-    Each token but the very first, which nothing predicts, is scored once. Windows begin every `stride` tokens and are
-    as long as the context allows, so that all but the first window's tokens have at least context - stride before them.
+    Each token is scored once, except the very first, which nothing predicts. A window begins every `stride` tokens and
+    is as long as the context, so after the first window each scored token has at least context - stride before it.
     Raises GPT2Error for a stride outside 1 to context - 1.
     Source: "Perplexity of fixed-length models" in the documentation of Hugging Face transformers.
     """
@@ -68,29 +68,29 @@ def windows(tokens: int, context: int, stride: int) -> list[tuple[int, int, int]
             f"stride must be from 1 to {context - 1}, one below the model's context, so that each token has another "
             f"before it, but is {stride}"
         )
-    found, scored = [], 1
+    result, scored = [], 1
     for begin in range(0, tokens, stride):
         end = min(begin + context, tokens)
-        found.append((begin, scored, end))
+        result.append((begin, scored, end))
         if end == tokens:
             break
         scored = end
-    return found
+    return result
 
 
 def token_log_probabilities(model: Model, ids: Array, stride: int, run: Run) -> Array:
-    """Log-probability of each token of a text, ids (N,), but the first: (N - 1,) float64, by sliding windows."""
-    found = windows(len(ids), model.config.n_positions, stride)
-    spans = [Span(ids[begin:end], first - begin) for begin, first, end in found]
+    """Log-probabilities, (N - 1,) float64, of a text's ids (N,) except the first, computed in sliding windows."""
+    places = windows(len(ids), model.config.n_positions, stride)
+    spans = [Span(ids[begin:end], first - begin) for begin, first, end in places]
     return np.concatenate([scored.log_probabilities for scored in score(model, spans, run)])
 
 
 def continuation(model: Model, before: str, after: str) -> Span:
-    """The tokens of before + after, of which those of `after` are scored.
+    """The tokens of before + after; those of `after` are scored.
 
-    Spaces belong to `after`, as GPT-2's tokens begin with theirs. What exceeds the context is left out at the
-    beginning.
-    Raises GPT2Error if `after` has no token, or there is no token before it.
+    A space between them belongs to `after`, as GPT-2's tokens begin with their space. If the text exceeds the context,
+    its beginning is left out.
+    Raises GPT2Error if `after` has no token, or no token of `before` remains.
     """
     if model.tokenizer is None:
         raise GPT2Error(f"{NO_TOKENIZER}: a task is text")

@@ -1,4 +1,4 @@
-"""Tasks that ask how likely a text is: perplexity, LAMBADA's last words, the Children's Book Test's blanks."""
+"""Tasks that score the likelihood of given text: perplexity, LAMBADA, the Children's Book Test."""
 
 import dataclasses
 import math
@@ -19,10 +19,10 @@ from gpt2.model.model import Model
 
 @dataclasses.dataclass(frozen=True)
 class Perplexity:
-    """How well a text is predicted, over the whole file as one stream of tokens, by a sliding window.
+    """Perplexity of a whole file as one stream of tokens, by a sliding window.
 
-    Source: GPT-2 paper, section 3.1. It divides by the units of the original data (words, bytes, characters): these are
-    word_perplexity, bits_per_byte and bits_per_character; perplexity is by tokens, as Hugging Face's guide has it.
+    Source: GPT-2 paper, section 3.1. It divides by units of the original data (words, bytes, characters), as do
+    word_perplexity, bits_per_byte and bits_per_character here; perplexity is per token, as in Hugging Face's guide.
     Different: the first token, which nothing predicts, is not scored; the paper's invertible de-tokenizers are not
     applied; the paper does not state its stride.
     """
@@ -35,7 +35,7 @@ class Perplexity:
         return [line for _, line in text_lines(path, broken)]
 
     def judge(self, model: Model, samples: list[str], run: Run) -> EvaluationReport:
-        """Raises GPT2Error for a stride that does not fit the model, or a text of fewer than two tokens."""
+        """The scores. Raises GPT2Error for a stride that does not fit, or a text of fewer than two tokens."""
         text = "\n".join(samples)
         ids = model.encode(text)[0]
         if len(ids) < 2:
@@ -59,7 +59,7 @@ def _exp(x: float) -> float:
 
 
 class Passage(NamedTuple):
-    """A text that ends before the word to be predicted."""
+    """A text, and the word that follows it and is to be predicted."""
 
     where: str
     before: str
@@ -68,14 +68,14 @@ class Passage(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Lambada:
-    """The last word of a passage. Files: JSON lines with the field "text" (lambada_test.jsonl), or a passage a line.
+    """LAMBADA: the last word of a passage. Files: JSON lines with the field "text", or one passage per line.
 
-    A word is right if each of its tokens is the likeliest one; perplexity is that of a word, not of a token.
-    Source: GPT-2 paper, section 3.3. Different: no stop-word filter (52.66 there, with it 63.24).
+    A word counts as right if each of its tokens is the likeliest; perplexity is per word, not per token.
+    Source: GPT-2 paper, section 3.3. Different: no stop-word filter (the paper: 52.66 without, 63.24 with it).
     """
 
     def read(self, path: Path, broken: BrokenLines) -> list[Passage]:
-        """One passage for each line that is not blank."""
+        """One sample for each line that is not blank."""
         if path.suffix.lower() not in JSON_LINES:
             texts = [(where, line) for where, line in text_lines(path, broken) if line.strip()]
             return _each(broken, texts, _passage)
@@ -83,11 +83,11 @@ class Lambada:
         return _each(broken, records, lambda where, record: _passage(where, text_of(record, "text")))
 
     def judge(self, model: Model, samples: list[Passage], run: Run) -> EvaluationReport:
-        """Accuracy, and the perplexity of the words."""
+        """Accuracy and perplexity of the last words."""
         asked = _spans(model, samples, run, _last_word)
         examples, losses = [], []
-        for (passage, _), found in zip(asked, score(model, [span for _, span in asked], run), strict=True):
-            right, log_probability = bool(found.likeliest.all()), float(found.log_probabilities.sum())
+        for (passage, _), scored in zip(asked, score(model, [span for _, span in asked], run), strict=True):
+            right, log_probability = bool(scored.likeliest.all()), float(scored.log_probabilities.sum())
             losses.append(-log_probability)
             examples.append(
                 {
@@ -116,8 +116,8 @@ def _last_word(model: Model, passage: Passage) -> Span:
 
 
 BLANK = "XXXXX"
-SENTENCES = 21  # of which the last is the query
-# What the Penn Treebank's tokenizer did to the text, undone.
+SENTENCES = 21  # the last one is the query
+# Undo what the Penn Treebank tokenizer did to the text.
 DETOKENIZE = (
     (r"-LRB-\s*", "("),
     (r"\s*-RRB-", ")"),
@@ -129,7 +129,7 @@ DETOKENIZE = (
 
 
 class Cloze(NamedTuple):
-    """A text, a sentence with a blank in it, and what may fill it."""
+    """A text with a blank in its last sentence, the candidates for it, and the answer."""
 
     where: str
     before: str
@@ -140,15 +140,15 @@ class Cloze(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class ChildrensBookTest:
-    """Which of the candidates fills the blank. Files: cbtest_CN_test_2500ex.txt and the like.
+    """Children's Book Test: choose the candidate for the blank. Files: such as cbtest_CN_test_2500ex.txt.
 
-    The choice is the candidate with the highest probability of itself and the rest of the sentence after it.
-    Source: GPT-2 paper, section 3.2; Hill et al. 2015. Different: the paper's de-tokenizer is not published; ours joins
-    punctuation, quotes, brackets and contractions.
+    The choice is the candidate for which candidate and rest of the sentence are the most probable.
+    Source: GPT-2 paper, section 3.2; Hill et al. 2015. Different: the paper's de-tokenizer is not published; this one
+    joins punctuation, quotes, brackets and contractions.
     """
 
     def read(self, path: Path, broken: BrokenLines) -> list[Cloze]:
-        """Blocks of 20 numbered lines and the query: sentence, tab, answer, two tabs, candidates with | between."""
+        """Read blocks of 20 numbered lines and a query: sentence, tab, answer, two tabs, candidates separated by |."""
         blocks: list[tuple[str, list[str]]] = []
         for where, line in text_lines(path, broken):
             if line.startswith("1 ") or (line.strip() and not blocks):
@@ -160,10 +160,10 @@ class ChildrensBookTest:
     def judge(self, model: Model, samples: list[Cloze], run: Run) -> EvaluationReport:
         """Accuracy."""
         asked = _spans(model, samples, run, _fillings)
-        found = score(model, [span for _, spans in asked for span in spans], run)
+        scored = score(model, [span for _, spans in asked for span in spans], run)
         examples = []
         for cloze, spans in asked:
-            totals = [float(next(found).log_probabilities.sum()) for _ in spans]
+            totals = [float(next(scored).log_probabilities.sum()) for _ in spans]
             chosen = cloze.candidates[int(np.argmax(totals))]
             examples.append(
                 {
@@ -179,7 +179,7 @@ class ChildrensBookTest:
 
 
 def _cloze(where: str, lines: list[str]) -> Cloze:
-    """A block as a sample. where is the place of its first line."""
+    """Parse a block; where is the place of its first line."""
     sentences = [line.removeprefix(f"{number} ") for number, line in enumerate(lines, 1)]
     wrong = next((line for line, sentence in zip(lines, sentences, strict=True) if line == sentence), None)
     if wrong is not None:
@@ -203,7 +203,7 @@ def _cloze(where: str, lines: list[str]) -> Cloze:
 
 
 def _fillings(model: Model, cloze: Cloze) -> list[Span]:
-    """Each candidate with the rest of the sentence; all after the same text."""
+    """A span for each candidate with the rest of the sentence, all after the same text."""
     before = cloze.before.rstrip()
     space = cloze.before[len(before) :]
     spans = [continuation(model, before, f"{space}{candidate}{cloze.after}") for candidate in cloze.candidates]
@@ -212,13 +212,13 @@ def _fillings(model: Model, cloze: Cloze) -> list[Span]:
 
 
 def _spans(model: Model, samples: list[Any], run: Run, make: Callable[[Model, Any], Any]) -> list[tuple[Any, Any]]:
-    """Each sample with what is to be scored of it, without those that the model cannot read."""
+    """Each sample with its span or spans to score; samples that the model cannot read are left out."""
     items = [(sample.where, sample) for sample in samples]
     return _each(run.broken, items, lambda where, sample: (sample, make(model, sample)))
 
 
 def _each(broken: BrokenLines, items: list[tuple[str, Any]], make: Callable[[str, Any], Any]) -> list[Any]:
-    """What make(where, item) gives for each item, without those that are broken."""
+    """make(where, item) for each item; broken items are left out."""
     made = []
     for where, item in items:
         with broken.at(where):

@@ -1,4 +1,4 @@
-"""Scores of written text, in percent: ROUGE, BLEU, exact match and F1. The first two are other packages'."""
+"""Scores of generated text, in percent: ROUGE, BLEU, exact match and F1. Other packages compute the first two."""
 
 import importlib
 import re
@@ -15,9 +15,9 @@ ARTICLE = re.compile(r"\b(a|an|the)\b")
 
 
 class WordsAndCharacters:
-    """Words of a-z and 0-9, and each other letter or digit by itself, so that Chinese is scored by characters.
+    """Tokenizer for ROUGE: words of a-z and 0-9, and single other letters or digits, so Chinese is scored by character.
 
-    On English it is rouge-score's own tokenizer (without stemming), which drops all but a-z and 0-9.
+    On English it equals rouge-score's tokenizer without stemming, which drops everything but a-z and 0-9.
     """
 
     def tokenize(self, text: str) -> list[str]:
@@ -26,20 +26,20 @@ class WordsAndCharacters:
 
 
 def rouge(answers: Sequence[str], references: Sequence[str]) -> dict[str, float]:
-    """ROUGE-1, -2, -L and -Lsum, mean F1 over the samples. For Lsum each line of a text is a sentence.
+    """ROUGE-1, -2, -L and -Lsum: mean F1 over the samples. For Lsum, each line of a text is a sentence.
 
-    Source: Lin 2004, by the package rouge-score.
+    Source: Lin 2004, computed by the package rouge-score.
     """
     scorer = _package("rouge_score.rouge_scorer", "rouge-score").RougeScorer(ROUGE, tokenizer=WordsAndCharacters())
-    found = [scorer.score(reference, answer) for answer, reference in zip(answers, references, strict=True)]
-    return {name: 100 * sum(one[name].fmeasure for one in found) / len(found) for name in ROUGE}
+    scores = [scorer.score(reference, answer) for answer, reference in zip(answers, references, strict=True)]
+    return {name: 100 * sum(score[name].fmeasure for score in scores) / len(scores) for name in ROUGE}
 
 
 def bleu(answers: Sequence[str], references: Sequence[str], tokenizer: str = "13a") -> tuple[float, str]:
-    """BLEU of the whole, and sacrebleu's signature of how it was measured. tokenizer "zh": Chinese by characters.
+    """Corpus BLEU, and sacrebleu's signature of how it was measured. tokenizer "zh": Chinese by characters.
 
     Raises GPT2Error for a tokenizer that sacrebleu does not have.
-    Source: Papineni et al. 2002; Post 2018, by the package sacrebleu.
+    Source: Papineni et al. 2002; Post 2018, computed by the package sacrebleu.
     """
     module = _package("sacrebleu.metrics.bleu", "sacrebleu")
     if tokenizer not in module.BLEU.TOKENIZERS:
@@ -51,7 +51,7 @@ def bleu(answers: Sequence[str], references: Sequence[str], tokenizer: str = "13
 
 
 def normalized(text: str) -> str:
-    """A text in lower case, without punctuation, the articles a, an, the, and more than single spaces.
+    """A text in lower case, without punctuation and the articles a, an, the; spaces are collapsed.
 
     Source: SQuAD's official evaluation script.
     """
@@ -60,12 +60,12 @@ def normalized(text: str) -> str:
 
 
 def exact_match(answer: str, references: Sequence[str]) -> float:
-    """100 if the answer is one of the references, normalized; else 0."""
+    """100 if the normalized answer equals a normalized reference, else 0."""
     return 100.0 * any(normalized(answer) == normalized(reference) for reference in references)
 
 
 def f1(answer: str, references: Sequence[str]) -> float:
-    """Harmonic mean of precision and recall of the answer's words, against the reference where it is highest.
+    """F1 of the answer's words, for the reference where it is highest.
 
     Source: SQuAD's official evaluation script.
     """

@@ -1,4 +1,4 @@
-"""Fine-tuning for a task: a summarizer, a classifier, and how well each does."""
+"""Fine-tuning: train and evaluate a summariser or a classifier."""
 
 from gpt2.finetune.run import classify, summarize
 

@@ -1,4 +1,4 @@
-"""Labels of texts by a classifier: how a text is read, and what the model makes of it."""
+"""Classify texts with a fine-tuned model."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -18,9 +18,9 @@ from reference.ops import softmax
 
 @dataclasses.dataclass(frozen=True)
 class Classifier:
-    """A model with the head `score`, the names of its labels, and how many tokens of a text it reads.
+    """A model with the head `score`, its label names, and the number of tokens of a text that it reads.
 
-    Raises GPT2Error if the model has no such head, no tokenizer, or another number of labels.
+    Raises GPT2Error if the model has no such head or no tokenizer, or a different number of labels.
     """
 
     model: Model
@@ -33,26 +33,26 @@ class Classifier:
         if self.model.tokenizer is None:
             raise GPT2Error(f"{NO_TOKENIZER}: what is classified is text")
         if len(self.labels) != self.model.config.num_labels:
-            raise GPT2Error(f"{len(self.labels)} names for {self.model.config.num_labels} labels: mend id2label")
+            raise GPT2Error(f"{len(self.labels)} names for {self.model.config.num_labels} labels: fix id2label")
 
     def read(self, text: str) -> tuple[Array, bool]:
-        """Ids of a text, and whether it was cut. Raises GPT2Error if it has no token."""
+        """The ids of a text, and whether it was cut. Raises GPT2Error if it has no token."""
         assert self.model.tokenizer is not None
         return classifier_ids(self.model.tokenizer, text, self.block_size)
 
     def probabilities(
         self, rows: Sequence[Array], batch_size: int, watch: Callable[[int], Any] = lambda done: None
     ) -> Array:
-        """Of every label, (R, K), for R rows that `read` returned; watch hears how many are done."""
-        padded, found = pad_rows(rows, max(map(len, rows)), self.model.config.pad_token_id or 0), []
+        """Probability of every label, (R, K), for R rows from `read`. watch is a callback that gets the number done."""
+        padded, batches = pad_rows(rows, max(map(len, rows)), self.model.config.pad_token_id or 0), []
         for first in range(0, len(rows), batch_size):
             part = slice(first, first + batch_size)
             scores = self.model.classify(padded["ids"][part], padded["attention_mask"][part])
-            found.append(softmax(scores.astype(np.float32)))
+            batches.append(softmax(scores.astype(np.float32)))
             watch(first + len(scores))
-        return np.concatenate(found)
+        return np.concatenate(batches)
 
 
 def label_names(folder: Path, count: int) -> Sequence[str]:
-    """The names of a folder's labels; Hugging Face's where it gives them none."""
+    """The label names of a folder, or Hugging Face's placeholders if it has none."""
     return hf_folder.read_labels(folder) or [f"LABEL_{i}" for i in range(count)]

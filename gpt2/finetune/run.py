@@ -1,6 +1,6 @@
-"""Fine-tuning: `gpt2.training.train` with the settings of a task, and the model judged by that task at the end.
+"""Fine-tuning: run `gpt2.training.train` with the settings of a task, then evaluate the model on that task.
 
-Whatever is not said here is the business of `train`: checkpoints, resuming, the same bits after an interrupt.
+`train` does everything else: checkpoints, resuming, the same bits after an interruption.
 """
 
 import dataclasses
@@ -32,10 +32,10 @@ from gpt2.training import recipe, run
 SUMMARIZE, CLASSIFY = "summarize", "classify"
 TASK, EVALUATION, PART = "task.json", "evaluation.json", "evaluation.part.jsonl"
 SCORES = ("rouge1", "rouge2", "rougeL")
-BATCH_SIZE = 16  # samples that are judged at a time
+BATCH_SIZE = 16  # samples per batch of the evaluation
 VOCABULARY = 8192
-MODEL = {"n_positions": 256, "n_embd": 192, "n_layer": 4, "n_head": 4}  # a new one
-# accumulate_step, max_grad_norm and a warm-up are the course's, for both tasks.
+MODEL = {"n_positions": 256, "n_embd": 192, "n_layer": 4, "n_head": 4}  # a new model
+# accumulate_step, max_grad_norm and the warm-up are the course's, for both tasks.
 TRAINING = {"schedule": "linear", "accumulate_step": 2, "max_grad_norm": 1.0, "weight_decay": 0.01}
 NEW_RATE, GOING_ON_RATE = 1e-3, 1e-4
 
@@ -45,7 +45,7 @@ Count = Callable[[str, int, int], Any]
 
 @dataclasses.dataclass(frozen=True)
 class FinetuneResult:
-    """What came of fine-tuning. evaluation: None if it was interrupted, or there was nothing to judge by."""
+    """The result of fine-tuning. evaluation: None if it was interrupted, or there were no samples."""
 
     result: run.TrainingResult
     evaluation: Facts | None
@@ -67,16 +67,16 @@ def summarize(
     count: Count = lambda what, done, of: None,
     **options: Any,
 ) -> FinetuneResult:
-    """Train a summariser on pairs, and judge it by ROUGE beside its untrained self and the beginning of the article.
+    """Train a summariser on pairs; compare its ROUGE with that of the untrained model and of the article's beginning.
 
-    data, test: JSON lines, or TSV; article and summary name the fields, or columns by number from 1 (default: those of
-    NLPCC 2017). Without test the held-out share judges. tokenizer: as in settings (default: the model's own, or a
-    byte-pair encoding learnt from data). generation: options of `Model.generate_all`, beside the course's.
-    limit: judge by the first samples alone, batch of them at a time. count hears how far that is.
-    options: those of `gpt2.training.train`. With resume an evaluation that was interrupted goes on as well.
+    data, test: JSON lines or TSV. article, summary: fields, or columns by number from 1 (default: those of NLPCC 2017).
+    Without test, the held-out share is used. tokenizer: as in the data settings (default: the model's, or a byte-pair
+    encoding trained on data). generation: options of `Model.generate_all` that override the course's.
+    limit: evaluate only the first samples; batch: samples per batch; count: a callback that gets the progress.
+    options: those of `gpt2.training.train`. With resume, an interrupted evaluation is resumed too.
     Raises GPT2Error as `train` does.
     """
-    metrics.rouge(["a"], ["a"])  # before anything is trained: whether the package is there
+    metrics.rouge(["a"], ["a"])  # fail before training if the package is missing
     settings = _Settings(SUMMARIZE, Path(output), options)
     settings.change(tokenizer=tokenizer, skip_bad=skip_bad or None)
     settings.lay_out(article, summary)
@@ -111,10 +111,10 @@ def classify(
     count: Count = lambda what, done, of: None,
     **options: Any,
 ) -> FinetuneResult:
-    """Train a classifier on texts with labels, and judge it by its accuracy beside the most frequent label.
+    """Train a classifier on labelled texts; compare its accuracy with that of the most frequent label.
 
-    text and label name the fields, or columns; the other arguments are those of `summarize`. The labels, in order, are
-    id2label in config.json. A language model given as model gets a head drawn from the seed.
+    text, label: fields or columns; the other arguments are those of `summarize`. config.json holds the labels, in
+    order, as id2label. If model is a language model, it gets a classification head initialised from the seed.
     """
     settings = _Settings(CLASSIFY, Path(output), options)
     settings.change(tokenizer=tokenizer, skip_bad=skip_bad or None, field=text, label=label)
@@ -128,7 +128,7 @@ def classify(
 
 
 class _Settings:
-    """The settings of a run by section: those given, over those of the run that is gone on with, or of the task."""
+    """The settings of a run by section: those given override those of the resumed run, or the defaults of the task."""
 
     def __init__(self, task: str, output: Path, options: Facts) -> None:
         before = run.settings_before(output) if options.get("resume") else None
@@ -136,7 +136,7 @@ class _Settings:
         self.given, self.begun, self.model = given, before is not None, options.get("model")
         base = _defaults(task, self.model, options.get("steps")) if before is None else before["config"]
         if before is not None and bool(base["data"].get("label")) != (task == CLASSIFY):
-            raise GPT2Error(f"{output} holds a run of another kind: go on with it by the command that began it")
+            raise GPT2Error(f"{output} holds a run of another kind: resume it with the command that began it")
         if "template" in given["data"]:
             base["data"] = {name: x for name, x in base["data"].items() if name not in ("output", "truncate")}
         self.sections = {
@@ -146,14 +146,14 @@ class _Settings:
         }
 
     def change(self, **data: Any) -> None:
-        """Settings of the data that go before all others; None says nothing."""
+        """Override data settings; None changes nothing."""
         self.sections["data"] |= {name: value for name, value in data.items() if value is not None}
         if not self.begun and self.model is None and not self.sections["data"].get("tokenizer"):
             self.sections["data"]["tokenizer"] = "bpe"
             self.sections["model"] = {"vocab_size": VOCABULARY} | self.sections["model"]
 
     def lay_out(self, article: str | None, summary: str | None) -> None:
-        """The template of a summary with these fields, unless there is one already and no field is named."""
+        """Set the template of a summary with these fields, unless a template is set and no field is named."""
         data = self.sections["data"]
         if article is None and summary is None and data.get("template"):
             return
@@ -162,7 +162,7 @@ class _Settings:
         data |= _layout(*fields, self._tokenizer())
 
     def _tokenizer(self) -> Tokenizer | None:
-        """The tokenizer that is there already."""
+        """The tokenizer, if it exists already."""
         chosen = self.sections["data"].get("tokenizer")
         if chosen:
             return None if chosen in KINDS else load_tokenizer(Path(chosen))
@@ -180,7 +180,7 @@ def _defaults(task: str, model: str | None, steps: int | None) -> recipe.Section
 
 
 def _layout(article: str, summary: str, tokenizer: Tokenizer | None) -> Facts:
-    """The course's template; TL;DR for a tokenizer without [CLS] and [SEP], such as GPT-2's own."""
+    """The course's template, or TL;DR for a tokenizer without [CLS] and [SEP], such as GPT-2's."""
     bert = tokenizer is None or None not in (tokenizer.token_to_id("[CLS]"), tokenizer.token_to_id("[SEP]"))
     known = TASKS[SUMMARIZE if bert else "tldr"].template
     names = {known.truncate: f"{{{article}}}", known.output: f"{{{summary}}}"}
@@ -194,7 +194,7 @@ def _run(
     options: Facts,
     judge: Callable[[Backend, run.TrainingResult], Facts | None],
 ) -> FinetuneResult:
-    """Train, leave a note of the task in the folder, and judge."""
+    """Train, write task.json to the folder, and evaluate."""
     named = options.get("backend")
     engine = named
     if named is None or isinstance(named, str):
@@ -212,7 +212,7 @@ def _run(
 
 
 def _task(plan: run.Plan) -> Facts:
-    """How samples were laid out: what the commands that use the model have to know."""
+    """How samples were laid out, for the commands that use the model."""
     data, length = plan.recipe.data, plan.corpus.facts["block_size"]
     template = data.layout_template()
     if template is None:
@@ -222,11 +222,11 @@ def _task(plan: run.Plan) -> Facts:
 
 
 def read_task(folder: Path) -> Facts:
-    """What `finetune` noted of a folder; nothing if it did not make it. Raises GPT2Error if the note is damaged."""
+    """The contents of a folder's task.json; empty if there is none. Raises GPT2Error if it is damaged."""
     path = folder / TASK
     facts = read_json(path) if path.is_file() else {}
     if not isinstance(facts, dict):
-        raise GPT2Error(f"{path} holds a {type(facts).__name__}, expected an object: write it anew by gpt2 finetune")
+        raise GPT2Error(f"{path} holds a {type(facts).__name__}, expected an object: recreate it with gpt2 finetune")
     return facts
 
 
@@ -236,7 +236,7 @@ def _write(path: Path, facts: Facts) -> None:
 
 
 def untrained(plan: run.Plan, engine: Backend) -> Model:
-    """The model of a run as it was before its first step."""
+    """The model of a run before its first step."""
     folder = plan.given["model"]
     first = dataclasses.replace(plan, start=None if folder is None else hf_folder.find_folder(folder))
     return Model(plan.recipe.model, dict(first.parameters()), engine, plan.corpus.tokenizer)
@@ -254,7 +254,7 @@ def _judge_summaries(
     batch: int,
     count: Count,
 ) -> Facts | None:
-    """ROUGE of the model, of its untrained self, and of the beginning of the article. None without a sample."""
+    """ROUGE of the model, of the untrained model, and of the article's beginning. None without samples."""
     plan, data = result.plan, result.plan.recipe.data
     template, broken = _template(data), BrokenLines(data.skip_bad)
     records = list(plan.corpus.held_out_records if test is None else read_records(test, template, broken))[:limit]
@@ -288,7 +288,7 @@ def _judge_summaries(
     article = template.truncate or trained.article
     answers["lead"] = [lead(record.values[article], mean_length(references)) for record in asked]
     scores = {name: metrics.rouge(texts, references) for name, texts in answers.items()}
-    facts["scores"] = {name: {each: found[each] for each in SCORES} for name, found in scores.items()}
+    facts["scores"] = {name: {score: found[score] for score in SCORES} for name, found in scores.items()}
     facts["examples"] = [
         {"where": record.where, "article": record.values[article], "reference": references[i]}
         | {name: texts[i] for name, texts in answers.items()}
@@ -306,7 +306,7 @@ def _template(data: DataConfig) -> Template:
 
 
 class _Kept:
-    """Answers on disk as they come, so that an evaluation that is interrupted loses a batch at most."""
+    """Saves answers to disk batch by batch, so that an interrupted evaluation loses at most one batch."""
 
     def __init__(self, path: Path, of: str) -> None:
         self._path = path
@@ -315,7 +315,7 @@ class _Kept:
             self._answers.setdefault(line["who"], []).extend(line["answers"])
 
     def _lines(self, of: str) -> list[Facts]:
-        """What was written of the same evaluation, but for a last line that is only half written."""
+        """The complete lines saved by the same evaluation; an incomplete last line is dropped."""
         raw = self._path.read_bytes() if self._path.is_file() else b""
         lines = raw[: raw.rfind(b"\n") + 1].splitlines(keepends=True)
         if not lines or json.loads(lines[0]) != {"of": of}:
@@ -327,18 +327,18 @@ class _Kept:
     def answers(
         self, who: str, summarizer: Summarizer, prompts: Sequence[Sequence[int]], batch: int, count: Count
     ) -> list[str]:
-        """What it writes to each prompt; what it has written before is not asked for again."""
-        found = self._answers.setdefault(who, [])
-        before = len(found)
+        """The answer to each prompt; saved answers are not generated again."""
+        saved = self._answers.setdefault(who, [])
+        before = len(saved)
         with self._path.open("a", encoding="utf-8") as file:
             for answers in summarizer.write_all(prompts[before:], batch):
-                found += answers
+                saved += answers
                 print(json.dumps({"who": who, "answers": answers}), file=file, flush=True)
-                count(f"summaries, {who}", len(found), len(prompts))
-        return found
+                count(f"summaries, {who}", len(saved), len(prompts))
+        return saved
 
     def remove(self) -> None:
-        """The evaluation is complete."""
+        """Delete the file, as the evaluation is complete."""
         self._path.unlink()
 
 
@@ -348,7 +348,7 @@ class _Kept:
 def _judge_labels(
     engine: Backend, result: run.TrainingResult, test: Path | None, limit: int | None, batch: int, count: Count
 ) -> Facts | None:
-    """Accuracy in percent, and that of the label that is the most frequent one in training. None without a sample."""
+    """Accuracy of the model, and of the most frequent training label, in percent. None without samples."""
     plan, data = result.plan, result.plan.recipe.data
     labels, broken = plan.corpus.labels, BrokenLines(data.skip_bad)
     classifier = Classifier(load(result.folder, engine), labels, plan.corpus.facts["block_size"])
@@ -393,5 +393,5 @@ def _judge_labels(
 
 
 def _share(answers: Sequence[str], right: Sequence[str]) -> float:
-    """In percent."""
+    """Share of equal pairs, in percent."""
     return 100 * sum(map(str.__eq__, answers, right)) / len(right)

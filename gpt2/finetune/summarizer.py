@@ -1,4 +1,4 @@
-"""Summaries by a model that was trained on pairs laid out by a template: how it is asked, and what it writes."""
+"""Summarise articles with a model that was trained on pairs in the same template."""
 
 import dataclasses
 import math
@@ -16,9 +16,9 @@ from gpt2.model.model import NO_TOKENIZER, Model, left_padded
 from gpt2.tokenizer import END_OF_TEXT
 from gpt2.training.run import closing_token
 
-# The course's way of writing; see gpt2.generation.GenerationConfig.
+# The course's generation options; see gpt2.generation.GenerationConfig.
 GENERATION: Mapping[str, Any] = {"max_new_tokens": 50, "num_beams": 5, "no_repeat_ngram_size": 2}
-# Word pieces are joined by spaces, which Chinese and Japanese do not have.
+# The WordPiece decoder puts spaces between tokens, which Chinese and Japanese do not have.
 IDEOGRAPH = "\u2e80-\u9fff\uf900-\ufaff\uff00-\uffef"
 NEEDLESS_SPACE = re.compile(f"(?<=[{IDEOGRAPH}]) +| +(?=[{IDEOGRAPH}])")
 COUNTED = re.compile(WORD.pattern, re.IGNORECASE)
@@ -26,12 +26,12 @@ COUNTED = re.compile(WORD.pattern, re.IGNORECASE)
 
 @dataclasses.dataclass(frozen=True)
 class Summarizer:
-    """A model, and how its samples were laid out. Raises GPT2Error if the model has no tokenizer."""
+    """A model, and the layout of its training samples. Raises GPT2Error if the model has no tokenizer."""
 
     model: Model
     template: Template
     block_size: int
-    """Tokens of a sample, the summary included."""
+    """Tokens per sample, summary included."""
     generation: Mapping[str, Any] = dataclasses.field(default_factory=lambda: dict(GENERATION))
     """Options of `Model.generate_all`, max_new_tokens among them."""
 
@@ -41,28 +41,28 @@ class Summarizer:
 
     @property
     def article(self) -> str:
-        """The field of the article. Raises GPT2Error if the template has more than that and the summary."""
-        given = [field for field in self.template.fields if field != self.template.output]
-        if len(given) != 1:
+        """The field of the article. Raises GPT2Error if the template has other fields than article and summary."""
+        inputs = [field for field in self.template.fields if field != self.template.output]
+        if len(inputs) != 1:
             raise GPT2Error(f"a template with an article and a summary is needed, but it is {self.template.text!r}")
-        return given[0]
+        return inputs[0]
 
     @property
     def stop_id(self) -> int | None:
-        """What ends a summary: the template's last special token, or else the end of text."""
+        """The id that ends a summary: the template's final special token, or else the end-of-text token."""
         assert self.model.tokenizer is not None
         closing = closing_token(self.template, self.model.tokenizer)
         end = self.model.tokenizer.token_to_id(END_OF_TEXT) if closing is None else closing
         return self.model.config.eos_token_id if end is None else end
 
     def prompt(self, record: Mapping[str, str]) -> tuple[list[int], bool]:
-        """Ids of what stands before the summary, with room for it, and whether the article was cut for that.
+        """The prompt's ids, leaving room for the summary, and whether the article was cut.
 
-        It is cut at its end, as in training, and nothing else is. Raises GPT2Error if none of it would stay.
+        Only the end of the article is cut, as in training. Raises GPT2Error if nothing of it would remain.
         """
         assert self.model.tokenizer is not None
         new = self.generation["max_new_tokens"]
-        room = self.block_size - new + 1  # the last new token is never read
+        room = self.block_size - new + 1  # the last new token is not read
         if room < 1:
             raise GPT2Error(f"{new} new tokens leave no room for an article in {self.block_size}: ask for fewer")
         whole = self.template.lay_out({**record, self.template.output: ""}, self.model.tokenizer)
@@ -72,18 +72,18 @@ class Summarizer:
         return fitting.ids.tolist(), fitting is not asked
 
     def write(self, prompts: Sequence[Sequence[int]]) -> list[str]:
-        """A summary of each, without its end token. Raises KeyboardInterrupt at Ctrl-C."""
+        """One summary per prompt, without its end token. Raises KeyboardInterrupt at Ctrl-C."""
         ids, mask = left_padded([np.array(prompt, np.int64) for prompt in prompts])
         stop = self.stop_id
-        found = self.model.generate_all(
+        generation = self.model.generate_all(
             ids, attention_mask=mask, scored=False, stop_ids=None if stop is None else [stop], **self.generation
         )
-        if "interrupted" in found.finish_reasons:
+        if "interrupted" in generation.finish_reasons:
             raise KeyboardInterrupt
-        return [self.text(new) for new in found.new_ids]
+        return [self.text(new) for new in generation.new_ids]
 
     def text(self, new_ids: Sequence[int]) -> str:
-        """New ids as text, without the end token, and without the spaces that word pieces put into Chinese."""
+        """Decode new ids, without the end token and without the spaces that the WordPiece decoder puts into Chinese."""
         assert self.model.tokenizer is not None
         text = self.model.decode([i for i in new_ids if i != self.stop_id]).strip()
         if isinstance(self.model.tokenizer.decoder, decoders.WordPiece):
@@ -93,7 +93,7 @@ class Summarizer:
     def write_all(
         self, prompts: Sequence[Sequence[int]], batch_size: int, watch: Callable[[int], Any] = lambda done: None
     ) -> Iterator[list[str]]:
-        """The summaries, batch by batch; watch hears how many there are."""
+        """Yield the summaries of each batch; watch is a callback that gets the number of prompts done."""
         for first in range(0, len(prompts), batch_size):
             batch = prompts[first : first + batch_size]
             yield self.write(batch)
@@ -101,7 +101,7 @@ class Summarizer:
 
 
 def lead(article: str, count: int) -> str:
-    """The beginning of an article: its first words, or Chinese characters, so many as ROUGE counts them."""
+    """The first `count` words or Chinese characters of an article, counted as ROUGE does."""
     end = 0
     for i, match in enumerate(COUNTED.finditer(article)):
         if i == count:
@@ -111,5 +111,5 @@ def lead(article: str, count: int) -> str:
 
 
 def mean_length(texts: Sequence[str]) -> int:
-    """How long texts are on average, in words or Chinese characters; 1 or more."""
+    """Mean length of texts in words or Chinese characters, at least 1."""
     return max(1, math.floor(sum(len(COUNTED.findall(text)) for text in texts) / len(texts) + 0.5))

@@ -1,4 +1,4 @@
-"""How a text is continued: the options, and the loops that every backend shares."""
+"""Text generation: its options, and the loops that all backends share."""
 
 from gpt2.generation.config import GenerationConfig
 from gpt2.generation.loop import Generation, continue_batch

@@ -1,4 +1,4 @@
-"""Beam search: the best continuations of every prompt, all beams of all prompts in one batch."""
+"""Beam search over a batch of prompts, with all beams of all prompts in one batch."""
 
 from typing import Any
 
@@ -14,10 +14,10 @@ from reference.ops import log_softmax
 def search_beams(
     engine: BackendModel, ids: Array, attention_mask: Array, config: GenerationConfig, context: int, watch: Watch
 ) -> list[Hypothesis]:
-    """The best continuations of every prompt, best first, num_return_sequences of each. See continue_batch.
+    """The best num_return_sequences continuations of every prompt, best first. Arguments as for continue_batch.
 
-    All beams of all prompts are one batch. Each step takes the likeliest continuations of a prompt's beams: those that
-    end there are collected, the best of the others go on. Source: _beam_search in Hugging Face transformers.
+    Each step takes the likeliest continuations of a prompt's beams. Finished ones are collected; the best unfinished
+    ones are continued. Source: _beam_search in Hugging Face transformers.
     """
     prompts, width = len(ids), config.num_beams
     reader = Reader(
@@ -28,7 +28,7 @@ def search_beams(
     new = np.zeros((prompts, width, 0), np.int64)
     log_probabilities = np.zeros((prompts, width, 0))
     totals = np.full((prompts, width), -np.inf, np.float32)
-    totals[:, 0] = 0  # all beams are alike at the start: one of them goes on
+    totals[:, 0] = 0  # all beams are equal at the start: continue only the first
     for length in range(1, config.max_new_tokens + 1):
         if watch.interrupted():
             ended = np.full(totals.shape, "interrupted")
@@ -36,14 +36,14 @@ def search_beams(
             break
         scores = process_scores(log_softmax(reader.scores()), reader.ids, reader.attention_mask, config, length - 1)
         log_probs = scores.reshape(prompts, width, -1)
-        # enough of them for `width` to go on, however many end with a stop id
+        # enough candidates that `width` remain, however many end with a stop id
         count = min(max(2, 1 + len(config.stop_ids or ())), log_probs.shape[2]) * width
         totals, beams, chosen = generate.best_continuations(log_probs, totals, count)
         new = np.concatenate((take_rows(new, beams), chosen[:, :, None]), axis=2)
         added = log_probs[np.arange(prompts)[:, None], beams, chosen]
         log_probabilities = np.concatenate((take_rows(log_probabilities, beams), added[:, :, None]), axis=2)
         ended = np.array([[finish_reason(one.tolist(), config, watch.decode) for one in row] for row in new])
-        top = slice(width)  # the others are there to go on
+        top = slice(width)  # the other candidates only replace finished beams
         _collect(collected, searching, new[:, top], log_probabilities[:, top], totals[:, top], ended[:, top], config)
         go_on = generate.best_unfinished(totals, ended != "", width)
         totals = take_rows(np.where(ended == "", totals, -np.inf), go_on)
@@ -80,7 +80,7 @@ def _collect(
     ended: Array,
     config: GenerationConfig,
 ) -> None:
-    """Add the continuations of each prompt that have ended to the best that were found before; keep num_beams."""
+    """Add the finished continuations of each prompt to those collected before; keep the best num_beams."""
     scores = generate.beam_score(totals, max(new.shape[2], 1), config.length_penalty)
     for i in np.flatnonzero(searching):
         for j in np.flatnonzero((ended[i] != "") & (totals[i] > -np.inf)):
@@ -90,5 +90,5 @@ def _collect(
 
 
 def _scores(collected: list[list[Hypothesis]], width: int, dtype: Any) -> Array:
-    """Scores of what was collected, (prompts, width); -inf of a place that is free."""
+    """Scores of the collected continuations, (prompts, width); -inf where there are fewer than width."""
     return np.array([[one.score for one in row] + [-np.inf] * (width - len(row)) for row in collected], dtype)

@@ -1,4 +1,4 @@
-"""How a text is to be continued: every option, checked."""
+"""The options of text generation, and their checks."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -15,43 +15,43 @@ MOST_BEAMS = 1000
 
 @dataclasses.dataclass(frozen=True)
 class GenerationConfig:
-    """How a text is continued. Names and meanings are Hugging Face's. Raises GPT2Error, naming the field.
+    """Options of text generation, named as in Hugging Face. Raises GPT2Error, naming the field, for a bad value.
 
-    Above temperature 0 ids are drawn; with num_beams above 1 they are searched for; else the likeliest is taken.
+    temperature above 0: sampling; num_beams above 1: beam search; otherwise greedy.
     """
 
     max_new_tokens: int = 20
     min_new_tokens: int = 0
-    """Until then no stop id is chosen, and no stop string ends the text."""
+    """Before that many new tokens, no stop id is chosen, and no stop string ends the text."""
     temperature: float = 0.0
-    """0: take the likeliest id each time, whatever top_k, top_p and min_p."""
+    """0: always choose the likeliest id; top_k, top_p and min_p then have no effect."""
     top_k: int = 0
-    """Sample among that many ids; 0: among all."""
+    """Sample from the top_k likeliest ids; 0: from all."""
     top_p: float = 1.0
-    """Sample among the fewest likeliest ids that have that share together; 1: among all."""
+    """Sample from the smallest set of likeliest ids whose probabilities sum to top_p; 1: from all."""
     min_p: float = 0.0
-    """Sample among the ids that are at least that many times as probable as the likeliest; 0: among all."""
+    """Sample from ids whose probability is at least min_p times that of the likeliest; 0: from all."""
     repetition_penalty: float = 1.0
     no_repeat_ngram_size: int = 0
-    """No n-gram of that many tokens comes twice, those of the prompt included; 0: any may."""
+    """No n-gram of this size occurs twice, in prompt and new tokens together; 0: off."""
     bad_words: Sequence[Sequence[int]] = ()
-    """Sequences of ids that are never completed."""
+    """Sequences of ids that must not occur."""
     stop_ids: Sequence[int] | None = None
-    """Each ends the text, of which it is the last id. None: the model's eos_token_id."""
+    """Ids that end the text; the text keeps them. None: the model's eos_token_id."""
     stop_strings: Sequence[str] = ()
-    """Each ends the text as soon as the new tokens spell it; the text keeps it."""
+    """Strings that end the text once the new tokens contain them; the text keeps them."""
     num_beams: int = 1
     length_penalty: float = 1.0
-    """Finished beams are ranked by their log-probability over their length to this power."""
+    """Finished beams are ranked by log-probability / length ** length_penalty."""
     early_stopping: bool | str = False
-    """When a search ends: see reference.generate.beams_may_improve."""
+    """When beam search ends: see reference.generate.beams_may_improve."""
     num_return_sequences: int = 1
-    """How many continuations of each prompt: drawn ones, or the best beams."""
+    """Continuations per prompt: samples, or the best beams."""
     seed: int = 0
     first_row: int = 0
-    """The number of the batch's first row, where a larger batch is sampled in parts."""
+    """The number of the batch's first row, if a larger batch is sampled in parts."""
     sliding_window: bool = False
-    """Beyond the context, let the next token depend on the last n_positions tokens, instead of raising an error."""
+    """Beyond the context, predict from the last n_positions tokens, instead of raising an error."""
 
     def __post_init__(self) -> None:
         for field, end in (
@@ -121,7 +121,7 @@ class GenerationConfig:
 
     @property
     def looks_back(self) -> bool:
-        """Whether the scores are changed by what was read before."""
+        """Whether penalties or bans change the logits."""
         return bool(
             self.repetition_penalty != 1
             or self.no_repeat_ngram_size

@@ -1,7 +1,7 @@
-"""The loops that every backend shares: read the prompt, choose, read what was chosen, until all sequences have ended.
+"""The generation loop of all backends: read the prompt, then choose and read one token at a time until all ends.
 
-Whatever looks back at the text (penalties, bans, beams) takes the scores to the host and chooses by the reference's
-functions, on every backend: the same code, so that only the scores can differ.
+Options that depend on the text so far (penalties, bans, beams) copy the logits to the host and choose with the
+reference's functions. This code is the same for every backend, so only the logits can differ.
 """
 
 import dataclasses
@@ -18,18 +18,18 @@ from reference.ops import log_softmax
 
 @dataclasses.dataclass(frozen=True)
 class Generation:
-    """Continuations, `num_return_sequences` of each prompt: those of the first prompt, then those of the second, ..."""
+    """Continuations, `num_return_sequences` per prompt: first those of the first prompt, then of the second, ..."""
 
     ids: Array
-    """Prompts and new ids, (rows, T + new); a shorter row is filled up on the right."""
+    """Prompts and new ids, (rows, T + new); shorter rows are padded on the right."""
     new_ids: list[list[int]]
-    """What is new, row by row, without the fill."""
+    """The new ids of each row, without padding."""
     finish_reasons: list[str]
-    """"stop" (a stop id or string), "length", "interrupted", or "banned": every id was."""
+    """"stop" (a stop id or string), "length", "interrupted", or "banned" (every id was banned)."""
     log_probabilities: list[list[float]]
-    """Of each new id, under the distribution it was chosen from: after penalties, bans, temperature and cuts."""
+    """Log-probability of each new id, after penalties, bans, temperature, top_k, top_p and min_p."""
     scores: list[float]
-    """Sums of the log-probabilities; of beams, over length ** length_penalty."""
+    """Sum of each row's log-probabilities; for beams, divided by length ** length_penalty."""
 
 
 def continue_batch(
@@ -42,9 +42,9 @@ def continue_batch(
     scored: bool = True,
     watch: Watch = NOBODY,
 ) -> Generation:
-    """Continue checked prompts (B, T) with pads on the left. Not scored: without log_probabilities, which take time.
+    """Continue checked prompts (B, T), padded on the left. scored: compute log_probabilities, which is slower.
 
-    context: how many tokens the model can look at. fill_id: what stands behind the end of a sequence.
+    context: the model's n_positions. fill_id: the padding after the end of a sequence.
     """
     if config.max_new_tokens == 0:
         nothing = Hypothesis(0.0, [], [], "length")
@@ -80,12 +80,12 @@ def choose_one_by_one(
     scored: bool,
     watch: Watch,
 ) -> list[Hypothesis]:
-    """Greedy and sampling: one continuation of every row. Arguments as for continue_batch."""
+    """Greedy decoding or sampling: one continuation per row. Arguments as for continue_batch."""
     rows = len(ids)
     reader = Reader(engine, ids, attention_mask, config.max_new_tokens, context)
     new_ids: list[list[int]] = [[] for _ in range(rows)]
     log_probabilities: list[list[float]] = [[] for _ in range(rows)]
-    reasons = [""] * rows  # "": goes on
+    reasons = [""] * rows  # "": not finished
     for step in range(config.max_new_tokens):
         if watch.interrupted():
             break
@@ -110,7 +110,7 @@ def choose_one_by_one(
         watch.on_token(np.where(running, chosen, fill_id))
         if all(reasons):
             break
-        # what an ended sequence reads does not matter
+        # finished sequences read an id too; it has no effect
         reader.append(chosen, on_device=not config.looks_back)
     return [
         Hypothesis(sum(log_probs), new, log_probs, reason or "interrupted")
@@ -119,7 +119,7 @@ def choose_one_by_one(
 
 
 def choose(scores: Array, config: GenerationConfig, step: int) -> Array:
-    """The next id of each row, (rows,), from processed scores (rows, V)."""
+    """The next id of each row, (rows,), from processed logits (rows, V)."""
     if config.temperature == 0:
         return generate.greedy(scores)
     chance = uniform(config.seed, step, len(scores), config.first_row)
@@ -138,11 +138,11 @@ def _log_probability(scores: Array, chosen: Array, config: GenerationConfig) -> 
         logs = log_softmax(scores)
     else:
         cuts = config.temperature, config.top_k, config.top_p, config.min_p
-        with np.errstate(divide="ignore"):  # what is cut off has the logarithm -inf
+        with np.errstate(divide="ignore"):  # ids that are cut off get -inf
             logs = np.log(generate.sampling_probabilities(scores, *cuts))
     return take_rows(logs, chosen.astype(np.int64)[:, None])[:, 0]
 
 
 def uniform(seed: int, step: int, rows: int, first_row: int = 0) -> Array:
-    """One number per row, 0 <= u < 1, that depends on seed, step and the row's number: a counter, not a state."""
+    """One random number per row, 0 <= u < 1, a function of seed, step and row number: there is no generator state."""
     return np.random.Generator(np.random.Philox(key=seed, counter=[0, 0, 0, step])).random(first_row + rows)[first_row:]

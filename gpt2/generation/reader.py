@@ -1,4 +1,4 @@
-"""What a loop holds while a batch grows: the text, who watches, the reader of tokens, and how the next id is chosen."""
+"""Parts of the generation loops: callbacks, the growing batch, penalties and bans, and stop conditions."""
 
 import dataclasses
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from reference import generate
 
 @dataclasses.dataclass(frozen=True)
 class Hypothesis:
-    """One continuation."""
+    """One continuation of a prompt."""
 
     score: float
     new_ids: list[int]
@@ -23,23 +23,23 @@ class Hypothesis:
 
 @dataclasses.dataclass(frozen=True)
 class Watch:
-    """Who looks on while a batch is continued."""
+    """Callbacks that are called while a batch is continued."""
 
     decode: Callable[[list[int]], str] | None = None
-    """From ids to text; stop_strings need it."""
+    """Decodes ids to text; needed for stop_strings."""
     on_token: Callable[[Array], Any] = lambda ids: None
-    """Gets the ids (rows,) of each step; not of beams, which have no text before their end."""
+    """Called with the ids (rows,) of each step; not in beam search, where no id is final before the end."""
     interrupted: Callable[[], bool] = lambda: False
-    """Asked before each step whether to end here."""
+    """Called before each step; generation ends if it returns True."""
 
 
 NOBODY = Watch()
 
 
 class Reader:
-    """The batch as it grows: ids and attention_mask (rows, T) of all that was read, and a decoder that has read it.
+    """The growing batch: ids and attention_mask (rows, T) of all tokens read so far, and the decoder that read them.
 
-    Beyond the context, the last n_positions tokens are read anew, each at its new position.
+    Beyond the context, the last n_positions tokens are read again at each step, at their new positions.
     """
 
     def __init__(self, engine: BackendModel, ids: Array, attention_mask: Array, new: int, context: int) -> None:
@@ -58,14 +58,14 @@ class Reader:
         self._longest, self._positions = length, positions[:, -1:]
 
     def scores(self) -> Array:
-        """Scores of the next token, (rows, V), in float32 at least."""
+        """Logits of the next token, (rows, V), in float32 or wider."""
         logits = self.decoder.logits()
         return logits.astype(np.promote_types(logits.dtype, np.float32))
 
     def append(self, chosen: Array, rows: Array | None = None, on_device: bool = False) -> None:
-        """Read one more id of each sequence, chosen (rows,).
+        """Read one more id of each sequence, `chosen` (rows,).
 
-        rows: sequence i goes on from what rows[i] has read. on_device: chosen is what the decoder itself chose last.
+        rows: sequence i first becomes a copy of sequence rows[i]. on_device: the decoder itself chose these ids.
         """
         if rows is not None:
             self.ids, self.attention_mask = self.ids[rows], self.attention_mask[rows]
@@ -88,7 +88,7 @@ class Reader:
 
 
 def finish_reason(new_ids: list[int], config: GenerationConfig, decode: Callable[[list[int]], str] | None) -> str:
-    """Why the text ends with the last of new_ids: "stop", "length", or "" if it goes on."""
+    """Why the text ends after new_ids: "stop", "length", or "" if it does not end."""
     if new_ids[-1] in (config.stop_ids or ()) or _spells_a_stop(new_ids, config, decode):
         return "stop"
     return "length" if len(new_ids) == config.max_new_tokens else ""
@@ -102,7 +102,7 @@ def _spells_a_stop(new_ids: list[int], config: GenerationConfig, decode: Callabl
 
 
 def process_scores(scores: Array, ids: Array, attention_mask: Array, config: GenerationConfig, step: int) -> Array:
-    """Scores (rows, V) of the next token after penalties and bans; ids (rows, T) were read, `step` of them are new."""
+    """Logits (rows, V) of the next token after penalties and bans; of the ids (rows, T) read, `step` are new."""
     if config.repetition_penalty != 1:
         scores = generate.penalize_repetition(scores, ids, attention_mask, config.repetition_penalty)
     scores = generate.ban_repeated_ngrams(scores, ids, attention_mask, config.no_repeat_ngram_size)

@@ -1,4 +1,4 @@
-"""GPT-2 as a lesson: the reference and its twin side by side, step by step, with the numbers of one prompt."""
+"""The lesson: GPT-2 step by step, with the reference and its twin side by side and the tensors of one prompt."""
 
 from gpt2.lesson.payload import build, of_prompt
 

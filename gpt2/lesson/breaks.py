@@ -1,4 +1,4 @@
-"""Planted bugs of the judge, put into the model of the lesson: what they change, and how the judge finds them."""
+"""Planted bugs in the lesson's model: what they change, and how the judge finds them."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -14,17 +14,17 @@ from gpt2.lesson.words.breaks import BREAK_WORDS
 from gpt2.model.model import Model
 
 Array = NDArray[Any]
-CASES, SEED = 10, 0  # as in docs/kill-table.md
+CASES, SEED = 10, 0  # as in docs/tables/kill-table.md
 
 
 def planted(model: Model, ids: Array, next_tokens: Callable[[Array], Any]) -> Iterator[dict[str, Any]]:
-    """Every bug of the lesson on this prompt. next_tokens makes "next" of the payload from the last row of logits."""
+    """Yield every bug of the lesson on this prompt. next_tokens makes the payload's "next" from the last logits."""
     from parity.mutants.all import mutant
     from parity.verdict.stages import stage_axes, stage_references
 
-    inputs = model.config, model.parameters, ids, None, None  # as parity.blame does, but once for all bugs
+    inputs = model.config, model.parameters, ids, None, None  # as parity.diagnosis.blame does, but once for all bugs
     free = stage_references(*inputs, np.dtype(np.float32), {})
-    given = {name: found.orbit[0] for name, found in free.items()}
+    given = {name: reference.orbit[0] for name, reference in free.items()}
     fed = stage_references(*inputs, np.dtype(np.float32), {}, given)
     for name, step, law in BREAKS:
         bug = mutant(name)
@@ -36,7 +36,7 @@ def planted(model: Model, ids: Array, next_tokens: Callable[[Array], Any]) -> It
         noise = {stage: severity(free[stage].judge(in_the_run.get(stage, np.zeros(0)))) for stage in free}
         first = next((stage for stage, verdict in verdicts.items() if not verdict.agrees), None)
         if first is None:
-            continue  # a model with another activation, or whose sizes hide the bug
+            continue  # the bug does not show in a model of this activation or these sizes
         shown = {first, "h.0.attn.attn_weights", "logits"}
         words = BREAK_WORDS[name]
         yield {
@@ -56,14 +56,14 @@ def planted(model: Model, ids: Array, next_tokens: Callable[[Array], Any]) -> It
 
 
 def _function(bug: Any) -> str:
-    """The function that holds the bug, for a comparison to name."""
+    """The function that holds the bug and has a rule in the judge."""
     from parity.cases.contracts import contracts
 
     return next(name for name in bug.where if name in contracts())
 
 
 def changed_lines(bug: Any) -> list[list[str]]:
-    """What a bug changes in the sources, with a line of context: [["-", old], ["+", new], [" ", context], ...]."""
+    """The lines that a bug changes, with a line of context: [["-", old], ["+", new], [" ", context], ...]."""
     from parity.on_trial.exercise import difference
 
     lines = [line for line in difference(bug).splitlines() if not line.startswith(("---", "+++"))]
@@ -71,9 +71,9 @@ def changed_lines(bug: Any) -> list[list[str]]:
 
 
 def found_by(bug: Any, backend: Backend, law: str, first: str, size: float) -> dict[str, str]:
-    """Which comparison and which law see a bug, after how many random cases, and what blame says of this prompt.
+    """Say which comparison and which law find a bug, after how many random cases, and what blame says on this prompt.
 
-    All of it is asked anew. size: how many times what is allowed the error is.
+    All of it is computed here. size: the error as a multiple of the allowed error.
     """
     function, said = _function(bug), BREAK_WORDS[bug.name]["law"]
     english, chinese = [], []
@@ -97,7 +97,7 @@ def found_by(bug: Any, backend: Backend, law: str, first: str, size: float) -> d
 
 
 def first_case(name: str, backend: Backend) -> int | None:
-    """The number, from 1, of the first random case on which a rule of the judge objects to a backend."""
+    """The number, from 1, of the first random case on which a backend fails a rule; None if there is none."""
     from parity.check import draw, rules
     from parity.verdict.trial import Trial
 

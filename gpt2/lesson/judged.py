@@ -1,4 +1,4 @@
-"""The judge's verdicts in both languages, as the page shows them."""
+"""The judge's verdicts in English and Chinese, for the page."""
 
 import math
 from typing import Any
@@ -10,21 +10,21 @@ from gpt2.backends import numpy_dtype
 from gpt2.model.model import Model
 
 Array = NDArray[Any]
-LARGEST = 1e9  # stands for infinity: a shape or a NaN that is not as it should be
+LARGEST = 1e9  # stands for infinity: a wrong shape or a wrong NaN
 
 
 def judge_stages(model: Model, ids: Array) -> dict[str, Any]:
-    """The verdict on every stage of a model's forward pass, by name."""
+    """The verdict on every stage of a model's forward pass, by stage name."""
     from parity.verdict.stages import stage_references
 
     dtype, accuracy = numpy_dtype(model.backend.dtype), model.backend.accuracy
     known = stage_references(model.config, model.parameters, ids, None, None, dtype, accuracy)
-    found = model.stages(ids)
-    return {name: described(known[name].judge(found.get(name, np.zeros(0)))) for name in known}
+    stages = model.stages(ids)
+    return {name: described(known[name].judge(stages.get(name, np.zeros(0)))) for name in known}
 
 
 def described(verdict: Any) -> dict[str, Any]:
-    """A verdict of parity for the page; what is infinite is null."""
+    """A verdict as a dictionary for the page; infinite numbers are null."""
     finite = not verdict.reason
     return {
         "agrees": verdict.agrees,
@@ -36,7 +36,7 @@ def described(verdict: Any) -> dict[str, Any]:
 
 
 def severity(verdict: Any) -> float:
-    """The error as a share of what is allowed; four digits of it, at most LARGEST."""
+    """The error as a multiple of the allowed error, rounded to four digits, at most LARGEST."""
     return float(f"{min(verdict.severity, LARGEST):.4g}")
 
 

@@ -1,6 +1,6 @@
-"""The lesson as a Jupyter notebook: the same steps, texts and numbers as the page, for those who change the code.
+"""The lesson as a Jupyter notebook, with the steps, texts and numbers of the page, for readers who edit code.
 
-`Lesson` is what the cells of a notebook ask; `notebook` writes the cells.
+The cells of a notebook use `Lesson`; `notebook` writes the cells.
 """
 
 import base64
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from gpt2.errors import GPT2Error
 from gpt2.lesson.outline import STEPS
 from gpt2.lesson.payload import PROMPT, build, reference_of
+from gpt2.lesson.sources import FORWARD
 from gpt2.lesson.tensors import packed
 from gpt2.lesson.words import STEP_WORDS
 
@@ -26,8 +27,8 @@ if TYPE_CHECKING:
 
 Array = NDArray[Any]
 LANGUAGES = ("en", "zh")
-HIDDEN = -1e30  # below it a score is no number to be drawn, but the mask's
-CJK = "\u3000"  # from here on there are characters that matplotlib's own font does not have
+HIDDEN = -1e30  # lower scores come from the mask and are not drawn
+CJK = "\u3000"  # matplotlib's font lacks characters from here on
 WORDS = {
     "title": ("GPT-2, step by step", "逐步走进 GPT-2"),
     "about": (
@@ -37,6 +38,13 @@ WORDS = {
         "与 `gpt2 lesson` 生成的网页是同一课：NumPy 的 GPT-2（参考实现）和它的孪生实现上下对照，"
         "附上一个提示的各个张量和裁判的判定。"
         "用 Shift + Enter 运行单元格。可以改提示、改层号、改代码。",
+    ),
+    "forward": ("The whole forward pass on one page", "一页读完整个前向传播"),
+    "forward_about": (
+        "`reference/forward.py`: ten minutes, NumPy alone. The steps below follow it; in each you see the full "
+        "function, with batches, masks and a cache, beside its twin. The scores are the same, bit for bit.",
+        "`reference/forward.py`：十分钟读完，只用 NumPy。下面的步骤跟着它走；"
+        "每一步里都能看到加上批次、掩码和缓存之后的完整函数，以及它的孪生实现。两者的分数逐位相同。",
     ),
     "question": ("Question", "问题"),
     "reference": ("Reference", "参考实现"),
@@ -49,8 +57,8 @@ WORDS = {
 
 
 @dataclasses.dataclass(frozen=True)
-class ShownTensor:
-    """What a notebook shows: a picture (PNG) or text with Markdown's markup."""
+class Rendered:
+    """Output of a notebook cell: a PNG picture, or Markdown text."""
 
     name: str
     markdown: str | None = None
@@ -67,10 +75,10 @@ class ShownTensor:
 
 
 class Lesson:
-    """A prompt on its way through a model. `stages` are the reference's tensors by name, `ids` the prompt, (1, T)."""
+    """A prompt in a model. `stages` are the reference's tensors by name, `ids` the prompt, (1, T)."""
 
     def __init__(self, model: "Model", ids: Array, language: str = "en") -> None:
-        """model: on the backend that is the twin. Raises GPT2Error for an unknown language, or a classifier."""
+        """model: a model on the twin's backend. Raises GPT2Error for an unknown language, or a classifier."""
         if language not in LANGUAGES:
             raise GPT2Error(f"unknown language {language!r}: choose one of {', '.join(LANGUAGES)}")
         self.ids, self._language = ids, language
@@ -82,8 +90,8 @@ class Lesson:
         sampled = {name: packed(x, stage_axes(name)) for name, x in self.stages.items()}
         self._tensors = sampled | self._data["tensors"]
 
-    def sources(self, step: str) -> ShownTensor:
-        """The functions of a step on both sides, with the judge's verdict where there is one."""
+    def sources(self, step: str) -> Rendered:
+        """The functions of a step in both implementations, with the judge's verdicts."""
         words, shown = {name: _said(said, self._language) for name, said in WORDS.items()}, []
         for function in self._step(step)["functions"]:
             verdict = function["verdict"]
@@ -95,10 +103,10 @@ class Lesson:
                 shown.append(f"{name}: {words['none']}" if source is None else f"{name}, `{source['file']}`")
                 if source is not None:
                     shown.append(f"```python\n{_plain(source['lines'])}\n```")
-        return ShownTensor(f"sources of {step}", markdown="\n\n".join(shown))
+        return Rendered(f"sources of {step}", markdown="\n\n".join(shown))
 
-    def show(self, step: str, layer: int = 0) -> ShownTensor:
-        """Pictures of a step's tensors, in a layer if they are those of one: tokens down, channels or keys across."""
+    def show(self, step: str, layer: int = 0) -> Rendered:
+        """Pictures of a step's tensors, in one layer if each layer has them: tokens down, channels or keys across."""
         from matplotlib.figure import Figure
 
         names = [name.replace("{layer}", str(layer)) for name in self._step(step)["tensors"]]
@@ -114,7 +122,7 @@ class Lesson:
             self._draw(axes, name, head)
         image = io.BytesIO()
         figure.savefig(image, format="png")
-        return ShownTensor(f"tensors of {step}", png=image.getvalue())
+        return Rendered(f"tensors of {step}", png=image.getvalue())
 
     def _step(self, step: str) -> Mapping[str, Any]:
         if step not in self._steps:
@@ -138,7 +146,7 @@ class Lesson:
             axes.bar(range(len(x)), x)
             self._mark(axes.set_xticks, tensor, letters[0])
         else:
-            drawn = np.where(np.isfinite(x) & (x > HIDDEN), x, np.nan)  # what is NaN shows the grey ground
+            drawn = np.where(np.isfinite(x) & (x > HIDDEN), x, np.nan)  # NaN shows the grey background
             largest = float(np.nanmax(abs(drawn), initial=0.0))
             axes.imshow(drawn, cmap="RdBu", vmin=-largest, vmax=largest, aspect="auto", interpolation="nearest")
             axes.set_facecolor("0.85")
@@ -150,6 +158,11 @@ class Lesson:
         names = _names(tensor["labels"].get(letter, tokens))
         if 0 < len(names) <= 24 and max("".join(names)) < CJK:
             ticks(range(len(names)), names, fontsize=7)
+
+
+def forward_page() -> Rendered:
+    """The source of reference/forward.py."""
+    return Rendered("reference/forward.py", markdown=f"```python\n{FORWARD.read_text(encoding='utf-8')}```")
 
 
 def _names(labels: list[Any]) -> list[str]:
@@ -169,11 +182,16 @@ def _said(said: tuple[str, str], language: str) -> str:
 
 
 def notebook(language: str, model: str = "tiny", prompt: str = PROMPT) -> dict[str, Any]:
-    """The lesson as a notebook, not run yet: what a .ipynb file holds. Raises GPT2Error for an unknown language."""
+    """The contents of an .ipynb file with the lesson, not run yet. Raises GPT2Error for an unknown language."""
     if language not in LANGUAGES:
         raise GPT2Error(f"unknown language {language!r}: choose one of {', '.join(LANGUAGES)}")
     words = {name: _said(said, language) for name, said in WORDS.items()}
-    cells = [("markdown", f"# {words['title']}\n\n{words['about']}"), ("code", _setup(language, model, prompt))]
+    cells = [
+        ("markdown", f"# {words['title']}\n\n{words['about']}"),
+        ("markdown", f"## {words['forward']}\n\n{words['forward_about']}"),
+        ("code", "from gpt2.lesson.notebook import forward_page\n\nforward_page()"),
+        ("code", _setup(language, model, prompt)),
+    ]
     for number, step in enumerate(STEPS, 1):
         said = {name: texts[language] for name, texts in STEP_WORDS[step.id].items()}
         cells.append(("markdown", f"## {number}. {said['title']}\n\n{said['text']}"))

@@ -1,11 +1,11 @@
-"""The steps of the lesson, in order, and what each shows. What it says: forward_words and training_words."""
+"""The steps of the lesson, in order, and what each shows. Their texts are in the folder `words`."""
 
 import dataclasses
 
 
 @dataclasses.dataclass(frozen=True)
 class Shown:
-    """A function of the mirror, and the stage of the model that it computes ("": none)."""
+    """A function of the mirror, and the stage that it computes ("": none)."""
 
     name: str
     stage: str = ""
@@ -13,7 +13,7 @@ class Shown:
 
 @dataclasses.dataclass(frozen=True)
 class Step:
-    """One step. view: how the first of its tensors is drawn. In names, {layer} and {activation} are filled in later."""
+    """One step. view: how its first tensor is drawn. {layer} and {activation} in names are filled in later."""
 
     id: str
     view: str
@@ -143,8 +143,8 @@ STEPS = (
     ),
 )
 
-# The planted bugs that the reader can switch on: the judge's own name of each, the step where it shows, and a rule that
-# sees it without a second implementation ("": none does so quickly), beside the comparison of the function at fault.
+# The planted bugs that the reader can switch on: the judge's name of the bug, the step where it shows, and a law that
+# finds it without a second implementation. (The comparison of the function with the bug finds it too.)
 BREAKS = (
     ("positions one too far", "embeddings", "laws.positions_count_from_the_end_of_the_past"),
     ("epsilon outside the root", "ln_1", "laws.layer_norm_normalises"),

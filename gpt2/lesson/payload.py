@@ -1,4 +1,4 @@
-"""The lesson as data: one object that holds all the page shows. Texts, sources, tensors, verdicts, planted bugs."""
+"""The lesson as one object with everything that the page shows: texts, sources, tensors, verdicts, planted bugs."""
 
 import functools
 import importlib.metadata
@@ -26,8 +26,8 @@ from reference.ops import softmax
 Array = NDArray[Any]
 
 FORMAT = 1
-SMALL = 600_000  # parameters of a model that goes into the page
-IN_THE_PAGE = ("gelu_new", "gelu", "relu", "silu")  # activations that the page itself can compute
+SMALL = 600_000  # most parameters of a model whose weights go into the page
+IN_THE_PAGE = ("gelu_new", "gelu", "relu", "silu")  # activations that the page's script can compute
 NEXT = 10
 VISIBLE = {"\n": "↵", " ": "␣", "\t": "⇥"}
 EXAMPLES = ("reverse: abcd\n", "sort: hbxa\n", "upper: model\n", "copy: gpt2\n")
@@ -35,7 +35,7 @@ PROMPT, SENTENCE = EXAMPLES[0], "Alice was beginning to get very tired of sittin
 
 
 def default_ids(model: Model) -> Array:
-    """The prompt of the lesson if nobody names one, (1, T): what the model's tokenizer can write."""
+    """The default prompt of the lesson, (1, T), one that the model's tokenizer can encode."""
     if model.tokenizer is None:
         return np.arange(min(12, model.config.vocab_size, model.config.n_positions))[None]
     try:
@@ -45,10 +45,10 @@ def default_ids(model: Model) -> Array:
 
 
 def build(model: Model, ids: Array | None = None, server: bool = False, breaks: bool = True) -> dict[str, Any]:
-    """The whole lesson on a model, whose backend is the other implementation, and a prompt, ids (1, T).
+    """The whole lesson on a model, whose backend is the twin, and a prompt, ids (1, T).
 
-    A model on the backend "numpy" has no other: its verdicts are None. Every number is the reference's own.
-    server: whether the page may ask a server for other prompts. breaks: whether to plant bugs, half of the work.
+    On the backend "numpy" there is no twin, and all verdicts are None. All tensors are the reference's.
+    server: whether the page may ask a server for other prompts. breaks: whether to plant bugs, which is half the work.
     Raises GPT2Error for a classifier, or ids that do not fit the model.
     """
     ids = default_ids(model) if ids is None else ids
@@ -83,7 +83,7 @@ def build(model: Model, ids: Array | None = None, server: bool = False, breaks: 
 
 
 def of_prompt(model: Model, ids: Array) -> dict[str, Any]:
-    """What depends on the prompt: "prompt", "next", "tensors" and "verdicts" of the lesson."""
+    """The part of the lesson that depends on the prompt: "prompt", "next", "tensors" and "verdicts"."""
     from parity.verdict.stages import stage_axes
 
     if "score.weight" in model.parameters:
@@ -107,22 +107,22 @@ def of_prompt(model: Model, ids: Array) -> dict[str, Any]:
 
 
 def examples(model: Model) -> list[str]:
-    """Prompts to try, those that the tokenizer can take."""
-    found = []
+    """Example prompts that the tokenizer can encode and that fit the context."""
+    usable = []
     for text in EXAMPLES:
         try:
-            found += [text] if model.encode(text).shape[1] <= model.config.n_positions else []
+            usable += [text] if model.encode(text).shape[1] <= model.config.n_positions else []
         except GPT2Error:
             continue
-    return found
+    return usable
 
 
 def two_implementations(model: Model) -> bool:
-    """Whether there is another implementation than the reference to judge."""
+    """Whether there is a second implementation to judge."""
     return model.backend.name != "numpy"
 
 
-@functools.lru_cache(maxsize=1)  # of a large model it takes a while, and a server needs it for every prompt
+@functools.lru_cache(maxsize=1)  # slow for a large model, and a server needs it for every prompt
 def reference_of(model: Model) -> Model:
     """The same model on the reference, in the same precision."""
     backend = get_backend("numpy", dtype=model.backend.dtype)
@@ -130,7 +130,7 @@ def reference_of(model: Model) -> Model:
 
 
 def next_tokens(model: Model, logits: Array) -> list[dict[str, Any]]:
-    """The likeliest next tokens by scores (V,), best first."""
+    """The likeliest next tokens by logits (V,), best first."""
     probabilities = softmax(logits.astype(np.float64))
     best = np.argsort(-probabilities, kind="stable")[:NEXT]
     texts = token_texts(model, best)
@@ -141,7 +141,7 @@ def next_tokens(model: Model, logits: Array) -> list[dict[str, Any]]:
 
 
 def token_texts(model: Model, ids: Array, raw: bool = False) -> list[str]:
-    """Each token as people read it, blanks made visible unless raw; without a tokenizer, its id."""
+    """The text of each token, with spaces made visible unless raw; its id, if there is no tokenizer."""
     if model.tokenizer is None:
         return [str(i) for i in ids]
     texts = [model.tokenizer.decode([int(i)], skip_special_tokens=False) for i in ids]
@@ -149,7 +149,7 @@ def token_texts(model: Model, ids: Array, raw: bool = False) -> list[str]:
 
 
 def environment(model: Model) -> list[list[str]]:
-    """What the numbers were made with."""
+    """Versions, backend and machine that computed the numbers."""
     made = [["Python", platform.python_version()], ["NumPy", np.__version__]]
     if model.backend.name == "mindspore":
         made.append(["MindSpore", importlib.metadata.version("mindspore")])
@@ -166,7 +166,7 @@ def _small(model: Model) -> bool:
 
 
 def _characters(model: Model) -> bool:
-    """Whether each of the model's tokens is one character, but for special ones: the page can then read a prompt."""
+    """Whether every token except special ones is one character, so that the page can tokenize a prompt."""
     if model.tokenizer is None:
         return False
     special = {token.content for token in model.tokenizer.get_added_tokens_decoder().values()}
@@ -175,7 +175,7 @@ def _characters(model: Model) -> bool:
 
 
 def _weights(model: Model) -> dict[str, Any] | None:
-    """The weights, if the model is small and the page knows how to compute it."""
+    """The weights, if the model is small and the page's script can compute it; else None."""
     if not _small(model) or model.config.activation_function not in IN_THE_PAGE or model.backend.dtype != "float32":
         return None
     return {name: {"shape": list(x.shape), "data": base64_floats(x)} for name, x in model.parameters.items()}

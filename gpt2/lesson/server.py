@@ -1,4 +1,4 @@
-"""The lesson on this machine alone: the page, and the numbers of any prompt that the reader types."""
+"""A local server for the lesson: serves the page, and computes the tensors of any prompt."""
 
 import json
 import threading
@@ -10,8 +10,8 @@ from gpt2.errors import GPT2Error
 from gpt2.lesson.document import to_json
 
 ADDRESS = "127.0.0.1"
-LARGEST_BODY = 64 * 1024  # bytes of a request: a prompt is shorter
-PATIENCE = 10  # seconds that a connection may keep silent; browsers open some and never speak
+LARGEST_BODY = 64 * 1024  # bytes of a request body
+PATIENCE = 10  # seconds until an idle connection is closed; browsers open some and never use them
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; "
     "img-src data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
@@ -22,68 +22,68 @@ HEADERS = {
 
 
 class LessonServer(ThreadingHTTPServer):
-    """Answers GET / with the page and POST /lesson, {"prompt": text}, with what depends on the prompt.
+    """Answers GET / with the page, and POST /lesson, {"prompt": text}, with the part that depends on the prompt.
 
-    compute makes that of the text; it may raise GPT2Error, whose line becomes {"error": line}. Requests that were not
-    meant for this address are refused: no other site that the reader visits can ask through the browser.
+    compute makes this part from the text; if it raises GPT2Error, the answer is {"error": line}. Requests for another
+    host or from another origin are refused, so that no website can use the server through the browser.
     """
 
     daemon_threads = True
 
     def __init__(self, port: int, page: str, compute: Callable[[str], Mapping[str, Any]]) -> None:
-        """Begin to listen; port 0 takes a free one. Raises GPT2Error if the port is taken."""
+        """Listen on a port; 0: any free one. Raises GPT2Error if the port is taken."""
         try:
             super().__init__((ADDRESS, port), LessonHandler)
         except OSError as error:
             raise GPT2Error(f"cannot listen on {ADDRESS}:{port}: {error.strerror}; choose another --port") from error
         self.page, self.compute = page.encode(), compute
-        self.one_at_a_time = threading.Lock()  # the stages of a model can be watched by one at a time
+        self.one_at_a_time = threading.Lock()  # recording the stages of a model is not thread-safe
 
     @property
     def hosts(self) -> set[str]:
-        """What a browser that means this server calls it."""
+        """The Host headers of requests to this server."""
         return {f"{name}:{self.server_port}" for name in (ADDRESS, "localhost")}
 
     @property
     def url(self) -> str:
-        """The address for people."""
+        """The address of the page."""
         return f"http://{ADDRESS}:{self.server_port}/"
 
 
 class LessonHandler(BaseHTTPRequestHandler):
-    """One request to a LessonServer."""
+    """Handles one request to a LessonServer."""
 
     server: LessonServer
     timeout = PATIENCE
     server_version, sys_version = "gpt2", ""
 
     def do_GET(self) -> None:
-        """The page."""
+        """Send the page."""
         if not self._refused(self.path == "/"):
             self._answer(200, self.server.page, "text/html")
 
     def do_POST(self) -> None:
-        """The numbers of a prompt."""
+        """Send the lesson of a prompt."""
         if self._refused(self.path == "/lesson"):
             return
         try:
             prompt = self._prompt()
             with self.server.one_at_a_time:
-                found = self.server.compute(prompt)
+                lesson = self.server.compute(prompt)
         except GPT2Error as error:
             self._fail(400, str(error))
         else:
-            self._answer(200, to_json(found).encode(), "application/json")
+            self._answer(200, to_json(lesson).encode(), "application/json")
 
     def _refused(self, known: bool) -> bool:
-        """Refuse what came by another name than ours (DNS rebinding), from another site, or asks for another path."""
+        """Refuse a request for another host (DNS rebinding), from another origin, or for another path."""
         origin = self.headers.get("Origin")
         if self.headers.get("Host") not in self.server.hosts:
-            self._fail(403, f"this lesson is at {self.server.url} alone")
+            self._fail(403, f"this lesson is only at {self.server.url}")
         elif origin is not None and origin.removeprefix("http://") not in self.server.hosts:
-            self._fail(403, f"this lesson answers its own page alone, at {self.server.url}")
+            self._fail(403, f"this lesson only answers its own page, at {self.server.url}")
         elif not known:
-            self._fail(404, "there is nothing but / and /lesson")
+            self._fail(404, "the only paths are / and /lesson")
         else:
             return False
         return True
@@ -97,12 +97,12 @@ class LessonHandler(BaseHTTPRequestHandler):
                 f"expected a Content-Length of at most {LARGEST_BODY} bytes, but it is {length or 'missing'}"
             )
         try:
-            found = json.loads(self.rfile.read(int(length)))
+            request = json.loads(self.rfile.read(int(length)))
         except ValueError as error:
-            raise GPT2Error(f"the request is no JSON: {error}") from error
-        if not isinstance(found, dict) or not isinstance(found.get("prompt"), str):
+            raise GPT2Error(f"the request is not JSON: {error}") from error
+        if not isinstance(request, dict) or not isinstance(request.get("prompt"), str):
             raise GPT2Error('expected {"prompt": "text"}')
-        return found["prompt"]
+        return request["prompt"]
 
     def _fail(self, status: int, line: str) -> None:
         self.close_connection = True
@@ -118,4 +118,4 @@ class LessonHandler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Say nothing: the terminal is the reader's."""
+        """Log nothing to the terminal."""

@@ -1,4 +1,4 @@
-"""Arrays as the page takes them: float32 in base64, sampled where they are large, with what stands at their axes."""
+"""Pack arrays for the page: float32 in base64, with labels of the axes; of a large array only a sample."""
 
 import base64
 from collections.abc import Mapping, Sequence
@@ -8,28 +8,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[Any]
-Labels = Sequence[Any]  # what stands along an axis: strings, or {"en": ..., "zh": ...}
+Labels = Sequence[Any]  # labels along an axis: strings, or {"en": ..., "zh": ...}
 
-MOST = {"H": 16, "T": 48, "S": 48, "V": 96}  # of an axis that is shown
+MOST = {"H": 16, "T": 48, "S": 48, "V": 96}  # most elements shown along an axis
 MOST_CHANNELS = 64
 MOST_LAYERS = 12
 
 
 def evenly(count: int, most: int) -> list[int]:
-    """At most so many of range(count), evenly spaced, the first and the last among them."""
+    """At most `most` numbers of range(count), evenly spaced, including the first and the last."""
     return sorted({int(i) for i in np.linspace(0, count - 1, min(count, most)).round()})
 
 
 def base64_floats(x: Array) -> str:
     """The numbers as little-endian float32, in base64."""
-    with np.errstate(over="ignore"):  # float64's mask value becomes infinite, and is drawn as the mask
+    with np.errstate(over="ignore"):  # float64's mask value becomes infinite, and is still drawn as masked
         return base64.b64encode(np.ascontiguousarray(x).astype("<f4").tobytes()).decode()
 
 
 def packed(x: Array, axes: Sequence[str], labels: Mapping[str, Labels] | None = None) -> dict[str, Any]:
-    """An array for the page. labels: what stands along an axis, by its name, where that is not the prompt's tokens.
+    """Pack an array for the page. labels: the labels of an axis, by its letter, where they are not the prompt's tokens.
 
-    at: the places that are shown along each axis, None where all are.
+    In the result, "at" holds the indices shown along each axis, or None for all.
     """
     at: list[list[int] | None] = []
     shown, names = x, {}

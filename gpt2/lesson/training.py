@@ -1,4 +1,4 @@
-"""What the page cannot compute by itself: loss, gradients, tasks, mixed precision and accumulation in numbers."""
+"""Tensors that the page cannot compute itself: loss, gradients, tasks, mixed precision and accumulation."""
 
 import contextlib
 import functools
@@ -25,8 +25,8 @@ Array = NDArray[Any]
 Tensors = dict[str, dict[str, Any]]
 Tokens = Callable[[Array], list[str]]
 
-ANSWER = 8  # tokens that the model adds to the prompt, at most: what it is trained on in the lesson
-STEPS = np.linspace(-0.2, 0.6, 17)  # how far to walk against the gradient, as a share of the way that would end at 0
+ANSWER = 8  # most tokens that the model adds to the prompt; the lesson trains on them
+STEPS = np.linspace(-0.2, 0.6, 17)  # steps against the gradient; at 1 a straight line would reach loss 0
 SCALES = 2.0 ** np.arange(0, 33, 2)
 FACTORS = 2.0 ** np.arange(0, 11)
 MICRO_BATCHES = 4
@@ -34,9 +34,9 @@ TASKS = ("copy", "reverse", "sort", "upper")
 
 
 class Text:
-    """What the lesson's training steps are about: the prompt and what the model writes after it.
+    """The text of the lesson's training steps: the prompt and the model's continuation.
 
-    ids (1, T); labels (1, T), -100 at the prompt.
+    ids (1, T); labels (1, T), -100 in the prompt.
     """
 
     def __init__(self, model: Model, prompt: Array, tokens: Tokens) -> None:
@@ -49,20 +49,20 @@ class Text:
 
     @functools.cached_property
     def gradients(self) -> dict[str, Array]:
-        """Those of the mean loss of all tokens, by parameter."""
+        """Gradients of the mean loss of all tokens, by parameter."""
         return flatten(self.gradients_of(self.ids))
 
     def gradients_of(self, ids: Array) -> dict:
-        """Those of other ids (B, T), as a tree."""
+        """Gradients for other ids (B, T), as a tree."""
         return loss_and_gradients(self.params, ids, ids, self.model.config)[1]
 
     def loss(self, params: dict) -> float:
-        """The mean loss of all tokens, by other weights."""
+        """The mean loss of all tokens under other weights."""
         return float(language_model_loss(params, self.ids, self.ids, self.model.config))
 
 
 def training_tensors(text: Text, tokens: Tokens) -> Tensors:
-    """The tensors of the steps from the loss on."""
+    """The tensors of the step "loss" and all later steps."""
     logits, _ = language_model(text.params, text.ids, text.model.config)
     return {
         **_loss(text, logits, tokens),
@@ -74,22 +74,22 @@ def training_tensors(text: Text, tokens: Tokens) -> Tensors:
 
 
 def training_verdicts(text: Text, backend: Backend) -> dict[str, Any]:
-    """The judge on the loss and on all gradients of this text: the twin's autodiff against those derived by hand.
+    """Verdicts on the loss and all gradients of this text: the twin's autodiff against gradients derived by hand.
 
-    What the backend does not offer is left out.
+    Functions that the backend does not offer are left out.
     """
-    given = {"params": text.params, "ids": text.ids, "labels": text.ids, "config": text.model.config}
-    found: dict[str, Any] = {}
+    arguments = {"params": text.params, "ids": text.ids, "labels": text.ids, "config": text.model.config}
+    verdicts_by_name: dict[str, Any] = {}
     with contextlib.suppress(NotImplementedError):
-        found["loss"] = described(_compare("model.language_model_loss", given, backend)[0])
-        verdicts = _compare("model.language_model_loss_vjp", given | {"grad": np.ones((), np.float32)}, backend)
-        found["gradients"] = described(max(verdicts, key=lambda verdict: verdict.severity))
-        found |= {f"gradients.{verdict.name}": described(verdict) for verdict in verdicts}
-    return found
+        verdicts_by_name["loss"] = described(_compare("model.language_model_loss", arguments, backend)[0])
+        verdicts = _compare("model.language_model_loss_vjp", arguments | {"grad": np.ones((), np.float32)}, backend)
+        verdicts_by_name["gradients"] = described(max(verdicts, key=lambda verdict: verdict.severity))
+        verdicts_by_name |= {f"gradients.{verdict.name}": described(verdict) for verdict in verdicts}
+    return verdicts_by_name
 
 
 def _compare(function: str, arguments: dict[str, Any], backend: Backend) -> list[Any]:
-    """The judge's verdicts on a function of the mirror with these very arguments."""
+    """The judge's verdicts on a function of the mirror with these arguments."""
     from parity.cases.cases import Case
     from parity.cases.contracts import contracts
     from parity.verdict.trial import Trial
@@ -122,7 +122,7 @@ def _gradients(text: Text, logits: Array, tokens: Tokens) -> Tensors:
 
 
 def _descent(text: Text) -> dict[str, Any]:
-    """The loss on the way against the gradient, and the straight line that the gradient promises."""
+    """The loss along steps against the gradient, and the straight line that the gradient predicts."""
     gradients = text.gradients
     loss, slope = text.loss(text.params), sum(float(np.sum(x * x)) for x in gradients.values())
     lengths = STEPS * loss / slope
@@ -137,10 +137,10 @@ def _descent(text: Text) -> dict[str, Any]:
 
 
 def _tasks(text: Text, tokens: Tokens) -> Tensors:
-    """The same input behind every task word, and what is expected next; and which tokens of a sample are scored."""
+    """Next-token probabilities for the same input under every task, and which tokens of a sample are scored."""
     model = text.model
     scored = (shift_labels(text.labels)[0] != -100).astype(np.float32)
-    found = {"task.scored": packed(scored, ("T",), {"T": text.tokens})}
+    tensors = {"task.scored": packed(scored, ("T",), {"T": text.tokens})}
     rows, names = [], []
     for task, ids in _prompts(model):
         answer = model.generate(ids, max_new_tokens=ANSWER)[0, ids.shape[1] :]
@@ -148,12 +148,12 @@ def _tasks(text: Text, tokens: Tokens) -> Tensors:
         names.append(f"{task} → {''.join(tokens(answer))}")
     if rows:
         every = tokens(np.arange(model.config.vocab_size))
-        found["task.next"] = packed(np.array(rows), ("task", "V"), {"task": names, "V": every})
-    return found
+        tensors["task.next"] = packed(np.array(rows), ("task", "V"), {"task": names, "V": every})
+    return tensors
 
 
 def _prompts(model: Model) -> Iterator[tuple[str, Array]]:
-    """One prompt for every task, if the model's tokenizer can write them and its context holds them."""
+    """Yield one prompt per task, if the model's tokenizer can encode it and it fits the context."""
     for task in TASKS:
         try:
             ids = model.encode(f"{task}: hbxa\n")
@@ -194,9 +194,9 @@ def _precision(text: Text) -> Tensors:
 
 
 def _masks_in_float16(scores: Array) -> dict[str, Any]:
-    """Weights of one row of scores of which all, or all but one, are hidden: by float32's lowest number, and float16's.
+    """Attention weights in float16 if all keys, or all but one, are masked with float32's or float16's lowest number.
 
-    The former is -inf in float16, and -inf less -inf is NaN.
+    The former is -inf in float16, and -inf minus -inf is NaN.
     """
     row = np.tile(scores[-1, :4].astype(np.float16), (4, 1))
     seen = np.array([[False] * 4, [False] * 4, [True] + [False] * 3, [True] + [False] * 3])
@@ -218,7 +218,7 @@ def _powers(numbers: Array) -> list[str]:
 
 
 def _accumulation(text: Text) -> Tensors:
-    """The gradient of one batch, and the mean of those of its micro-batches: h.0.ln_1.weight's, by channel."""
+    """The gradient of h.0.ln_1.weight from one batch, and the mean of those from its micro-batches, by channel."""
     random = np.random.default_rng(0)
     rows = np.stack([random.permutation(text.ids[0]) for _ in range(MICRO_BATCHES)])
     name = "h.0.ln_1.weight"

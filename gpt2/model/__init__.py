@@ -1,4 +1,4 @@
-"""A GPT-2 that somebody uses, and the folders that it is read from and written to."""
+"""The class Model, and reading and writing its folders."""
 
 from gpt2.model.model import Model, load
 

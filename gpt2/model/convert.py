@@ -1,4 +1,4 @@
-"""Turn a state in the layout of minGPT or nanoGPT, linear weights as (out, in), into a Hugging Face GPT-2 folder."""
+"""Convert a minGPT or nanoGPT checkpoint, with linear weights as (out, in), to a Hugging Face GPT-2 folder."""
 
 import base64
 import binascii
@@ -19,11 +19,11 @@ LINEAR = re.compile(r"h\.\d+\.(attn\.c_attn|attn\.c_proj|mlp\.c_fc|mlp\.c_proj)\
 
 
 def convert(source: Path, folder: Path, n_head: int | None = None) -> tuple[GPT2Config, int]:
-    """Write `folder` from source: a .safetensors file, a .json file with base64 tensors, or a folder that holds one.
+    """Write `folder` from source: a .safetensors file, a .json file with base64 tensors, or a folder with one of them.
 
-    The sizes are read off the tensors; n_head is taken from the JSON's config, a config.json beside the safetensors
-    file, or the argument. Both projects compute GELU in the tanh form and LayerNorm with 1e-5.
-    Returns the config and the number of tensors. Raises GPT2Error if anything is missing or contradicts.
+    Sizes come from the tensors; n_head from the argument, the JSON's config, or a config.json beside the safetensors
+    file. Both projects use the tanh form of GELU and a LayerNorm epsilon of 1e-5.
+    Returns the config and the number of tensors. Raises GPT2Error if anything is missing or contradictory.
     """
     source = _find_state(source)
     state, fields = _read(source)
@@ -35,7 +35,7 @@ def convert(source: Path, folder: Path, n_head: int | None = None) -> tuple[GPT2
         config = _config(parameters, heads, fields)
     except ConfigError as error:
         raise GPT2Error(f"{source}: {error}") from error
-    # nanoGPT can be trained without biases; GPT-2 has them all, and zero says the same.
+    # nanoGPT can be trained without biases. GPT-2 has them all; zeros are equivalent.
     for name, shape in parameter_shapes(config).items():
         if name.endswith(".bias") and name not in parameters:
             parameters[name] = np.zeros(shape, parameters["wte.weight"].dtype)
@@ -47,10 +47,10 @@ def convert(source: Path, folder: Path, n_head: int | None = None) -> tuple[GPT2
 
 def _find_state(source: Path) -> Path:
     if source.is_dir():
-        found = sorted(source.glob("*.safetensors")) or sorted(source.glob("*model*.json"))
-        if len(found) != 1:
-            raise GPT2Error(f"{source} holds {len(found)} states to convert, expected one: name the file itself")
-        source = found[0]
+        files = sorted(source.glob("*.safetensors")) or sorted(source.glob("*model*.json"))
+        if len(files) != 1:
+            raise GPT2Error(f"{source} holds {len(files)} states to convert, expected one: name the file itself")
+        source = files[0]
     if not source.is_file():
         raise GPT2Error(f"no file {source}: expected a state as .safetensors or as .json with base64 tensors")
     return source

@@ -1,4 +1,4 @@
-"""A GPT-2 folder as Hugging Face lays it out: config.json, safetensors weights, tokenizer files. Read, check, write."""
+"""Read, check and write Hugging Face GPT-2 folders: config.json, safetensors weights, tokenizer files."""
 
 import json
 import os
@@ -26,22 +26,22 @@ TOKENIZER_FILES = (
     "special_tokens_map.json",
     "vocab.txt",
 )
-HEADS = ("lm_head.weight", "score.weight")  # what stands beside "transformer"
+HEADS = ("lm_head.weight", "score.weight")  # tensors without the prefix "transformer."
 ARCHITECTURES = {"language_model": "GPT2LMHeadModel", "sequence_classifier": "GPT2ForSequenceClassification"}
-# Buffers that old checkpoints carry beside the parameters: the causal mask and its fill value.
+# Buffers in old checkpoints: the causal mask and its fill value.
 BUFFER = re.compile(r"h\.\d+\.attn\.(bias|masked_bias)")
 # "gpt2", "openai-community/gpt2".
 HUB_NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
-# Models inside the package. The hub takes no new names without an owner, so these cannot clash with one of it.
+# Models inside the package. New models on the hub must have an owner in their name, so these names cannot clash.
 PACKAGED = {"tiny": Path(__file__).parents[1] / "tiny"}
 Parameters = dict[str, NDArray[Any]]
 
 
 def find_folder(source: str | os.PathLike[str]) -> Path:
-    """The folder that `source` names: itself on disk, the model "tiny" of this package, or one of the Hugging Face hub.
+    """The folder that `source` names: on disk, the packaged model "tiny", or a model of the Hugging Face hub.
 
-    The hub's files are downloaded. A folder that holds no config.json does not hide a model of its name in the package
-    or on the hub. Raises GPT2Error if it is none of them.
+    Files of the hub are downloaded. A local folder without config.json does not hide a packaged or hub model of the
+    same name. Raises GPT2Error if there is no such model.
     """
     folder, name = Path(source), str(source)
     on_hub = HUB_NAME.fullmatch(name)
@@ -51,7 +51,7 @@ def find_folder(source: str | os.PathLike[str]) -> Path:
         if name in PACKAGED:
             return PACKAGED[name]
         is_file = folder.is_file()
-    except OSError as error:  # no permission, or a name longer than a name can be
+    except OSError as error:  # no permission, or a name that is too long
         raise GPT2Error(f"cannot look for the model folder {name!r}: {error.strerror}") from error
     if is_file or not on_hub:
         raise GPT2Error(
@@ -63,7 +63,7 @@ def find_folder(source: str | os.PathLike[str]) -> Path:
         return Path(
             huggingface_hub.snapshot_download(name, allow_patterns=[CONFIG, "*.safetensors", INDEX, *TOKENIZER_FILES])
         )
-    except Exception as error:  # offline, unknown name, no access: the library has many classes for it
+    except Exception as error:  # offline, unknown name or no access: the library has many exception classes
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise GPT2Error(
             f"no {CONFIG} in {name!r} here, and the Hugging Face hub did not give a model of that name: "
@@ -72,7 +72,7 @@ def find_folder(source: str | os.PathLike[str]) -> Path:
 
 
 def read_config(folder: Path) -> GPT2Config:
-    """The configuration in folder/config.json. Raises GPT2Error, naming the field, for what GPT-2 cannot be."""
+    """The configuration in folder/config.json. Raises GPT2Error, naming the field, for a bad value."""
     path = folder / CONFIG
     if not path.is_file():
         raise GPT2Error(f"no {CONFIG} in {folder}: expected a Hugging Face GPT-2 folder; `gpt2 convert` makes one")
@@ -86,10 +86,10 @@ def read_config(folder: Path) -> GPT2Config:
 
 
 def read_labels(folder: Path) -> tuple[str, ...] | None:
-    """The names of a classifier's labels, by number, from id2label in config.json; None if the folder names none.
+    """The label names of a classifier, in order, from id2label in config.json; None if the folder names none.
 
-    The names LABEL_0, LABEL_1, ... are Hugging Face's for labels without one. Raises GPT2Error for names that are not
-    numbered from 0, or not all different.
+    Hugging Face's placeholders LABEL_0, LABEL_1, ... count as no names. Raises GPT2Error if the names are not numbered
+    from 0, or not all different.
     """
     fields = read_json(folder / CONFIG)
     named = fields.get("id2label") if isinstance(fields, dict) else None
@@ -102,7 +102,7 @@ def read_labels(folder: Path) -> tuple[str, ...] | None:
 
 
 def config_fields(config: GPT2Config, head: str, dtype: str, labels: Sequence[str] = ()) -> dict[str, Any]:
-    """What config.json holds. head: "language_model" or "sequence_classifier"; labels: the names of a classifier's."""
+    """The fields of config.json. head: "language_model" or "sequence_classifier"; labels: those of a classifier."""
     fields = {"architectures": [ARCHITECTURES[head]], **config.to_dict(), "dtype": dtype}
     if not labels:
         return fields
@@ -114,10 +114,10 @@ def config_fields(config: GPT2Config, head: str, dtype: str, labels: Sequence[st
 
 
 def read_parameters(folder: Path, config: GPT2Config) -> Parameters:
-    """Every parameter by its name without the prefix "transformer.", in the dtype of the file.
+    """Every parameter by name, without the prefix "transformer.", in the dtype of the file.
 
-    Raises GPT2Error for pickled weights, a damaged file, and any tensor that is missing, unknown or of another shape
-    than config says.
+    Raises GPT2Error for pickled weights, a damaged file, and any tensor that is missing, unknown, or of a shape that
+    does not fit config.
     """
     parameters: Parameters = {}
     for path in _weight_files(folder):
@@ -131,7 +131,7 @@ def read_parameters(folder: Path, config: GPT2Config) -> Parameters:
 
 
 def check_parameters(parameters: Parameters, config: GPT2Config, where: str) -> Parameters:
-    """The parameters that config asks for, and no others. Raises GPT2Error that says what does not fit."""
+    """Exactly the parameters that config asks for. Raises GPT2Error, naming the tensor, if one does not fit."""
     head = "sequence_classifier" if "score.weight" in parameters else "language_model"
     if config.tie_word_embeddings or head == "sequence_classifier":
         copy = parameters.pop("lm_head.weight", None)
@@ -150,12 +150,12 @@ def check_parameters(parameters: Parameters, config: GPT2Config, where: str) -> 
     if unknown:
         raise GPT2Error(f"{where}: unexpected {_some(unknown)}; the config has no place for it")
     for name, shape in expected.items():
-        found = parameters[name]
-        if found.shape != shape:
-            raise GPT2Error(f"{where}: {name} has shape {found.shape}, but the config says {shape}")
-        if found.dtype.kind == "f" or found.dtype.name == "bfloat16":
+        parameter = parameters[name]
+        if parameter.shape != shape:
+            raise GPT2Error(f"{where}: {name} has shape {parameter.shape}, but the config says {shape}")
+        if parameter.dtype.kind == "f" or parameter.dtype.name == "bfloat16":
             continue
-        raise GPT2Error(f"{where}: {name} holds {found.dtype}, expected floating-point numbers")
+        raise GPT2Error(f"{where}: {name} holds {parameter.dtype}, expected floating-point numbers")
     return parameters
 
 
@@ -201,10 +201,10 @@ def _tensor(file: Any, name: str, path: Path) -> NDArray[Any]:
 
     try:
         x = file.get_tensor(name)
-    except (SafetensorError, TypeError, AttributeError) as error:  # what it raises where NumPy has no such dtype
+    except (SafetensorError, TypeError, AttributeError) as error:  # raised for a dtype that NumPy lacks
         dtype = file.get_slice(name).get_dtype()
         raise GPT2Error(f"{path}: {name} holds {dtype}, expected F32, F16, BF16 or F64") from error
-    # NumPy finds bfloat16 by its name, and MindSpore has a type of its own of that name.
+    # NumPy looks bfloat16 up by its name, and MindSpore has its own type of that name.
     return x.view(ml_dtypes.bfloat16) if x.dtype.name == "bfloat16" else x
 
 
@@ -215,10 +215,10 @@ def write_folder(
     files: list[Path],
     labels: Sequence[str] = (),
 ) -> None:
-    """Write a folder that Hugging Face transformers and `read_parameters` load: all of it, or nothing at all.
+    """Write, atomically, a folder that Hugging Face transformers and `read_parameters` load.
 
-    files are tokenizer files to copy along, labels the names of a classifier's labels. Raises GPT2Error if the folder
-    holds something or cannot be written.
+    files: tokenizer files to copy; labels: a classifier's label names. Raises GPT2Error if the folder is not empty or
+    cannot be written.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise GPT2Error(f"{folder} exists and is not an empty folder: name another one, or remove it first")
@@ -232,7 +232,7 @@ def write_folder(
 
 
 def save_weights(parameters: Mapping[str, NDArray[Any]], path: Path) -> None:
-    """Write the weights to a new file, under Hugging Face's names."""
+    """Write the weights to a new safetensors file, under Hugging Face's names."""
     tensors = {
         name if name in HEADS else f"transformer.{name}": np.asarray(x, order="C") for name, x in parameters.items()
     }

@@ -1,4 +1,4 @@
-"""A GPT-2 that somebody uses: weights, tokenizer and backend in one object, with its input checked at the door."""
+"""The class Model: weights, tokenizer and backend in one object that checks its input."""
 
 import dataclasses
 import os
@@ -31,11 +31,11 @@ def load(
     dtype: str | None = None,
     mode: str | None = None,
 ) -> "Model":
-    """Load a GPT-2 folder, or a model of that name from the Hugging Face hub.
+    """Load a GPT-2 folder, or a model from the Hugging Face hub by its name.
 
     backend: "numpy" or "mindspore" (default: $GPT2_BACKEND, or numpy); device: "CPU", "Ascend", "GPU"; dtype:
-    "float32", "float16", "bfloat16", on NumPy "float64" too; mode, on MindSpore: "graph" or "pynative".
-    Raises GPT2Error, one line, for whatever is missing, damaged, contradictory or unknown.
+    "float32", "float16", "bfloat16", on NumPy "float64" too; mode: "graph" or "pynative" on MindSpore, "eager" or
+    "plain" on NumPy. Raises GPT2Error, one line, for anything missing, damaged, contradictory or unknown.
     """
     engine = get_backend(backend, device, dtype, mode) if backend is None or isinstance(backend, str) else backend
     folder = hf_folder.find_folder(path)
@@ -44,7 +44,7 @@ def load(
 
 
 class Model:
-    """A GPT-2 with its weights on a backend. The same calls give the same answers on every backend, up to rounding."""
+    """A GPT-2 with its weights on a backend. The same calls give the same results on every backend, up to rounding."""
 
     def __init__(
         self,
@@ -61,11 +61,11 @@ class Model:
     def logits(
         self, ids: ArrayLike, attention_mask: ArrayLike | None = None, position_ids: ArrayLike | None = None
     ) -> Array:
-        """Scores of every next token, (B, T, V), in the backend's dtype.
+        """Logits of the next token at every position, (B, T, V), in the backend's dtype.
 
-        ids (B, T) or (T,): integers below vocab_size. attention_mask (B, T): 1 token, 0 pad, default all tokens.
-        position_ids (B, T): default 0, 1, 2, ... in every row, as in Hugging Face's forward, whatever the mask says:
-        with pads on the left, pass `positions(attention_mask)`. Scores at pads mean nothing.
+        ids (B, T) or (T,): integers below vocab_size. attention_mask (B, T): 1 token, 0 padding; default all tokens.
+        position_ids (B, T): default 0, 1, 2, ... in every row, as in Hugging Face's forward, whatever the mask: with
+        padding on the left, pass `positions(attention_mask)`. Logits at padding are meaningless.
         Raises GPT2Error for anything out of range.
         """
         return self.engine.logits(*self._check(ids, attention_mask, position_ids))
@@ -73,7 +73,7 @@ class Model:
     def classify(
         self, ids: ArrayLike, attention_mask: ArrayLike | None = None, position_ids: ArrayLike | None = None
     ) -> Array:
-        """Scores of every label, (B, K), of a model with the classification head `score`. Arguments as in logits."""
+        """Logits of every label, (B, K), of a model with the classification head `score`. Arguments as for logits."""
         if "score.weight" not in self.parameters:
             raise GPT2Error("this model has no classification head: expected a checkpoint with score.weight")
         checked = self._check(ids, attention_mask, position_ids)
@@ -84,7 +84,7 @@ class Model:
     def stages(
         self, ids: ArrayLike, attention_mask: ArrayLike | None = None, position_ids: ArrayLike | None = None
     ) -> dict[str, Array]:
-        """Every named stage of the forward pass ("h.0.attn.q", ..., "logits"), in order. Arguments as in logits."""
+        """Every named stage of the forward pass ("h.0.attn.q", ..., "logits"), in order. Arguments as for logits."""
         return self.engine.stages(*self._check(ids, attention_mask, position_ids))
 
     def generate(
@@ -98,12 +98,12 @@ class Model:
     ) -> Array:
         """Continue every sequence: ids (B, T) in, (B, T + new) int64 out.
 
-        Prompts of different lengths are padded on the left, attention_mask (B, T) marking the pads with 0. The options,
-        temperature, top_k, num_beams and many more, are the fields of `gpt2.generation.GenerationConfig`. By default
-        the likeliest id is taken each time. Chance comes from `seed` alone: the same ids on every backend.
-        A sequence ends at one of stop_ids (default: the config's eos_token_id) and is filled up with the pad id;
-        generation ends when all have, or at max_new_tokens. With num_return_sequences = n there are n rows for each
-        prompt, one below the other. on_token is called with the ids (rows,) of each step as they come.
+        Pad prompts of different lengths on the left; attention_mask (B, T) is 0 there. options: the other fields of
+        `gpt2.generation.GenerationConfig`, such as temperature, top_k and num_beams. The default is greedy decoding.
+        Sampling depends on `seed` alone, so the ids are the same on every backend. A sequence ends at one of stop_ids
+        (default: the config's eos_token_id) and is then padded with the pad id. Generation ends when all sequences have
+        ended, or at max_new_tokens. With num_return_sequences = n, each prompt has n consecutive rows. on_token is
+        called with the ids (rows,) of each step.
         Raises GPT2Error for anything out of range, also if prompt and new tokens exceed the context.
         """
         config = GenerationConfig(max_new_tokens, **options)
@@ -119,10 +119,10 @@ class Model:
         scored: bool = True,
         **options: Any,
     ) -> Generation:
-        """generate, with all there is to say about the new ids: log-probabilities, scores, why they end.
+        """generate, but also returns log-probabilities, scores and the reason why each sequence ended.
 
-        scored: whether to give log-probabilities and scores, which takes time (beams have them in any case). Ctrl-C
-        ends it early: what was generated until then is returned, its finish_reason is "interrupted".
+        scored: whether to compute log-probabilities and scores, which is slower (beam search always does). Ctrl-C ends
+        generation early: the ids so far are returned, with finish_reason "interrupted".
         """
         config = GenerationConfig(max_new_tokens, **options)
         with postponed_interrupt() as interrupt:
@@ -146,7 +146,7 @@ class Model:
         if on_token is not None and config.num_beams > 1:
             raise GPT2Error("on_token cannot follow a beam search, which has no text before its end: leave it out")
         decode = None if self.tokenizer is None else self.decode
-        # a backend may bring loops of its own: the judge's planted bugs do
+        # a backend may have its own loops: those with planted bugs do
         run: Callable[..., Generation] = getattr(self.backend, "continue_batch", continue_batch)
         return run(
             self.engine,
@@ -160,9 +160,9 @@ class Model:
         )
 
     def complete(self, config: GenerationConfig) -> GenerationConfig:
-        """The options with this model's own stop id, if they name none. Raises GPT2Error if they do not fit the model.
+        """The options, with the model's stop id if they name none. Raises GPT2Error if they do not fit the model.
 
-        Whatever else may be wrong with them, GenerationConfig has seen to.
+        GenerationConfig has checked everything else.
         """
         for word in config.bad_words:
             in_range("bad_words", np.array(word), self.config.vocab_size, "the vocabulary")
@@ -175,7 +175,7 @@ class Model:
 
     def _check_room(self, longest: int, config: GenerationConfig) -> None:
         context = self.config.n_positions
-        room = context - longest + 1  # the last new token is never read
+        room = context - longest + 1  # the last new token is not read
         if config.sliding_window or config.max_new_tokens <= max(room, 0):
             return
         if room < 1:
@@ -194,9 +194,9 @@ class Model:
         return config.stop_ids[0] if config.stop_ids else 0
 
     def encode(self, text: str) -> Array:
-        """Ids of a text, (1, T).
+        """Encode a text: ids (1, T).
 
-        Raises GPT2Error if the model has no tokenizer, the tokenizer no token for something, or the text no token.
+        Raises GPT2Error if the model has no tokenizer, a character has no token, or the text is empty.
         """
         if self.tokenizer is None:
             raise GPT2Error(f"{NO_TOKENIZER}: give ids instead")
@@ -206,7 +206,7 @@ class Model:
         return np.array([ids], np.int64)
 
     def decode(self, ids: ArrayLike) -> str:
-        """Text of ids (T,). Raises GPT2Error if the model has no tokenizer, or the ids are no row of token ids."""
+        """Decode ids (T,) to text. Raises GPT2Error without a tokenizer, or for ids of another shape or range."""
         if self.tokenizer is None:
             raise GPT2Error(f"{NO_TOKENIZER}: it speaks in ids")
         checked = integers("ids", ids)
@@ -216,7 +216,7 @@ class Model:
         return self.tokenizer.decode(checked.tolist(), skip_special_tokens=False)
 
     def save(self, folder: str | os.PathLike[str]) -> None:
-        """Write a folder that Hugging Face transformers and `load` read; weights in the dtype they were read in.
+        """Write a folder that Hugging Face transformers and `load` read; weights keep the dtype they were read in.
 
         Raises GPT2Error if the folder exists and is not empty, or cannot be written.
         """
@@ -262,7 +262,7 @@ def _check_mask(attention_mask: ArrayLike, ids: Array) -> Array:
 
 
 def left_padded(prompts: list[Array]) -> tuple[Array, Array]:
-    """Prompts of any lengths as one batch, ids and attention_mask (B, T), with pads on the left."""
+    """Prompts of any lengths as one batch, ids and attention_mask (B, T), padded on the left."""
     longest = max(map(len, prompts))
     ids, mask = np.zeros((2, len(prompts), longest), np.int64)
     for i, prompt in enumerate(prompts):
@@ -271,5 +271,5 @@ def left_padded(prompts: list[Array]) -> tuple[Array, Array]:
 
 
 def positions(attention_mask: ArrayLike) -> Array:
-    """Position ids (B, T) that count the tokens of attention_mask (B, T) alone; those of pads mean nothing."""
+    """Position ids (B, T) that count only the tokens of attention_mask (B, T); those of padding are meaningless."""
     return np.maximum(np.cumsum(np.asarray(attention_mask, np.int64), axis=1) - 1, 0)

@@ -1,1 +1,1 @@
-"""Training runs: their settings, their steps, their checkpoints, and what they leave to be read."""
+"""Training runs: settings, steps, checkpoints and metrics."""

@@ -1,4 +1,4 @@
-"""Where a training run stands, in one file that is there whole or not at all, and whose damage is always noticed."""
+"""Checkpoints of training runs: each is one file, written atomically and protected by a checksum."""
 
 import dataclasses
 import errno
@@ -20,55 +20,55 @@ from gpt2.files import PART, write_whole
 from gpt2.model.hf_folder import read_tensors, save_weights
 
 Array = NDArray[Any]
-FORMAT = "gpt2-training/1"
+FORMAT = "gpt2-training/2"
 NAME = re.compile(r"step-(\d+)\.safetensors")
-DIGEST = re.compile(rb'"sha256":"([0-9a-f]{64})"')  # in the head of the file, where safetensors keeps metadata
+DIGEST = re.compile(rb'"sha256":"([0-9a-f]{64})"')  # in the file's header, where safetensors keeps metadata
 
 
 @dataclasses.dataclass(frozen=True)
 class Checkpoint:
-    """All that a run needs to go on. Order of rows and dropout masks are functions of seed and micro_batch."""
+    """Everything that a run needs to resume. Row order and dropout masks follow from seed and micro_batch."""
 
     step: int
-    """Updates of the weights so far."""
+    """Weight updates so far."""
     micro_batch: int
     """The number of the next micro-batch."""
     parameters: dict[str, Array]
     state: dict[str, Array]
     """What `gpt2.backends.Trainer.state` returned."""
     facts: dict[str, Any]
-    """Whatever else must be as it was, in JSON: configuration, recipe, seed, fingerprint of the data."""
+    """What else must not change, for JSON: configuration, recipe, seed, fingerprint of the data."""
 
 
-def write_checkpoint(folder: Path, snapshot: Checkpoint, keep: int) -> Path:
-    """Write folder/step-00000100.safetensors, then remove the oldest beyond `keep` and what killed runs left half done.
+def write_checkpoint(folder: Path, checkpoint: Checkpoint, keep: int) -> Path:
+    """Write folder/step-00000100.safetensors; remove the oldest beyond `keep`, and partial files of killed runs.
 
-    Whenever the process or the machine stops, each file of that name is whole. Raises GPT2Error, with all that was
-    there still there, if the file cannot be written.
+    Every file of such a name is complete, whenever the process or the machine stops. Raises GPT2Error, leaving older
+    checkpoints in place, if the file cannot be written.
     """
     if keep < 1:
         raise GPT2Error(f"cannot keep {keep} checkpoints: keep 1 or more")
-    path = folder / f"step-{snapshot.step:08d}.safetensors"
-    tensors = {f"model.{name}": x for name, x in snapshot.parameters.items()}
-    tensors |= {f"state.{name}": x for name, x in snapshot.state.items()}
-    facts = {"step": snapshot.step, "micro_batch": snapshot.micro_batch, "facts": snapshot.facts}
+    path = folder / f"step-{checkpoint.step:08d}.safetensors"
+    tensors = {f"model.{name}": x for name, x in checkpoint.parameters.items()}
+    tensors |= {f"state.{name}": x for name, x in checkpoint.state.items()}
+    facts = {"step": checkpoint.step, "micro_batch": checkpoint.micro_batch, "facts": checkpoint.facts}
     with write_whole(path) as part:
-        _save(tensors, part, {"format": FORMAT, "snapshot": json.dumps(facts), "sha256": "0" * 64})
+        _save(tensors, part, {"format": FORMAT, "checkpoint": json.dumps(facts), "sha256": "0" * 64})
         _seal(part)
     _tidy(folder, path, keep)
     return path
 
 
 def latest_checkpoint(folder: Path) -> Path | None:
-    """The checkpoint of the highest step in folder, if there is one. Raises GPT2Error if folder cannot be read."""
+    """The checkpoint with the highest step in folder, or None. Raises GPT2Error if folder cannot be read."""
     return max(_checkpoints(folder), key=_step, default=None)
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
-    """What `write_snapshot` wrote, bit for bit.
+    """Read what `write_checkpoint` wrote, bit for bit.
 
-    Raises GPT2Error if the file is cut short, has another bit than was written anywhere, or is of another format; the
-    line names the checkpoint before it.
+    Raises GPT2Error if the file is truncated, has a changed bit anywhere, or is of another format; the message names
+    the checkpoint before it.
     """
     try:
         with path.open("rb") as file:
@@ -77,24 +77,24 @@ def read_checkpoint(path: Path) -> Checkpoint:
         raise GPT2Error(f"cannot read the checkpoint {path}: {error.strerror}; {_way_out(path)}") from error
     if seal is None:
         raise GPT2Error(f"{path} is damaged, or was not written by a training run: {_way_out(path)}")
-    _, found, expected = seal
-    if found != expected:
+    _, actual, expected = seal
+    if actual != expected:
         raise GPT2Error(f"{path} is damaged, its contents do not have the checksum it carries: {_way_out(path)}")
     metadata = _metadata(path)
     if metadata.get("format") != FORMAT:
         raise GPT2Error(
             f"{path} has the format {metadata.get('format')!r}, expected {FORMAT!r}: "
-            f"go on with the version of this program that wrote it; otherwise, {_way_out(path)}"
+            f"resume with the version of this program that wrote it; otherwise, {_way_out(path)}"
         )
     named: dict[str, dict[str, Array]] = {"model": {}, "state": {}}
     for name, x in read_tensors(path):
-        kind, _, own = name.partition(".")
-        named[kind][own] = x
-    return Checkpoint(parameters=named["model"], state=named["state"], **json.loads(metadata["snapshot"]))
+        kind, _, rest = name.partition(".")
+        named[kind][rest] = x
+    return Checkpoint(parameters=named["model"], state=named["state"], **json.loads(metadata["checkpoint"]))
 
 
 def write_weights(path: Path, parameters: Mapping[str, Array]) -> None:
-    """Write the weights as Hugging Face transformers and `gpt2.load` read them: whole, or not at all.
+    """Write the weights, atomically, as Hugging Face transformers and `gpt2.load` read them.
 
     Raises GPT2Error if the file cannot be written.
     """
@@ -103,7 +103,7 @@ def write_weights(path: Path, parameters: Mapping[str, Array]) -> None:
 
 
 def _save(tensors: Mapping[str, Array], path: Path, metadata: dict[str, str]) -> None:
-    """(np.ascontiguousarray would give an array without axes one.)"""
+    """Save tensors in C order. (np.ascontiguousarray would turn a 0-d array into a 1-d one.)"""
     save_file({name: np.asarray(x, order="C") for name, x in tensors.items()}, path, metadata=metadata)
 
 
@@ -118,9 +118,9 @@ def _seal(path: Path) -> None:
 
 
 def _checksum(file: BinaryIO) -> tuple[int, bytes, bytes] | None:
-    """Where the file carries a SHA-256, what stands there, and that of all other bytes. None if it carries none."""
+    """The place of the stored SHA-256, its value, and the SHA-256 of all other bytes. None if none is stored."""
     head = file.read(8)
-    length = int.from_bytes(head, "little")  # of the JSON that follows
+    length = int.from_bytes(head, "little")  # length of the JSON header
     if length > os.fstat(file.fileno()).st_size:
         return None
     head += file.read(length)
@@ -155,8 +155,8 @@ def _step(path: Path) -> int:
 def _way_out(path: Path) -> str:
     older = max((other for other in _checkpoints(path.parent) if _step(other) < _step(path)), key=_step, default=None)
     if older is None:
-        return "remove it and start anew, there is no older one"
-    return f"remove it to go on from {older}"
+        return "remove it and start again, as there is no older one"
+    return f"remove it to resume from {older}"
 
 
 def _tidy(folder: Path, newest: Path, keep: int) -> None:
@@ -166,5 +166,5 @@ def _tidy(folder: Path, newest: Path, keep: int) -> None:
             path.unlink()
     except OSError as error:
         raise GPT2Error(f"cannot remove the old checkpoint {path}: {error.strerror}") from error
-    for room in folder.glob(f".step-*{PART}"):
-        shutil.rmtree(room, ignore_errors=True)
+    for part in folder.glob(f".step-*{PART}"):
+        shutil.rmtree(part, ignore_errors=True)

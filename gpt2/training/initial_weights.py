@@ -1,4 +1,4 @@
-"""The weights that training begins with."""
+"""Initial weights for training."""
 
 import math
 
@@ -11,7 +11,7 @@ from reference.config import GPT2Config, parameter_shapes
 def initial_parameters(config: GPT2Config, seed: int, head: str = "language_model") -> dict[str, NDArray[np.float32]]:
     """float32 weights by name: normal with standard deviation initializer_range (0.02), biases 0, LayerNorm gains 1.
 
-    The projections that end in the residual stream are smaller by sqrt(2 n_layer), the number of such sums.
+    Projections into the residual stream are divided by sqrt(2 n_layer), as 2 n_layer of them are summed.
     Source: GPT-2 paper, section 2.3; `_init_weights` of Hugging Face's modeling_gpt2.py.
     """
     random = np.random.Generator(np.random.Philox(key=seed))

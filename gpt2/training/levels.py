@@ -1,4 +1,4 @@
-"""What runs in float16 at each level of mixed precision: not declared, but seen, on a small model."""
+"""Observe, on a small model, what runs in float16 at each level of mixed precision."""
 
 import numpy as np
 
@@ -9,7 +9,7 @@ SMALL = GPT2Config(vocab_size=16, n_positions=8, n_embd=8, n_layer=1, n_head=2)
 
 
 def dtypes_by_level(backend: Backend) -> dict[str, dict[str, str]]:
-    """The dtype of every stage of a forward pass in training, and of what is kept, by level: {"O1": {"h.0.ln_1": ...}}.
+    """The dtypes of all stages of a training forward pass, of weights and moments, by level: {"O1": {"h.0.ln_1": ...}}.
 
     Raises GPT2Error if the backend does not train in its dtype.
     """

@@ -1,4 +1,4 @@
-"""What a training run leaves to be read: metrics as JSON lines, a log, TensorBoard's event files, and a plot."""
+"""Records of a training run: metrics as JSON lines, a log, TensorBoard event files, and a plot."""
 
 import datetime
 import json
@@ -19,7 +19,7 @@ EVALUATION_TAGS = {name: f"validation/{name.removeprefix('validation_')}" for na
 
 
 def perplexity(loss: float) -> float:
-    """e to the power of a mean loss; infinite where that is more than a float can hold."""
+    """exp of a mean loss; infinity if a float cannot hold it."""
     try:
         return math.exp(loss)
     except OverflowError:
@@ -27,11 +27,11 @@ def perplexity(loss: float) -> float:
 
 
 class TrainingLog:
-    """The files of a run: folder/metrics.jsonl, and on request a log and folder/tensorboard.
+    """Writes folder/metrics.jsonl and, on request, a log and folder/tensorboard.
 
-    A run that goes on after resume_step finds the metrics as they were then: later lines are cut off, as is a last line
-    that is only half written. resume_step None starts anew. The log is only ever added to. Raises GPT2Error if
-    tensorboardX is wanted but absent, if metrics to go on from are damaged, or if a file cannot be written.
+    A run that resumes after resume_step first cuts off later metrics, and an incomplete last line. resume_step None
+    starts a new file. The log is only appended to. Raises GPT2Error if tensorboardX is needed but not installed, if
+    the old metrics are damaged, or if a file cannot be written.
     """
 
     def __init__(
@@ -58,35 +58,35 @@ class TrainingLog:
         tokens: int,
         seconds: float,
     ) -> None:
-        """Note one update of the weights: number `step`, after micro-batch `micro_batch`.
+        """Record update number `step` of the weights, after micro-batch `micro_batch`.
 
-        skipped: micro-batches since the last update that were passed over, as their gradients overflowed.
+        skipped: micro-batches since the last update that were skipped, as their gradients overflowed.
 
-        In the file, a number that is not finite is null, as JSON knows no other word for it.
+        In the file, a number that is not finite is null, as JSON has no such number.
         """
         facts = {"loss": loss, "lr": lr, "grad_norm": grad_norm, "scale": scale}
         rest = {"skipped": skipped, "tokens": tokens, "seconds": seconds}
         self._add({"step": step, "micro_batch": micro_batch, **facts, **rest}, UPDATE_TAGS)
-        outcome = f", micro-batches passed over: {skipped}" if skipped else ""
+        outcome = f", micro-batches skipped: {skipped}" if skipped else ""
         self.note(
             f"step {step}: loss {loss:.4f}, learning rate {lr:.3g}, gradient norm {grad_norm:.3g}, "
             f"scale {scale:g}{outcome}"
         )
 
     def evaluation(self, step: int, validation_loss: float) -> None:
-        """Note the mean loss on held-out data after update number `step`, and its perplexity."""
+        """Record the mean loss on held-out data after update number `step`, and its perplexity."""
         facts = {"validation_loss": validation_loss, "perplexity": perplexity(validation_loss)}
         self._add({"step": step, **facts}, EVALUATION_TAGS)
         self.note(f"step {step}: validation loss {validation_loss:.4f}, perplexity {facts['perplexity']:.4g}")
 
     def note(self, text: str) -> None:
-        """Add a line to the log, if there is one."""
+        """Append a line to the log, if there is one."""
         if self._log is not None:
             now = datetime.datetime.now().isoformat(sep=" ", timespec="seconds")
             self._log.add(f"{now} {text}")
 
     def sync(self) -> None:
-        """Have all that was noted on disk. Before a checkpoint is written: it must not outlive the lines up to it."""
+        """Sync all records to disk. Call it before writing a checkpoint, which needs the metrics up to its step."""
         self._metrics.sync()
         if self._events is not None:
             self._events.sync()
@@ -113,16 +113,16 @@ class TrainingLog:
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """Every line of a metrics file that is written to its end. Raises GPT2Error if it is missing or damaged."""
+    """Every complete line of a metrics file. Raises GPT2Error if the file is missing or damaged."""
     if not path.is_file():
         raise GPT2Error(f"no metrics in {path}: expected the {METRICS} of a training run")
     return [fact for _, fact in _read_lines(path)]
 
 
 def plot_curves(series: Mapping[str, Path], image: Path) -> None:
-    """Draw the metrics files of runs by their labels: training loss (thin), validation loss (points), learning rate.
+    """Plot the metrics files of labelled runs: training loss (thin), validation loss (points), learning rate.
 
-    The image is a PNG, SVG or PDF, as its name says. Raises GPT2Error if a file cannot be read or written.
+    The image is a PNG, SVG or PDF, by its suffix. Raises GPT2Error if a file cannot be read or written.
     """
     from matplotlib.figure import Figure
 
@@ -134,7 +134,7 @@ def plot_curves(series: Mapping[str, Path], image: Path) -> None:
         _draw(losses, metrics, "validation_loss", "o", color=colour, markersize=5, label=f"{label}, validation")
         _draw(rates, metrics, "lr", "-", color=colour, linewidth=1)
     losses.set_ylabel("loss")
-    figure.legend(loc="outside lower center", ncols=2, fontsize="small")  # it hides no curve there
+    figure.legend(loc="outside lower center", ncols=2, fontsize="small")  # hides no curve there
     rates.set_ylabel("learning rate")
     rates.set_xlabel("step")
     for axes in (losses, rates):
@@ -166,14 +166,14 @@ def _fact(line: bytes, where: str) -> dict[str, Any]:
     try:
         fact = json.loads(line)
     except (ValueError, RecursionError) as error:
-        raise GPT2Error(f"{where} is not valid JSON ({error}): mend the line or remove the file") from error
+        raise GPT2Error(f"{where} is not valid JSON ({error}): fix the line or remove the file") from error
     if not isinstance(fact, dict) or type(fact.get("step")) is not int:
-        raise GPT2Error(f"{where} is not an object with a whole number 'step': mend the line or remove the file")
+        raise GPT2Error(f"{where} is not an object with an integer 'step': fix the line or remove the file")
     return fact
 
 
 class _Lines:
-    """A text file that grows by whole lines, each handed to the system at once: a killed process loses none."""
+    """A text file to append whole lines to, each unbuffered, so that a killed process loses none."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -184,7 +184,7 @@ class _Lines:
             raise _refusal(path, error) from error
 
     def add(self, line: str) -> None:
-        """Add a line."""
+        """Append a line."""
         rest = f"{line}\n".encode(errors="backslashreplace")
         try:
             while rest:
@@ -193,7 +193,7 @@ class _Lines:
             raise _refusal(self._path, error) from error
 
     def sync(self) -> None:
-        """Have the lines outlive a power cut."""
+        """Sync the lines to disk, so that they survive a power failure."""
         try:
             os.fsync(self._file.fileno())
         except OSError as error:
@@ -205,10 +205,10 @@ class _Lines:
 
 
 class _Events:
-    """Event files for TensorBoard.
+    """Writes event files for TensorBoard.
 
-    tensorboardX's SummaryWriter writes from a thread, which a full disk ends: then the run would wait for it for ever.
-    So this uses what lies below it.
+    It uses tensorboardX's EventsWriter. SummaryWriter writes from a thread that a full disk ends, and the run would
+    then wait for it forever.
     """
 
     def __init__(self, folder: Path, resume_step: int | None) -> None:
@@ -223,11 +223,11 @@ class _Events:
         self._folder, self._event, self._scalar = folder, Event, scalar
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            # The library's name ends with the second: a run resumed within it would overwrite its own file.
+            # The library's file names have seconds only: a run resumed within a second would overwrite its file.
             self._writer = EventsWriter(str(folder / "events"), f".{time.time_ns()}")
         except OSError as error:
             raise _refusal(folder, error) from error
-        if resume_step is not None:  # TensorBoard then hides what earlier files hold from this step on
+        if resume_step is not None:  # makes TensorBoard hide later steps of earlier files
             self._write(Event(step=resume_step + 1, session_log=SessionLog(status=SessionLog.START)))
 
     def add(self, step: int, values: Mapping[str, float]) -> None:
@@ -236,7 +236,7 @@ class _Events:
             self._write(self._event(step=step, summary=self._scalar(tag, x)))
 
     def sync(self) -> None:
-        """Have all events on disk."""
+        """Write all events to disk."""
         try:
             self._writer.flush()
         except OSError as error:

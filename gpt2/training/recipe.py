@@ -1,4 +1,4 @@
-"""What a training run is made by: every setting that decides which weights come out, and how to read it from a file."""
+"""The recipe of a training run: every setting that affects the resulting weights, and reading it from a file."""
 
 import dataclasses
 import difflib
@@ -15,7 +15,7 @@ from reference.config import ConfigError, GPT2Config, TrainingConfig
 
 SECTIONS = ("model", "training", "data")
 OPTIONS = ("steps", "batch_size", "seed")
-# Where nothing is said: a model and a schedule that learn to write on a laptop in minutes.
+# The defaults: a model and a schedule that learn to write on a laptop in minutes.
 SMALL = {
     "n_positions": 64,
     "n_embd": 128,
@@ -40,7 +40,7 @@ Settings = TypeVar("Settings")
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """Every setting that decides which weights come out of a run, resolved."""
+    """Every setting that affects the weights that a run produces, with defaults filled in."""
 
     model: GPT2Config
     training: TrainingConfig
@@ -50,15 +50,15 @@ class Recipe:
     seed: int
 
     def to_dict(self) -> dict[str, Any]:
-        """The recipe as JSON holds it."""
+        """The recipe as a dictionary for JSON."""
         return dataclasses.asdict(self)
 
 
 def read_sections(source: str | os.PathLike[str] | Mapping[str, Any] | None) -> Sections:
-    """The settings of a JSON file, or of a mapping like it, by section: model, training, data.
+    """Read settings from a JSON file, or a mapping like it, by section: model, training, data.
 
-    A file has these three objects, each optional; or it is a Hugging Face config.json, among whose fields those of
-    training and data may stand too. Raises GPT2Error, naming the field, for what is unknown.
+    A file has these three objects, each optional. Or it is a Hugging Face config.json, which may also have fields of
+    training and data. Raises GPT2Error, naming the field, for an unknown setting.
     """
     if source is None:
         return {name: {} for name in SECTIONS}
@@ -77,7 +77,7 @@ def read_sections(source: str | os.PathLike[str] | Mapping[str, Any] | None) -> 
         _refuse_unknown(where, sections[name], _names(name))
     for field in sections["model"]:
         if _section_of(where, field) != "model":
-            raise GPT2Error(f"{where}: {field!r} stands under 'model', but belongs under {_section_of(where, field)!r}")
+            raise GPT2Error(f"{where}: {field!r} is under 'model', but belongs under {_section_of(where, field)!r}")
     for field, value in fields.items():
         if field not in SECTIONS:
             sections[_section_of(where, field)][field] = value
@@ -85,7 +85,7 @@ def read_sections(source: str | os.PathLike[str] | Mapping[str, Any] | None) -> 
 
 
 def _as_json(settings: Mapping[str, Any]) -> Any:
-    """A mapping as a file would have it: checkpoints hold it."""
+    """The mapping as JSON stores it, since checkpoints hold it."""
     try:
         return json.loads(json.dumps(settings))
     except (TypeError, ValueError, RecursionError) as error:
@@ -104,12 +104,12 @@ def _refuse_unknown(where: str, section: Mapping[str, Any], known: set[str]) -> 
 
 
 def _section_of(where: str, field: str) -> str:
-    """The section of a field; one that is an option, or looks like a slip of the pen, is refused.
+    """The section of a field. Raises GPT2Error for a command-line option, and for a likely typo.
 
-    Other fields that this GPT-2 does not know are the model's: a Hugging Face config.json has many.
+    Other unknown fields belong to the model: a Hugging Face config.json has many.
     """
     if field in OPTIONS:
-        raise GPT2Error(f"{where}: {field!r} is no setting, but an option of its own: --{field.replace('_', '-')}")
+        raise GPT2Error(f"{where}: {field!r} is not a setting but an option: --{field.replace('_', '-')}")
     for name in ("training", "data"):
         if field in _names(name):
             return name
@@ -120,38 +120,38 @@ def _section_of(where: str, field: str) -> str:
 
 
 def data_settings(sections: Sections, pipeline: str | None) -> DataConfig:
-    """Where the rows come from; pipeline, if given, goes before the file's. Raises GPT2Error for a bad value."""
-    given = sections["data"] | ({} if pipeline is None else {"pipeline": pipeline})
-    return _checked(lambda: DataConfig(**given))
+    """The data settings; pipeline, if given, overrides the file's. Raises GPT2Error for a bad value."""
+    fields = sections["data"] | ({} if pipeline is None else {"pipeline": pipeline})
+    return _checked(lambda: DataConfig(**fields))
 
 
 def model_fields(sections: Sections) -> dict[str, Any]:
-    """The fields of the model to train: those of the file, or of a small one if it has none."""
+    """The fields of the model to train: those of the file, or of a small model if it has none."""
     return dict(sections["model"] or SMALL)
 
 
 def model_settings(fields: Mapping[str, Any]) -> GPT2Config:
-    """The model of these fields. Raises GPT2Error, naming the field, for what GPT-2 cannot be."""
+    """The configuration with these fields. Raises GPT2Error, naming the field, for a bad value."""
     return _checked(lambda: GPT2Config.from_dict(fields))
 
 
 def with_dropout(config: GPT2Config, sections: Sections) -> GPT2Config:
-    """A model that is there already, with the dropout rates of the file. Raises GPT2Error if it says anything else."""
+    """An existing model's config with the file's dropout rates. Raises GPT2Error if the file sets anything else."""
     for field in sections["model"]:
         if field not in DROPOUT:
             raise GPT2Error(
-                f"config field {field!r} is that of a new model, but one is given to go on from: "
+                f"config field {field!r} is for new models, but training starts from an existing one: "
                 f"only {', '.join(DROPOUT)} can change"
             )
     return _checked(lambda: dataclasses.replace(config, **sections["model"]))
 
 
 def training_settings(sections: Sections, steps: int) -> TrainingConfig:
-    """How to train for so many steps: the file's settings; a schedule ends with the run, if nothing else is said."""
-    given = sections["training"] or QUICK | {"warmup_steps": min(100, steps // 10)}
-    if given.get("schedule", "constant") != "constant":
-        given = {"total_steps": steps} | given
-    return _checked(lambda: TrainingConfig(**given))
+    """The training settings of a run of `steps` updates; by default the schedule ends with the run."""
+    settings = sections["training"] or QUICK | {"warmup_steps": min(100, steps // 10)}
+    if settings.get("schedule", "constant") != "constant":
+        settings = {"total_steps": steps} | settings
+    return _checked(lambda: TrainingConfig(**settings))
 
 
 def _checked(make: Callable[[], Settings]) -> Settings:

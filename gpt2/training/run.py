@@ -1,8 +1,8 @@
-"""A training run: from a file of text to a GPT-2 folder, in steps that can be interrupted and gone on with.
+"""A training run, from a file of text to a GPT-2 folder, that can be interrupted and resumed.
 
-Everything follows from the seed and the number of the micro-batch: which rows it has, and what dropout keeps. So a
-checkpoint holds the trainer's state and a few numbers, and a run that was killed ends with the weights of one that was
-not.
+The rows of a micro-batch and its dropout masks depend only on the seed and the micro-batch's number. So a checkpoint
+needs only the trainer's state and a few numbers, and a resumed run ends with the same weights as an uninterrupted
+one.
 """
 
 import dataclasses
@@ -38,13 +38,13 @@ from reference.config import StepReport, parameter_shapes
 CHECKPOINTS, TOKENIZER, CURVES = "checkpoints", "tokenizer.json", "curves.png"
 STEPS, BATCH_SIZE, SEED = 1000, 12, 0
 SCORE = "score.weight"
-LOSSES = ("losses", "loss", "validation_loss")  # of a run, kept in its checkpoints
+LOSSES = ("losses", "loss", "validation_loss")  # fields of a run that its checkpoints hold
 MOST_PASSED_OVER = 1000  # micro-batches in a row; the largest dynamic scale of float32 falls to 1 in 127
 
 
 @dataclasses.dataclass(frozen=True)
 class TrainingProgress:
-    """What a run says of itself after every update. tokens_per_second is that of the last update."""
+    """Progress of a run after an update. tokens_per_second is that of the last update."""
 
     step: int
     steps: int
@@ -57,7 +57,7 @@ class TrainingProgress:
 
 @dataclasses.dataclass(frozen=True)
 class TrainingResult:
-    """What came of a run. NaN where a loss was not measured."""
+    """The result of a run. A loss that was not measured is NaN."""
 
     folder: Path
     step: int
@@ -97,15 +97,15 @@ def train(
 ) -> TrainingResult:
     """Train a GPT-2 on a file of text, JSON lines or TSV, and write it to a folder that `gpt2.load` reads.
 
-    config: a JSON file, or a mapping, of settings (docs/training.md); model: a folder to go on from instead of new
-    weights; steps: updates of the weights (default 1000), of batch_size (12) rows each, times accumulate_step;
-    save_every, eval_every: steps between two checkpoints and two evaluations on the held-out share (default: ten of
-    each in a run); keep: how many checkpoints stay; eval_batches: the most batches of an evaluation.
-    resume: go on from the last checkpoint in output, as if nothing had happened; what decides the weights (data,
-    config, steps, batch_size, seed) must be what it was, and may be left out. The backend may be another one.
-    pipeline: "numpy" or "mindspore", what reads the rows. watch is called after every update.
-    Ctrl-C or SIGTERM ends the run with a checkpoint. Raises GPT2Error, one line, for whatever is missing, damaged,
-    contradictory, or has changed since the checkpoint.
+    config: settings, a JSON file or a mapping (docs/training.md); model: a folder with the weights to start from
+    (default: new weights); steps: weight updates (default 1000), each on batch_size (12) rows times accumulate_step;
+    save_every, eval_every: steps between checkpoints, and between evaluations on held-out data (default: ten of each
+    per run); keep: number of checkpoints to keep; eval_batches: most batches per evaluation.
+    resume: continue from the last checkpoint in output, with the same result as without the interruption. Settings
+    that affect the weights (data, config, steps, batch_size, seed) must not change; all but data may be left out.
+    The backend may change. pipeline: "numpy" or "mindspore", to read rows. watch: a callback after every update.
+    Ctrl-C or SIGTERM ends the run with a checkpoint. Raises GPT2Error, one line, for anything missing, damaged or
+    contradictory, or changed since the checkpoint.
     """
     for name, number in (
         ("steps", steps),
@@ -133,7 +133,7 @@ def train(
         loop = _Loop(
             run, record, save_every or often, eval_every or often, eval_batches, watch or (lambda progress: None)
         )
-        # Numbers that overflow are told of in the run's own words.
+        # The loop itself reports overflows, so NumPy need not warn.
         with postponed_interrupt() as interrupt, np.errstate(over="ignore", invalid="ignore"):
             loop.go(interrupt)
     interrupted = run.step < run.plan.recipe.steps
@@ -146,41 +146,41 @@ def train(
 def _open_run(
     data: Path, folder: Path, given: dict[str, Any], resume: bool, engine: Backend, pipeline: str | None, keep: int
 ) -> "_Run":
-    """The run in folder as its last checkpoint has it, or a new one with its first checkpoint written."""
-    snapshot = _last_snapshot(folder, resume)
-    # config.json is the last of the files that a run begins with: where it is, the tokenizer is.
-    begun = folder if snapshot is not None and (folder / hf_folder.CONFIG).is_file() else None
-    plan = _plan(data, _complete(given, snapshot), pipeline, begun)
-    if snapshot is not None:
-        _require_as_before(plan, snapshot)
-    run = _Run(folder, plan, _trainer(engine, plan, snapshot), keep)
-    if snapshot is None:
-        run.save()  # now: a disk that is full, or settings that are forgotten, would else be noticed hours later
+    """Resume the run in folder from its last checkpoint, or start a new run and write its first checkpoint."""
+    checkpoint = _last_checkpoint(folder, resume)
+    # A new run writes config.json last, so if it exists, the tokenizer does too.
+    begun = folder if checkpoint is not None and (folder / hf_folder.CONFIG).is_file() else None
+    plan = _plan(data, _complete(given, checkpoint), pipeline, begun)
+    if checkpoint is not None:
+        _require_as_before(plan, checkpoint)
+    run = _Run(folder, plan, _trainer(engine, plan, checkpoint), keep)
+    if checkpoint is None:
+        run.save()  # now, so that a full disk is noticed at once and not hours later
     else:
-        run.go_on_from(snapshot)
+        run.go_on_from(checkpoint)
     _write_beginning(folder, plan, engine.dtype)
     return run
 
 
-def _last_snapshot(folder: Path, resume: bool) -> Checkpoint | None:
-    """Where to go on from; None to begin. Raises GPT2Error if the folder is somebody else's."""
+def _last_checkpoint(folder: Path, resume: bool) -> Checkpoint | None:
+    """The checkpoint to resume from; None for a new run. Raises GPT2Error if the folder holds something else."""
     path = latest_checkpoint(folder / CHECKPOINTS)
     if path is None and not _is_free(folder):
-        raise GPT2Error(f"{folder} exists and is no folder of a training run: name another one, or remove it first")
+        raise GPT2Error(f"{folder} exists and is not a folder of a training run: name another one, or remove it first")
     if path is not None and not resume:
-        raise GPT2Error(f"{folder} holds a training run: give --resume to go on with it, or name another folder")
+        raise GPT2Error(f"{folder} holds a training run: give --resume to resume it, or name another folder")
     return None if path is None else read_checkpoint(path)
 
 
 def _is_free(folder: Path) -> bool:
-    """Whether the folder holds nothing, but for what a run leaves that is killed in its first checkpoint."""
+    """Whether the folder is empty, except for partial files of a run that was killed in its first checkpoint."""
     half_written = f"{CHECKPOINTS}/.step-*{PART}"
     files = (path for path in folder.rglob("*") if not path.is_dir())
     return not folder.exists() or (folder.is_dir() and all(path.parent.match(half_written) for path in files))
 
 
 def settings_before(folder: Path) -> dict[str, Any] | None:
-    """The settings (config, model, steps, batch_size, seed) of the run in folder; None if it holds none.
+    """The settings (config, model, steps, batch_size, seed) of the run in folder; None if it holds no run.
 
     Raises GPT2Error if its last checkpoint is damaged.
     """
@@ -188,26 +188,26 @@ def settings_before(folder: Path) -> dict[str, Any] | None:
     return None if path is None else read_checkpoint(path).facts["given"]
 
 
-def _complete(given: dict[str, Any], snapshot: Checkpoint | None) -> dict[str, Any]:
-    """The settings given, and for what was not given those of the run that is gone on with, or the defaults."""
+def _complete(given: dict[str, Any], checkpoint: Checkpoint | None) -> dict[str, Any]:
+    """The given settings, completed by those of the resumed run, or by the defaults."""
     before = {"config": recipe.read_sections(None), "steps": STEPS, "batch_size": BATCH_SIZE, "seed": SEED}
-    if snapshot is not None:
-        before = snapshot.facts["given"]
+    if checkpoint is not None:
+        before = checkpoint.facts["given"]
     return {name: before.get(name) if value is None else value for name, value in given.items()}
 
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """What a run is to do: its settings, as given and resolved, its rows, and the model that it begins with."""
+    """The plan of a run: its settings, as given and resolved, its rows, and the model that it starts from."""
 
     given: dict[str, Any]
     recipe: Recipe
     corpus: Corpus
     start: Path | None
-    """The folder that has the weights to begin with; None for new ones."""
+    """The folder with the initial weights; None for new weights."""
 
     def facts(self) -> dict[str, Any]:
-        """What has to be the same when the run is gone on with, as JSON holds it."""
+        """Everything that must not change when the run is resumed, for JSON."""
         return {
             "given": self.given,
             "recipe": json.loads(json.dumps(self.recipe.to_dict())),
@@ -217,29 +217,29 @@ class Plan:
 
     @property
     def head(self) -> str:
-        """What the model is: with labels a classifier."""
+        """The model's head: with labels a classifier."""
         return "sequence_classifier" if self.corpus.labels else "language_model"
 
     def parameters(self) -> Mapping[str, Array]:
-        """The weights to begin with. A language model that is to classify gets a head drawn from the seed."""
+        """The initial weights. A language model that becomes a classifier gets a head initialised from the seed."""
         if self.start is None:
             return initial_parameters(self.recipe.model, self.recipe.seed, self.head)
         parameters = hf_folder.read_parameters(self.start, self.recipe.model)
         if self.head == "language_model" and SCORE in parameters:
-            raise GPT2Error(f"{self.start} holds a classifier ({SCORE}): a language model is needed to go on from")
+            raise GPT2Error(f"{self.start} holds a classifier ({SCORE}): start from a language model instead")
         if self.head == "sequence_classifier" and SCORE not in parameters:
             return parameters | {SCORE: initial_parameters(self.recipe.model, self.recipe.seed, self.head)[SCORE]}
         return parameters
 
     def batch(self, rows: dict[str, Array], micro_batch: int) -> Batch:
-        """The micro-batch of that number: its rows, and what dropout keeps of them."""
+        """The micro-batch of this number: its rows and its dropout masks."""
         batch_size, tokens = rows["ids"].shape
         keep = draw_keep(self.recipe.model, batch_size, tokens, self.recipe.seed, micro_batch)
         return Batch(**rows, keep=keep)
 
 
 def _plan(data: Path, given: dict[str, Any], pipeline: str | None, begun: Path | None) -> Plan:
-    """Read all that the settings name. begun: the folder of the run that is gone on with: its tokenizer is there."""
+    """Read everything that the settings name. begun: the folder of the resumed run, which has the tokenizer."""
     sections, steps, batch_size = given["config"], given["steps"], given["batch_size"]
     start = None if given["model"] is None else begun or hf_folder.find_folder(given["model"])
     fields = recipe.model_fields(sections) if start is None else hf_folder.read_config(start).to_dict()
@@ -260,7 +260,7 @@ def _plan(data: Path, given: dict[str, Any], pipeline: str | None, begun: Path |
         config = recipe.model_settings(tokens | fields)
     else:
         config = recipe.with_dropout(hf_folder.read_config(start), sections)
-    if corpus.labels:  # Hugging Face finds the last token of a row by its pads: GPT-2, without one, takes its end
+    if corpus.labels:  # Hugging Face needs a pad id to find a row's last token; GPT-2 has none, so the end id serves
         pads = (config.pad_token_id, tokens["pad_token_id"], tokens["eos_token_id"])
         pad = next((token for token in pads if token is not None), None)
         config = dataclasses.replace(config, num_labels=len(corpus.labels), pad_token_id=pad)
@@ -277,7 +277,7 @@ def _tokenizer_of(folder: Path | None) -> Tokenizer | None:
 
 
 def _tokens_of(tokenizer: Tokenizer, template: Template | None) -> dict[str, Any]:
-    """What a new model takes from its tokenizer, where its settings say nothing else."""
+    """The configuration fields of a new model that follow from its tokenizer, unless the settings override them."""
     end = None if template is None else closing_token(template, tokenizer)
     end = tokenizer.token_to_id(END_OF_TEXT) if end is None else end
     return {
@@ -289,26 +289,26 @@ def _tokens_of(tokenizer: Tokenizer, template: Template | None) -> dict[str, Any
 
 
 def closing_token(template: Template, tokenizer: Tokenizer) -> int | None:
-    """The id of the special token that a template itself ends with, such as [SEP]; None if it has none."""
+    """The id of the special token that the template ends with, such as [SEP]; None if there is none."""
     last = template.parts[-1]
     return tokenizer.token_to_id(last.text) if last.role == "end" and last.text in SPECIAL else None
 
 
-def _require_as_before(plan: Plan, snapshot: Checkpoint) -> None:
-    """Raises GPT2Error, naming what has changed since the checkpoint, if that makes another run of it."""
-    now, before = plan.facts(), snapshot.facts
+def _require_as_before(plan: Plan, checkpoint: Checkpoint) -> None:
+    """Raise GPT2Error, naming the setting, if anything that affects the weights has changed since the checkpoint."""
+    now, before = plan.facts(), checkpoint.facts
     for name, what in (("data", "the data file"), ("tokenizer", "the tokenizer")):
         if now[name] != before[name]:
-            raise GPT2Error(f"{what} has changed since the checkpoint: give the one that the run was begun with")
+            raise GPT2Error(f"{what} has changed since the checkpoint: give the one that the run began with")
     old, new = before["recipe"], now["recipe"]
     for section in recipe.SECTIONS:
-        defaults = type(getattr(plan.recipe, section))  # hold for settings that came after the checkpoint
+        defaults = type(getattr(plan.recipe, section))  # for settings that are newer than the checkpoint
         for field, value in new[section].items():
             was = old[section].get(field, getattr(defaults, field, None))
             if field != "pipeline" and value != was:
                 raise GPT2Error(
                     f"{field} is {value!r} now, but was {was!r} when the run was begun (with "
-                    f"{old['steps']} steps): leave out --config and --steps to go on as before, or begin a new run"
+                    f"{old['steps']} steps): leave out --config and --steps to resume, or begin a new run"
                 )
     for field, is_now, was in (
         ("batch_size", new["batch_size"], old["batch_size"]),
@@ -317,12 +317,12 @@ def _require_as_before(plan: Plan, snapshot: Checkpoint) -> None:
     ):
         if is_now != was:
             raise GPT2Error(f"{field} is {is_now} now, but was {was} when the run was begun: leave it out")
-    if plan.recipe.steps < snapshot.step:
-        raise GPT2Error(f"the run has made {snapshot.step} steps, more than {plan.recipe.steps}: give more, or none")
+    if plan.recipe.steps < checkpoint.step:
+        raise GPT2Error(f"the run has made {checkpoint.step} steps, more than {plan.recipe.steps}: give more, or none")
 
 
 def _write_beginning(folder: Path, plan: Plan, dtype: str) -> None:
-    """What is known of the model before it is trained."""
+    """Write tokenizer and configuration, which are known before training."""
     fields = hf_folder.config_fields(plan.recipe.model, plan.head, dtype, plan.corpus.labels)
     for name, text in (
         (TOKENIZER, plan.corpus.tokenizer.to_str(pretty=True)),
@@ -332,24 +332,24 @@ def _write_beginning(folder: Path, plan: Plan, dtype: str) -> None:
             part.write_text(text, encoding="utf-8")
 
 
-def _trainer(engine: Backend, plan: Plan, snapshot: Checkpoint | None) -> Trainer:
+def _trainer(engine: Backend, plan: Plan, checkpoint: Checkpoint | None) -> Trainer:
     if getattr(engine, "trainer", None) is None:
         raise GPT2Error(f"backend {engine.name!r} does not train: choose another one, such as numpy or mindspore")
-    config, given = plan.recipe.model, plan.parameters() if snapshot is None else snapshot.parameters
-    # Always in the same order, whatever that of the file is: the norm of the gradients is a sum, and rounded.
+    config, given = plan.recipe.model, plan.parameters() if checkpoint is None else checkpoint.parameters
+    # Always in the same order, whatever the file's, as the gradient norm is a sum whose rounding depends on it.
     parameters = {name: given[name] for name in parameter_shapes(config, plan.head)}
     try:
         trainer = engine.trainer(config, parameters, plan.recipe.training)
-    except ValueError as error:  # a dtype that it cannot train in
+    except ValueError as error:  # a dtype that the backend cannot train in
         raise GPT2Error(str(error)) from error
-    if snapshot is not None:
-        trainer.load_state(snapshot.parameters, snapshot.state)
+    if checkpoint is not None:
+        trainer.load_state(checkpoint.parameters, checkpoint.state)
     return trainer
 
 
 @dataclasses.dataclass
 class _Run:
-    """Where a run stands, and how to keep it."""
+    """The state of a run, and saving and restoring it."""
 
     folder: Path
     plan: Plan
@@ -358,13 +358,13 @@ class _Run:
     step: int = 0
     micro_batch: int = 0
     losses: list[float] = dataclasses.field(default_factory=list)
-    """Of the micro-batches since the last update; NaN for one that was passed over."""
+    """Losses of the micro-batches since the last update; NaN for a skipped one."""
     skipped: int = 0
-    """How many were passed over before the last update."""
+    """Number of micro-batches skipped before the last update."""
     loss: float = math.nan
     validation_loss: float = math.nan
     saved: int | None = None
-    """The number that micro_batch had in the last checkpoint."""
+    """The value of micro_batch in the last checkpoint."""
 
     def save(self) -> None:
         """Write a checkpoint."""
@@ -373,16 +373,16 @@ class _Run:
         write_checkpoint(self.folder / CHECKPOINTS, state, self.keep)
         self.saved = self.micro_batch
 
-    def go_on_from(self, snapshot: Checkpoint) -> None:
-        """Stand where the checkpoint does; the trainer does already."""
-        self.step, self.micro_batch, self.saved = snapshot.step, snapshot.micro_batch, snapshot.micro_batch
+    def go_on_from(self, checkpoint: Checkpoint) -> None:
+        """Restore everything but the trainer, which is restored already."""
+        self.step, self.micro_batch, self.saved = checkpoint.step, checkpoint.micro_batch, checkpoint.micro_batch
         for name in LOSSES:
-            setattr(self, name, snapshot.facts[name])
+            setattr(self, name, checkpoint.facts[name])
 
 
 @dataclasses.dataclass
 class _Loop:
-    """Micro-batch after micro-batch, and after every update what is due."""
+    """The training loop: micro-batches, and after an update the evaluation or checkpoint that is due."""
 
     run: _Run
     record: TrainingLog
@@ -391,10 +391,10 @@ class _Loop:
     eval_batches: int
     watch: Callable[[TrainingProgress], Any]
     passed_over: int = 0
-    """Micro-batches in a row that overflowed."""
+    """Consecutive micro-batches that overflowed."""
 
     def go(self, interrupt: Interrupt) -> None:
-        """Train to the end, or to an interrupt, and leave a checkpoint of it."""
+        """Train to the end or to an interrupt, then write a checkpoint."""
         run, steps = self.run, self.run.plan.recipe.steps
         rows, began = self._rows(), time.perf_counter()
         while run.step < steps and not interrupt.asked:
@@ -452,7 +452,7 @@ class _Loop:
         )
 
     def _evaluate(self) -> None:
-        """The mean loss of every token scored in the held-out rows."""
+        """Measure and record the mean loss of all scored tokens of the held-out rows."""
         losses, counts = [], []
         for rows, count in self._held_out():
             losses.append(self.run.trainer.loss(Batch(**rows)))
@@ -463,9 +463,9 @@ class _Loop:
         self.record.evaluation(self.run.step, self.run.validation_loss)
 
     def _held_out(self) -> Iterator[tuple[dict[str, Array], int]]:
-        """Batches of held-out rows in their order, all of one shape, and how many tokens, or labels, each scores.
+        """Yield batches of held-out rows in order, all of one shape, and the number of tokens or labels scored in each.
 
-        What is no full batch is filled up with rows of which nothing is scored.
+        The last batch is padded with rows in which nothing is scored.
         """
         made, held_out = self.run.plan.recipe, self.run.plan.corpus.held_out
         empty = {"labels": made.training.ignore_index, "attention_mask": 1, "ids": 0}

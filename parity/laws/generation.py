@@ -1,4 +1,4 @@
-"""Laws of generation: what holds of every correct continuation of a text. They are read as those of laws.py are.
+"""Laws of generation: what holds of every correct continuation of a text. They are read as those of ops.py are.
 
 A choice between two ids that lie as near as rounding goes is noise. So where a law foretells a choice, it objects only
 if that choice stays the same when all scores move at random by as much as two correct implementations may differ.

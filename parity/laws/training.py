@@ -1,4 +1,4 @@
-"""Laws of training: what holds of every correct trainer by itself. They are read as those of laws.py are."""
+"""Laws of training: what holds of every correct trainer by itself. They are read as those of ops.py are."""
 
 import dataclasses
 from collections.abc import Iterator

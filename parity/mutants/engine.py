@@ -112,9 +112,9 @@ CACHES = (
         "The slot taken for the position, though the prompt has pads on the left.",
         (
             Edit(
-                "gpt2.backends.numpy_backend.NumPyDecoder.read",
+                "gpt2.backends.numpy_backend.NumPyDecoder._scores",
                 "            position_ids,\n",
-                "            np.arange(self._slot, end)[None],\n",
+                "            np.arange(self._slot, self._slot + ids.shape[1])[None],\n",
             ),
         ),
         ("engine.cached",),
@@ -148,8 +148,8 @@ CACHES = (
             ),
             Edit(
                 "gpt2.backends.numpy_backend.NumPyDecoder.read",
-                "self._logits = fast.language_model_fast(",
-                "self._logits, self._next = self._next, fast.language_model_fast(",
+                "self._logits = self._scores(",
+                "self._logits, self._next = self._next, self._scores(",
             ),
         ),
         ("engine.cached",),
@@ -165,8 +165,8 @@ CACHES = (
             ),
             Edit(
                 "gpt2.backends.numpy_backend.NumPyDecoder.read",
-                "self._logits = fast.language_model_fast(",
-                "self._logits[:] = fast.language_model_fast(",
+                "self._logits = self._scores(",
+                "self._logits[:] = self._scores(",
             ),
         ),
         ("engine.cached",),

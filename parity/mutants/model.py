@@ -73,7 +73,8 @@ BLOCKS = (
         (
             Edit(
                 "reference.model.block",
-                '    normed = _norm(f"{at}.ln_1", x, params["ln_1"], config)\n    attended, present = attention(normed, ',
+                '    normed = _norm(f"{at}.ln_1", x, params["ln_1"], config)\n'
+                "    attended, present = attention(normed, ",
                 "    attended, present = attention(x, ",
             ),
             Edit(

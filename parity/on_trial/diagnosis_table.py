@@ -151,17 +151,17 @@ def diagnosis_table(diagnoses: list[Diagnosis]) -> Table:
 
 
 def markdown(diagnoses: list[Diagnosis], examples: int, seed: int) -> str:
-    """The page docs/diagnosis.md."""
+    """The page docs/tables/diagnosis.md."""
     models = [each for each in diagnoses if each.rule and _is_of_a_model(rules()[each.rule])]
     lines = [
         "# What is said of each bug",
         "",
-        f"Made by `gpt2 check --mutants --diagnose --examples {examples} --seed {seed} --markdown docs/diagnosis.md`, "
+        f"Made by `gpt2 diagnosis-table --examples {examples} --seed {seed} --markdown docs/tables/diagnosis.md`, "
         f"{environment()}.",
         "",
         summary(diagnoses),
         "",
-        "Each bug is a few lines changed in a copy of the sources (`parity/mutants.py`); the judge is not told which.",
+        "Each bug is a few lines changed in a copy of the sources (`parity/mutants/`); the judge is not told which.",
         "It blames a stage of the forward pass that is wrong by itself, or else the first function that differs. It is",
         "right if it names the function in which the lines were changed, or the stage that they compute.",
         "",

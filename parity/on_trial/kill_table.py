@@ -65,18 +65,18 @@ def scores_table(scores: list[Score], planted: int) -> Table:
 
 
 def markdown(kills: list[Kill], examples: int, seed: int) -> str:
-    """The page docs/kill-table.md."""
+    """The page docs/tables/kill-table.md."""
     beyond = [kill for kill in kills if kill.rules and not kill.laws]
     equivalent = [kill for kill in kills if kill.mutant.equivalent]
     lines = [
         "# Who sees which bug",
         "",
-        f"Made by `gpt2 check --mutants --examples {examples} --seed {seed} --markdown docs/kill-table.md`, "
+        f"Made by `gpt2 kill-table --examples {examples} --seed {seed} --markdown docs/tables/kill-table.md`, "
         f"{environment()}.",
         "",
         summary(kills),
         "",
-        "Each bug is a few lines changed in a copy of the sources (`parity/mutants.py`). Every rule is tried on it:",
+        "Each bug is a few lines changed in a copy of the sources (`parity/mutants/`). Every rule is tried on it:",
         "the number behind a rule is the first of its cases that showed the bug.",
         "",
         "| bug | what was done | quickest laws | quickest comparisons |",
@@ -100,16 +100,16 @@ def markdown(kills: list[Kill], examples: int, seed: int) -> str:
 
 
 def scores_markdown(scores: list[Score], planted: int, correct: list[str], examples: int, seed: int) -> str:
-    """The page docs/other-rules.md."""
+    """The page docs/tables/other-rules.md."""
     lines = [
         "# The same cases under other projects' rules",
         "",
-        f"Made by `gpt2 check --other-rules --examples {examples} --seed {seed} --markdown docs/other-rules.md`, "
+        f"Made by `gpt2 other-rules --examples {examples} --seed {seed} --markdown docs/tables/other-rules.md`, "
         f"{environment()}.",
         "",
         f"Bugs: the {planted} planted ones that run on NumPy, every function, every regime, each in the precision that",
         f"it belongs to. False alarms: cases of correct engines ({', '.join(correct)}) that the rule objects to. The",
-        "rules are in `parity/rivals.py`; shapes, dtypes and integers are compared alike for all.",
+        "rules are in `parity/on_trial/other_rules.py`; shapes, dtypes and integers are compared alike for all.",
         "",
         "| rule | bugs seen | false alarms |",
         "|---|---|---|",

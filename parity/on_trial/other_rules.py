@@ -51,7 +51,7 @@ def twice_the_reference(value: Array, own: Array, oracle: Array, dtype: np.dtype
     return bool(np.abs(value - oracle).max() <= 2 * np.abs(own - oracle).max())
 
 
-RIVALS: dict[str, OtherRule] = {
+OTHER_RULES: dict[str, OtherRule] = {
     "msprobe": msprobe,
     "mindone": mindone,
     "assert_close": assert_close,
@@ -86,12 +86,12 @@ def opinions(value: Any, known: Reference) -> dict[str, bool]:
     ours = known.judge(value)
     own = known.orbit[0]
     if ours.reason or own.dtype.kind in "iub" or not own.size:
-        return dict.fromkeys([OURS, *RIVALS], ours.agrees)
+        return dict.fromkeys([OURS, *OTHER_RULES], ours.agrees)
     rows = np.isfinite(own.astype(np.float64))
     rows &= True if known.rows is None else known.rows
     oracle = oracle_in_range(known.oracle, own.dtype)
     a, b, c = (np.where(rows, x.astype(np.float64), 0) for x in (value, own, oracle))
-    return {OURS: ours.agrees} | {name: rival(a, b, c, own.dtype) for name, rival in RIVALS.items()}
+    return {OURS: ours.agrees} | {name: rule(a, b, c, own.dtype) for name, rule in OTHER_RULES.items()}
 
 
 def compare_rules(
@@ -101,7 +101,7 @@ def compare_rules(
 
     work: how it is done; if that is interrupted, the scores are those until then.
     """
-    scores = {name: Score(name) for name in [OURS, *RIVALS]}
+    scores = {name: Score(name) for name in [OURS, *OTHER_RULES]}
     groups: dict[Group, list[str]] = {}
     for each in mutants:
         groups.setdefault(("numpy", each.dtype, "eager"), []).append(each.name)
@@ -122,7 +122,7 @@ def _opinions_on(
     rule_name: str, group: Group, mutated: list[str], correct: list[str], examples: int, seed: int
 ) -> list[Score]:
     rule, (_, dtype, _) = rules()[rule_name], group
-    scores = {name: Score(name) for name in [OURS, *RIVALS]}
+    scores = {name: Score(name) for name in [OURS, *OTHER_RULES]}
     right = [get_backend(name, dtype=dtype, mode="pynative" if name == "mindspore" else None) for name in correct]
     wrong: dict[str, Backend] = {name: mutant(name).backend() for name in mutated}
     for case in draw(rule, numpy_dtype(dtype), examples, seed):
@@ -145,8 +145,8 @@ def _all_opinions(rule: Rule, trial: Trial) -> dict[str, bool]:
     try:
         values, known = trial.run(), trial.references()
     except Exception:  # whatever a planted bug raises
-        return dict.fromkeys([OURS, *RIVALS], False)
+        return dict.fromkeys([OURS, *OTHER_RULES], False)
     if len(values) != len(known):
-        return dict.fromkeys([OURS, *RIVALS], False)
+        return dict.fromkeys([OURS, *OTHER_RULES], False)
     each = [opinions(*pair) for pair in zip(values, known, strict=True)]
-    return {name: all(opinion[name] for opinion in each) for name in [OURS, *RIVALS]}
+    return {name: all(opinion[name] for opinion in each) for name in [OURS, *OTHER_RULES]}

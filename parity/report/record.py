@@ -15,7 +15,7 @@ from parity.verdict.verdict import NOISE_FACTOR, ULP_TERM
 
 SCHEMA = "gpt2-check/1"
 RULE = f"error <= {NOISE_FACTOR} x rounding noise + {ULP_TERM} ulp"
-# The verdicts on a function besides those of parity.expected.
+# The verdicts on a function besides those of parity.report.expected.
 IDENTICAL, AGREES, DIFFERS, NOT_OFFERED, UNTRIED = "identical", "agrees", "differs", "not offered", "untried"
 ABSENT = {NOT_OFFERED: "not offered by the backend", UNTRIED: "untried: no case had anything to judge"}
 FAILING = (DIFFERS, PASSES, MOVED)

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gpt2.checkpoint import find_folder, read_config, read_parameters
+from gpt2.model.hf_folder import find_folder, read_config, read_parameters
 from reference import forward
 from reference.config import nest
 from reference.forward import gpt2

@@ -16,7 +16,7 @@ from tests.gpt2.command import run
 from tests.gpt2.small import ROOT, model
 
 EXAMPLE = ROOT / "examples" / "einsum_backend"
-PAGES = ("third_backend.md", "third_backend.zh-CN.md")
+PAGES = ("third_backend.md", "zh-CN/third_backend.md")
 Register = Callable[..., None]
 
 # A backend that tells how it was made.

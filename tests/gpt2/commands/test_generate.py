@@ -296,7 +296,7 @@ def test_equal_scores_are_noise(tmp_path: Path) -> None:
         ([*ONE, "--bad-ids", "999"], ["bad_words", "999 is outside the vocabulary"]),
         ([*ONE, "--bad-ids", "3", "--stop-id", "3"], ["bad_words", "3 is a stop id"]),
         (["--ids", " ".join(["1"] * 30)], ["30 tokens", "context of 24", "by 6", "--sliding-window"]),
-        ([*ONE, "--ties", "--num-beams", 2], ["ties", "num_beams"]),
+        ([*ONE, "--ties", "--num-beams", 2], ["ties", "--num-beams"]),
     ],
     ids=repr,
 )
@@ -358,7 +358,7 @@ main()
 def test_an_interrupt_prints_what_there_is(options: tuple[str, ...], small: Path) -> None:
     command = [sys.executable, "-c", INTERRUPTING, "generate", str(small), *ONE, *options]
     ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=120)
-    assert (ran.returncode, ran.stderr) == (130, "gpt2: interrupted: this is what was generated until then\n")
+    assert (ran.returncode, ran.stderr) == (130, "gpt2: interrupted: this is the text generated so far\n")
     if options == ("--json",):
         said = json.loads(ran.stdout)["continuations"][0]
         assert (len(said["new_ids"]), said["finish_reason"]) == (3, "interrupted")

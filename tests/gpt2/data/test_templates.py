@@ -167,11 +167,11 @@ def test_braces_may_be_text() -> None:
 @pytest.mark.parametrize(
     ("text", "settings", "message"),
     [
-        ("{input", {}, "the template '{input' is no text with fields in braces: expected '}'"),
+        ("{input", {}, "the template '{input' is not a text with fields in braces: expected '}'"),
         ("{}{output}", {}, "must have plain names in braces, such as {input}"),
         ("{input:3}{output}", {}, "must have plain names in braces"),
         ("{input!r}{output}", {}, "must have plain names in braces"),
-        ("{input}{input}{output}", {}, "has the field 'input' twice: once is enough"),
+        ("{input}{input}{output}", {}, "has the field 'input' twice: use it once"),
         ("{input}", {}, "has no field 'output', which is its output: it has 'input'"),
         ("no field", {}, "has no field 'output', which is its output: it has none"),
         ("{output}{input}", {}, "the output 'output' must be the last field of the template"),

@@ -268,7 +268,7 @@ def test_half_a_character_is_no_text() -> None:
     ("kind", "texts", "vocab_size", "message"),
     [
         ("words", ["a"], 300, "unknown kind of tokenizer 'words': choose one of characters, bytes, bpe"),
-        ("characters", [], None, "needs a text"),
+        ("characters", [], None, "needs text"),
         ("bpe", ["a"], None, "needs a vocab_size of at least 257"),
         ("bpe", ["a"], 256, "needs a vocab_size of at least 257 .* but it is 256"),
     ],

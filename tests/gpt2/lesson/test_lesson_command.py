@@ -262,7 +262,7 @@ def test_compare_gives_its_facts_to_machines(backend: str, code: int) -> None:
 
 def test_compare_says_what_it_cannot_judge() -> None:
     assert "no second implementation to judge" in run("compare", "relu", "--backend", "numpy").result
-    assert "no rule for it by itself" in run("compare", "Accumulator", "--backend", TWIN).result
+    assert "no rule for this function alone" in run("compare", "Accumulator", "--backend", TWIN).result
     shown = run("compare", "softmax_vjp", "--backend", "numpy").result
     assert "The twin has no such function. Its gradients are automatic." in shown
 

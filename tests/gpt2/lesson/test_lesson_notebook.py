@@ -17,7 +17,7 @@ from tests.gpt2.command import run
 from tests.gpt2.conftest import usable
 
 DOCS = Path(__file__).parents[3] / "docs"
-KEPT = {"en": DOCS / "lesson.ipynb", "zh": DOCS / "lesson.zh-CN.ipynb"}
+KEPT = {"en": DOCS / "lesson.ipynb", "zh": DOCS / "zh-CN" / "lesson.ipynb"}
 
 
 @pytest.fixture(scope="module")

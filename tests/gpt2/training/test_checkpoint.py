@@ -33,14 +33,14 @@ DTYPES = [*map(np.dtype, ("float64", "float32", "float16", "int64", "int32", "bo
 
 
 def small(step: int = 100) -> Checkpoint:
-    """A snapshot that differs from those of other steps in every part."""
+    """A checkpoint that differs from those of other steps in every part."""
     weights = {"wte.weight": np.arange(6, dtype=np.float32).reshape(2, 3) + step}
     state = {"step": np.array(step), "m.wte.weight": np.full((2, 3), step, np.float32)}
     return Checkpoint(step, 4 * step, weights, state, {"seed": step, "text": "né\n\"'", "deep": [None, {"rate": 0.1}]})
 
 
 def content(read: Checkpoint) -> Any:
-    """All there is to know of a snapshot, to compare."""
+    """All there is to know of a checkpoint, to compare."""
     arrays = {
         (kind, name): (x.dtype, x.shape, x.tobytes())
         for kind, group in (("model", read.parameters), ("state", read.state))
@@ -172,7 +172,7 @@ def refusal(path: Path) -> str:
     line = str(caught.value)
     assert "\n" not in line
     assert str(path) in line
-    assert f"remove it to go on from {path.with_name('step-00000100.safetensors')}" in line
+    assert f"remove it to resume from {path.with_name('step-00000100.safetensors')}" in line
     return line
 
 
@@ -221,9 +221,9 @@ def test_other_safetensors_files_are_not_read(pair: tuple[Path, bytes]) -> None:
 def test_another_format_is_named(pair: tuple[Path, bytes], monkeypatch: pytest.MonkeyPatch) -> None:
     path, _ = pair
     with monkeypatch.context() as changed:
-        changed.setattr(checkpoint, "FORMAT", "gpt2-training/2")
+        changed.setattr(checkpoint, "FORMAT", "gpt2-training/3")
         write_checkpoint(path.parent, small(200), 2)
-    assert "has the format 'gpt2-training/2', expected 'gpt2-training/1'" in refusal(path)
+    assert "has the format 'gpt2-training/3', expected 'gpt2-training/1'" in refusal(path)
 
 
 def test_a_missing_file_and_a_folder_are_refused(pair: tuple[Path, bytes]) -> None:
@@ -239,7 +239,7 @@ def test_without_an_older_one_the_run_starts_anew(tmp_path: Path) -> None:
     path = write_checkpoint(tmp_path, small(2), 2)
     write_checkpoint(tmp_path, small(3), 2)
     path.write_bytes(b"")
-    with pytest.raises(GPT2Error, match="remove it and start anew, there is no older one"):
+    with pytest.raises(GPT2Error, match="remove it and start again, as there is no older one"):
         read_checkpoint(path)
 
 
@@ -248,8 +248,8 @@ def test_without_an_older_one_the_run_starts_anew(tmp_path: Path) -> None:
 KILLED_AT_EVERY_STEP = """
 import io, os, shutil, signal, sys
 from pathlib import Path
-from gpt2 import snapshot
-from tests.gpt2.test_snapshot import small
+from gpt2.training import checkpoint
+from tests.gpt2.training.test_checkpoint import small
 
 old, copies, keep, running = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), False
 steps, last = 0, 0
@@ -279,8 +279,8 @@ def in_pieces(tensors, path, metadata):
     path.write_bytes(whole)
     other.unlink()
 
-save_file = snapshot.save_file
-snapshot.save_file = in_pieces
+save_file = checkpoint.save_file
+checkpoint.save_file = in_pieces
 # os.rmdir and os.unlink by way of shutil and pathlib too; io.open by way of pathlib
 for name in ("replace", "fsync", "open", "close", "mkdir", "unlink", "rmdir", "chmod"):
     setattr(os, name, counted(getattr(os, name)))
@@ -292,7 +292,7 @@ for last in range(1, 1000):
     child = os.fork()
     if child == 0:
         running = True
-        snapshot.write_snapshot(folder, small(300), keep)
+        checkpoint.write_checkpoint(folder, small(300), keep)
         os._exit(0)
     status = os.waitpid(child, 0)[1]
     if status == 0:  # this time the write had come to its end
@@ -412,11 +412,11 @@ def test_a_file_too_large_for_the_system_leaves_the_old_checkpoints_and_no_other
     program = f"""
 import resource
 from pathlib import Path
-from gpt2.snapshot import write_snapshot
-from tests.gpt2.test_snapshot import small, one_line_and_nothing_lost
+from gpt2.training.checkpoint import write_checkpoint
+from tests.gpt2.training.test_checkpoint import small, one_line_and_nothing_lost
 with one_line_and_nothing_lost(Path({str(two)!r}), "File too large"):
     resource.setrlimit(resource.RLIMIT_FSIZE, ({room}, {room}))
-    write_snapshot(Path({str(two)!r}), small(300), 1)
+    write_checkpoint(Path({str(two)!r}), small(300), 1)
 """
     subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True)
 

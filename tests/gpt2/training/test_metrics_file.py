@@ -110,9 +110,9 @@ def test_lines_are_there_at_once_and_a_killed_process_loses_none(tmp_path: Path)
     program = f"""
 import os, signal
 from pathlib import Path
-from gpt2.record import Record
-from tests.gpt2.test_record import update
-kept = Record(Path({str(tmp_path)!r}), log=Path({str(tmp_path / "train.log")!r}))
+from gpt2.training.metrics_file import TrainingLog
+from tests.gpt2.training.test_metrics_file import update
+kept = TrainingLog(Path({str(tmp_path)!r}), log=Path({str(tmp_path / "train.log")!r}))
 kept.update(**update(1))
 os.kill(os.getpid(), signal.SIGKILL)
 """
@@ -128,7 +128,7 @@ def test_a_damaged_line_is_named_and_the_file_left_alone(bad: bytes, tmp_path: P
     path = tmp_path / "metrics.jsonl"
     path.write_bytes(b'{"step": 1}\n' + bad + b"\n")
     before = path.read_bytes()
-    with pytest.raises(GPT2Error, match=r"metrics\.jsonl: line 2 is not .*: mend the line or remove the file$"):
+    with pytest.raises(GPT2Error, match=r"metrics\.jsonl: line 2 is not .*: fix the line or remove the file$"):
         TrainingLog(tmp_path, 1)
     with pytest.raises(GPT2Error, match=r"line 2 is not"):
         read_metrics(path)
@@ -158,7 +158,7 @@ def test_the_log_has_a_dated_line_for_everything_and_is_only_added_to(tmp_path: 
     assert [line[20:] for line in found] == [
         "begins: né",
         "step 1: loss 3.0000, learning rate 0.1, gradient norm 0.333, scale 65536",
-        "step 2: loss 1.5000, learning rate 0.05, gradient norm 0.333, scale 65536, micro-batches passed over: 3",
+        "step 2: loss 1.5000, learning rate 0.05, gradient norm 0.333, scale 65536, micro-batches skipped: 3",
         "step 2: validation loss 1.0000, perplexity 2.718",
         "goes on",
     ]
@@ -247,7 +247,7 @@ def test_a_full_disk_ends_in_one_line(options: dict[str, bool], full_disk: Path)
     program = f"""
 from pathlib import Path
 from gpt2.errors import GPT2Error
-from tests.gpt2.test_record import run
+from tests.gpt2.training.test_metrics_file import run
 try:
     run(Path({str(full_disk)!r}), 1, 10_000, **{options})
 except GPT2Error as error:

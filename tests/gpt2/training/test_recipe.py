@@ -81,9 +81,9 @@ def test_hugging_faces_configuration_is_a_recipe_for_a_model(wrap: Any, tmp_path
         ({"model": {"n_layers": 2}}, "no setting 'n_layers': is 'n_layer' meant?"),
         ({"learning_rates": 1}, "no setting 'learning_rates': is 'learning_rate' meant?"),
         ({"n_head_": 1}, "no setting 'n_head_': is 'n_head' meant?"),
-        ({"model": {"learning_rate": 1}}, "'learning_rate' stands under 'model', but belongs under 'training'"),
+        ({"model": {"learning_rate": 1}}, "'learning_rate' is under 'model', but belongs under 'training'"),
         ({"model": {"held_out": 0}}, "'held_out' stands under 'model', but belongs under 'data'"),
-        ({"steps": 7}, "'steps' is no setting, but an option of its own: --steps"),
+        ({"steps": 7}, "'steps' is not a setting but an option: --steps"),
         ({"model": {"batch_size": 7}}, "'batch_size' is no setting, but an option of its own: --batch-size"),
         ({"model": 3}, "'model' must be an object of settings, but is 3"),
         ({"training": [1]}, "'training' must be an object of settings, but is [1]"),
@@ -143,7 +143,7 @@ def test_of_a_model_that_is_there_dropout_alone_can_change() -> None:
     config = GPT2Config(n_layer=2)
     changed = recipe.with_dropout(config, read_sections({"resid_pdrop": 0.5}))
     assert changed == dataclasses.replace(config, resid_pdrop=0.5)
-    with pytest.raises(GPT2Error, match=r"'n_layer' is that of a new model, .* only embd_pdrop, attn_pdrop, resid_p"):
+    with pytest.raises(GPT2Error, match=r"'n_layer' is for new models, .* only embd_pdrop, attn_pdrop, resid_p"):
         recipe.with_dropout(config, read_sections({"n_layer": 2}))
 
 

@@ -40,7 +40,7 @@ def test_nothing_is_left_of_temporary_files() -> None:
 def test_work_stops_when_it_is_asked_to(asked: signal.Signals) -> None:
     program = """
 import multiprocessing, sys, time
-from parity.pool import Work
+from parity.on_trial.pool import Work
 
 if __name__ == "__main__":
     work = Work(2, lambda *counts: print(*counts, file=sys.stderr, flush=True))
@@ -71,7 +71,7 @@ def test_an_interrupted_trial_shows_what_it_found(
     shown = CliRunner().invoke(cli, ["check", of_them, "--markdown", str(page)])
     facts = CliRunner().invoke(cli, ["check", of_them, "--json"])
     assert (shown.exit_code, facts.exit_code) == (130, 130)
-    assert "interrupted: this is what was found until then" in shown.stderr
+    assert "interrupted: these are the results so far" in shown.stderr
     assert f"{page} was not written" in shown.stderr
     assert not page.exists()
     assert ("not seen yet" in shown.stdout) == (of_them == "--mutants")

@@ -1,0 +1,51 @@
+"""The scores are those of the packages that others use, and of the papers."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rouge_score.rouge_scorer import RougeScorer
+
+from gpt2.errors import GPT2Error
+from gpt2.evaluation import metrics
+from gpt2.evaluation.generation_tasks import first_sentences
+
+
+@given(*[st.lists(st.text("ab9 .,'-\nZ", max_size=20), min_size=3, max_size=3)] * 2)
+def test_english_is_scored_as_by_rouge_score_alone(answers: list[str], references: list[str]) -> None:
+    scorer = RougeScorer(metrics.ROUGE)
+    each = [scorer.score(*both) for both in zip(references, answers, strict=True)]
+    assert metrics.rouge(answers, references) == {
+        name: 100 * sum(one[name].fmeasure for one in each) / 3 for name in metrics.ROUGE
+    }
+
+
+@given(*[st.text("中文好今天", max_size=12)] * 2)
+def test_chinese_is_scored_by_characters(answer: str, reference: str) -> None:
+    spelt = [
+        "".join(f" {'abcde'['中文好今天'.index(character)]} " for character in text) for text in (reference, answer)
+    ]
+    each = RougeScorer(metrics.ROUGE).score(*spelt)
+    assert metrics.rouge([answer], [reference]) == {name: 100 * each[name].fmeasure for name in metrics.ROUGE}
+
+
+def test_exact_match_and_f1_are_those_of_squad() -> None:
+    assert metrics.normalized("  The U.S. -- a Nation, an  idea") == "us nation idea"
+    assert metrics.exact_match("The Cat!", ["dog", "cat"]) == 100
+    assert metrics.exact_match("cats", ["cat"]) == 0
+    assert metrics.f1("the cat sat", ["a dog", "cat sat down"]) == 80
+    assert metrics.f1("cat cat", ["cat"]) == 200 / 3
+    assert (metrics.f1("", [""]), metrics.f1("a", [""]), metrics.f1("x", [""])) == (100, 100, 0)
+
+
+def test_chinese_bleu() -> None:
+    score, signature = metrics.bleu(["今天天气很好"], ["今天天气很好"], "zh")
+    assert f"{score:.2f}" == "100.00"
+    assert "tok:zh" in signature
+    with pytest.raises(GPT2Error, match=r"^sacrebleu has no tokenizer 'klingon': choose one of none, zh, "):
+        metrics.bleu(["a"], ["a"], "klingon")
+
+
+def test_sentences_end_with_their_marks() -> None:
+    assert first_sentences("One. Two 2.5! 三。四？\nFive", 9) == ["One.", "Two 2.5!", "三。", "四？", "Five"]
+    assert first_sentences("One. Two. Three. Four.", 3) == ["One.", "Two.", "Three."]
+    assert first_sentences(" \n", 3) == []
