@@ -14,13 +14,12 @@ from numpy.typing import NDArray
 from gpt2.backends import numpy_dtype
 from parity.cases.cases import Case, axis_factors, is_axes
 from parity.cases.contracts import UNORDERED, Axes
-from parity.verdict.verdict import ulp
+from parity.verdict.verdict import MOST_MEMBERS, SAMPLES, ulp
 from reference.stages import ELEMENTARY
 
 Array = NDArray[Any]
 Permutations = dict[str, NDArray[np.int64]]
-# Members of an orbit: enough that the largest distance is not small by luck, also where a result has few elements.
-MEMBERS, SAMPLES = 8, 64
+MEMBERS = 8  # of an orbit, at least
 # Stages that are sums without being an op: a bias or the residual stream is added, and the result rounded.
 SUMS = ("embeddings", "qkv", "c_fc", "c_proj", "linear", "attn_residual", "mlp_residual")
 
@@ -39,7 +38,7 @@ def _drawn_permutations(letters: tuple[tuple[str, int], ...], seed: int, member:
 
 def members(elements: int) -> int:
     """How many members an orbit needs when the result has that many elements."""
-    return max(MEMBERS, min(SAMPLES, -(-SAMPLES // max(elements, 1))))
+    return max(MEMBERS, min(MOST_MEMBERS, -(-SAMPLES // max(elements, 1))))
 
 
 def permute(tree: Any, axes: Any, case: Case, chosen: Permutations) -> Any:
@@ -112,8 +111,8 @@ def inexact(accuracy: Mapping[str, float], case: Case, member: int) -> Callable[
         if isinstance(kind, np.dtype):  # not rounded yet: it will be, to the nearest number of that dtype
             return (x + ulp(x, kind) * random.uniform(-0.5, 0.5, x.shape)).astype(x.dtype)
         moved = x + _unit(x) * random.uniform(-1.0, 1.0, x.shape)
-        if kind == "elementary":
-            moved = moved * (1 + accuracy.get(name, 0.0) * (2.0 * random.integers(0, 2, x.shape) - 1))
+        if kind == "elementary" and accuracy.get(name):
+            moved = moved * (1 + accuracy[name] * (2.0 * random.integers(0, 2, x.shape) - 1))
         return moved.astype(x.dtype)
 
     return move
