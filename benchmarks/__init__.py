@@ -1,1 +1,1 @@
-"""Measurements of speed, each against somebody else's engine in the same run."""
+"""Benchmarks of speed and learning, beside other implementations in the same run."""

@@ -1,7 +1,7 @@
-"""Time to load a micro-batch, and to draw its dropout masks: GPT-2 124M, 4 x 128 and 4 x 1024 ids.
+"""Time to load a micro-batch and to draw its dropout masks: GPT-2 124M, 4 x 128 and 4 x 1024 ids.
 
-Run it by `python -m benchmarks.data_loading`. Both pipelines read the same rows, packed and padded; the masks are
-those of `gpt2.data.dropout_masks`, for 12 layers. What a train step takes, `benchmarks.train_step` says.
+Run `python -m benchmarks.data_loading`. Both pipelines read the same rows, packed and padded. The masks are those of
+`gpt2.data.dropout_masks`, for 12 layers. `benchmarks.train_step` measures the training step itself.
 """
 
 import importlib.util
@@ -26,14 +26,14 @@ from reference.config import GPT2Config
 BATCH, LENGTHS = 4, (128, 1024)
 ROWS = 2000  # 500 micro-batches in an epoch
 MICRO_BATCHES = 600  # from the first epoch into the second
-MASKS = 5  # times that they are drawn: slow
+MASKS = 5  # repetitions of drawing masks, which is slow
 CONFIG = GPT2Config()
 
 
 @click.command()
 @race.json_option
 def main(file: Path | None) -> None:
-    """Time what comes before a train step of GPT-2 124M."""
+    """Time the preparation of data for a training step of GPT-2 124M."""
     pipelines = ["numpy", *(["mindspore"] if importlib.util.find_spec("mindspore") is not None else [])]
     measured = {}
     for length in LENGTHS:
@@ -46,7 +46,7 @@ def main(file: Path | None) -> None:
     facts = {
         "machine": race.machine(),
         "versions": race.versions_here(),
-        "milliseconds": {f"{BATCH} x {length}": found for length, found in measured.items()},
+        "milliseconds": {f"{BATCH} x {length}": figures for length, figures in measured.items()},
     }
     if file is not None:
         file.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
@@ -54,7 +54,7 @@ def main(file: Path | None) -> None:
 
 
 def rows(length: int) -> dict[str, dict[str, np.ndarray]]:
-    """Random ids from a seed, packed and padded."""
+    """Random ids from a fixed seed, packed and padded."""
     random = np.random.default_rng(0)
     pipeline = get_pipeline("numpy")
     stream = random.integers(0, CONFIG.vocab_size, ROWS * length, np.int32)
@@ -65,18 +65,18 @@ def rows(length: int) -> dict[str, dict[str, np.ndarray]]:
 
 
 def make_reader(pipeline: str, arrays: Mapping[str, np.ndarray]) -> Callable[[], Iterator[Any]]:
-    """What starts reading micro-batches by that pipeline."""
+    """A function that starts reading micro-batches with this pipeline."""
     return lambda: get_pipeline(pipeline).batches(arrays, BATCH, seed=0)
 
 
 def draw(length: int) -> Iterator[Any]:
-    """The masks of one micro-batch after the other."""
+    """Yield the masks of each micro-batch."""
     return (draw_keep(CONFIG, BATCH, length, seed=0, step=step) for step in itertools.count())
 
 
 def milliseconds(made: Iterator[Any], number: int) -> dict[str, float]:
-    """What one of them takes, and how long the longest takes: the first of an epoch shuffles."""
-    next(made)  # imports, and fills what is read ahead
+    """Median and maximum time of one item; the first item of an epoch also shuffles."""
+    next(made)  # imports modules and fills read-ahead buffers
     seconds = []
     for _ in range(number):
         start = time.perf_counter()
@@ -94,7 +94,7 @@ def show(facts: Mapping[str, Any]) -> None:
     for size in columns:
         table.add_column(size, justify="right")
     for name in next(iter(columns.values())):
-        figures = (found[name] for found in columns.values())
+        figures = (column[name] for column in columns.values())
         table.add_row(name, *(f"{figure['median']:#.3g} ({figure['max']:#.3g})" for figure in figures))
     Console(highlight=False).print(table)
 

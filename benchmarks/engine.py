@@ -1,4 +1,4 @@
-"""A process with one of our engines, as a user gets it: `python -m benchmarks.engine mindspore`."""
+"""A process with one of our backends, used as a user would: `python -m benchmarks.engine mindspore`."""
 
 import functools
 import sys
@@ -15,20 +15,20 @@ from reference.config import TrainingConfig
 
 @functools.cache
 def model(folder: str) -> gpt2.Model:
-    """The model in a folder; it stays in memory for the next request."""
+    """The model in a folder; it stays in memory for later requests."""
     return gpt2.load(folder, backend=sys.argv[1])
 
 
 @functools.cache
 def trainer(folder: str, **settings: Any) -> Trainer:
-    """A trainer of the model in a folder; it goes on learning from one request to the next."""
+    """A trainer of the model in a folder; it keeps its state from one request to the next."""
     config = read_config(Path(folder))
     parameters = read_parameters(Path(folder), config)
     return get_backend(sys.argv[1]).trainer(config, parameters, TrainingConfig(**settings))
 
 
 def time_prefill(arrays: Arrays, folder: str, keep: bool = False) -> Answer:
-    """Seconds of one forward pass over input_ids (B, T); with keep, its logits (B, T, V) too."""
+    """Seconds of one forward pass over input_ids (B, T); with keep, also its logits (B, T, V)."""
     model(folder)
     start = time.perf_counter()
     logits = model(folder).logits(arrays["input_ids"])
@@ -36,9 +36,9 @@ def time_prefill(arrays: Arrays, folder: str, keep: bool = False) -> Answer:
 
 
 def time_decode(arrays: Arrays, folder: str, new: int, times: int = 1) -> Answer:
-    """Seconds and processor seconds of continuing input_ids (B, T) greedily by `new` tokens, and ids (B, T + new).
+    """Seconds and processor seconds to continue input_ids (B, T) greedily by `new` tokens, and the ids (B, T + new).
 
-    times: how often it is done.
+    times: the number of repetitions.
     """
     model(folder)
     start, used = time.perf_counter(), time.process_time()

@@ -1,8 +1,8 @@
-"""nanoGPT's way of training a GPT-2 on the characters of a text, on PyTorch: `python -m benchmarks.nanogpt`.
+"""Train a GPT-2 on the characters of a text as nanoGPT does, on PyTorch: `python -m benchmarks.nanogpt`.
 
-It takes options and the config file of `gpt2 train`, and writes metrics like its. The model is that of transformers;
-the rest is as in nanoGPT's train.py: windows from random places, all of whose characters are predicted; AdamW, which
-decays matrices alone; clipping; a warm-up and half a cosine.
+It takes options and the config file of `gpt2 train`, and writes the same metrics. The model is that of transformers.
+Everything else is as in nanoGPT's train.py: windows at random places, in which every character is predicted; AdamW
+with weight decay on matrices only; clipping; a warm-up and half a cosine.
 """
 
 import json
@@ -18,7 +18,7 @@ from torch.nn import functional
 from transformers import GPT2Config, GPT2LMHeadModel
 
 HELD_OUT = 0.1  # the last share of the text
-ROWS = 128  # windows that are evaluated at a time
+ROWS = 128  # windows per batch of the evaluation
 Fields = dict[str, Any]
 
 
@@ -36,7 +36,7 @@ Fields = dict[str, Any]
 def main(
     data: Path, output: Path, recipe: Path, steps: int, batch_size: int, seed: int, eval_every: int, form: str
 ) -> None:
-    """Train, and write OUTPUT/metrics.jsonl."""
+    """Train, writing OUTPUT/metrics.jsonl."""
     fields = json.loads(recipe.read_text(encoding="utf-8"))
     torch.manual_seed(seed)
     model = make_model(fields["model"], form)
@@ -56,12 +56,12 @@ def main(
 
 
 def write(metrics: TextIO, **facts: Any) -> None:
-    """Write one JSON object on a line of its own."""
+    """Write one JSON object on a line."""
     print(json.dumps(facts), file=metrics, flush=True)
 
 
 def make_model(fields: Fields, form: str) -> GPT2LMHeadModel:
-    """A GPT-2 with fresh weights. nanoGPT's own has no biases, so they stay at their first value, 0, and exact GELU."""
+    """A GPT-2 with new weights. nanoGPT's form has exact GELU and no biases, so biases stay at 0."""
     if form == "gpt2":
         return GPT2LMHeadModel(GPT2Config(**fields)).train()
     model = GPT2LMHeadModel(GPT2Config(**{**fields, "activation_function": "gelu"})).train()
@@ -71,7 +71,7 @@ def make_model(fields: Fields, form: str) -> GPT2LMHeadModel:
 
 
 def split(data: Path) -> tuple[Tensor, Tensor]:
-    """The text as numbers of its characters, sorted: what is learnt from (N,), and what is held out (M,)."""
+    """Split the text, as ids of its sorted characters, into training data (N,) and held-out data (M,)."""
     text = data.read_text(encoding="utf-8")
     number = {character: i for i, character in enumerate(sorted(set(text)))}
     ids = torch.tensor([number[character] for character in text])
@@ -86,7 +86,7 @@ def random_windows(stream: Tensor, length: int, rows: int) -> Tensor:
 
 
 def make_optimizer(model: nn.Module, settings: Fields) -> torch.optim.Optimizer:
-    """AdamW; matrices decay, vectors do not."""
+    """AdamW with weight decay on matrices, not on vectors."""
     learning = [x for x in model.parameters() if x.requires_grad]
     decay = settings["weight_decay"]
     groups = [
@@ -97,7 +97,7 @@ def make_optimizer(model: nn.Module, settings: Fields) -> torch.optim.Optimizer:
 
 
 def rate(step: int, settings: Fields) -> float:
-    """The learning rate of update number `step`, counted from 0: a straight line up, half a cosine down."""
+    """The learning rate of update number `step`, from 0: linear warm-up, then half a cosine down."""
     highest, lowest = settings["learning_rate"], settings["final_learning_rate"]
     warmup, total = settings["warmup_steps"], settings["total_steps"]
     if step < warmup:
@@ -107,7 +107,7 @@ def rate(step: int, settings: Fields) -> float:
 
 
 def update(model: nn.Module, optimizer: torch.optim.Optimizer, batch: Tensor, lr: float, max_norm: float) -> Fields:
-    """Learn from windows (B, T)."""
+    """Update the weights on windows (B, T)."""
     for group in optimizer.param_groups:
         group["lr"] = lr
     optimizer.zero_grad(set_to_none=True)
@@ -119,14 +119,14 @@ def update(model: nn.Module, optimizer: torch.optim.Optimizer, batch: Tensor, lr
 
 
 def loss_of(model: nn.Module, windows: Tensor) -> Tensor:
-    """The mean loss, (), of every token of windows (B, T) but the first."""
+    """The mean loss, (), over all tokens of windows (B, T) except the first of each."""
     logits = model(input_ids=windows[:, :-1], use_cache=False).logits
     return functional.cross_entropy(logits.flatten(0, 1), windows[:, 1:].flatten())
 
 
 @torch.no_grad()
 def evaluate(model: nn.Module, windows: Tensor) -> float:
-    """The mean loss of windows (R, T), all of them."""
+    """The mean loss over all windows (R, T)."""
     model.eval()
     total = sum(loss_of(model, some).item() * len(some) for some in windows.split(ROWS))
     model.train()

@@ -1,4 +1,4 @@
-"""Engines, each in a process of its own, that take turns at the same work: what every measurement here shares."""
+"""Race engines, each in its own process, that take turns at the same work. All benchmarks share this file."""
 
 import contextlib
 import importlib.metadata
@@ -31,17 +31,17 @@ Array = NDArray[Any]
 Arguments = dict[str, Any]
 DTYPE = np.dtype(np.float32)
 THREADS, WARM_UP = 2, 2
-MEMBERS = 3  # of the orbit: few, because they are large
+MEMBERS = 3  # equivalent forms; few, as each is large
 PEER = "transformers, sdpa"
 
 rounds_option = click.option(
     "--rounds", type=click.IntRange(WARM_UP + 1), default=9, show_default=True, help=f"The first {WARM_UP} warm up."
 )
-json_option = click.option("--json", "file", type=click.Path(path_type=Path), help="Write the same facts to this file.")
+json_option = click.option("--json", "file", type=click.Path(path_type=Path), help="Write the results to this file.")
 
 
 def random_gpt2(function: str, batch_size: int, tokens: int, config: GPT2Config = GPT2Config()) -> Case:  # noqa: B008
-    """Live weights of that shape, by default of GPT-2 124M, and ids, from a seed, as arguments of that function."""
+    """Random live weights, by default of GPT-2 124M, and ids, as arguments of a function."""
     contract = contracts()[function]
     return Case(
         contract=contract,
@@ -55,9 +55,9 @@ def random_gpt2(function: str, batch_size: int, tokens: int, config: GPT2Config 
 
 
 def reference(case: Case, folder: str, compute: Callable[[Arguments], Array]) -> tuple[Arguments, Reference]:
-    """The arguments of a case, and what `compute` makes of them; the weights are saved in folder.
+    """The arguments of a case, and the reference for `compute` on them; saves the weights to folder.
 
-    It is called with float64 weights, and with float32 weights in equivalent forms.
+    compute is called with float64 weights, and with float32 weights in equivalent forms.
     """
     arguments, axes = build(case, DTYPE)
     write_folder(Path(folder), arguments["config"], flatten(arguments["params"]), [])
@@ -74,16 +74,16 @@ def reference(case: Case, folder: str, compute: Callable[[Arguments], Array]) ->
 
 @contextlib.contextmanager
 def engines() -> Iterator[dict[str, Peer]]:
-    """A process for each engine; what counts threads is in place before it imports anything.
+    """Start a process for each engine, with its number of threads set before it imports anything.
 
     Raises click.ClickException if there is no PyTorch to compare with.
     """
     if not peer_python().is_file():
         raise click.ClickException(f"no {peer_python()}: run `make peers` for the PyTorch to compare with")
     environment = {**os.environ, "OMP_NUM_THREADS": str(THREADS), "OPENBLAS_NUM_THREADS": str(THREADS)}
-    for name in ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE"):  # would force OpenBLAS to kernels of another processor: slow
+    for name in ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE"):  # would force slow kernels of another processor
         environment.pop(name, None)
-    if hasattr(os, "sched_setaffinity"):  # MindSpore's own threads know no such variable: they count processors
+    if hasattr(os, "sched_setaffinity"):  # MindSpore's threads ignore the variables and count processors
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:THREADS])
     commands: dict[str, list[str | Path]] = {"numpy": [sys.executable, "-m", "benchmarks.engine", "numpy"]}
     if importlib.util.find_spec("mindspore") is not None:
@@ -100,7 +100,7 @@ def engines() -> Iterator[dict[str, Peer]]:
 def take_turns(
     running: Mapping[str, Peer], rounds: Mapping[str, int], request: str, given: Mapping[str, Array], **fields: Any
 ) -> dict[str, list[float]]:
-    """Seconds of every round after the warm-up, by engine. Some may have fewer rounds than others: the first."""
+    """Seconds of every round after the warm-up, by engine. An engine with fewer rounds runs only in the first."""
     answers = all_turns(running, rounds, request, given, **fields)
     return {name: [answer["seconds"] for answer in measured] for name, measured in answers.items()}
 
@@ -108,18 +108,18 @@ def take_turns(
 def all_turns(
     running: Mapping[str, Peer], rounds: Mapping[str, int], request: str, given: Mapping[str, Array], **fields: Any
 ) -> dict[str, list[dict[str, Any]]]:
-    """take_turns, with all that the engines answer."""
+    """Like take_turns, with the engines' whole answers."""
     answers: dict[str, list[dict[str, Any]]] = {name: [] for name in running}
     for i in range(max(rounds.values())):
         for name, peer in running.items():
             if i < rounds[name]:
-                time.sleep(0.5)  # until the threads of the engine before have stopped spinning
+                time.sleep(0.5)  # until the last engine's threads stop spinning
                 answers[name].append(peer.ask(request, given, **fields)[0])
     return {name: measured[WARM_UP:] for name, measured in answers.items()}
 
 
 def summary(seconds: Mapping[str, list[float]], verdicts: Mapping[str, Verdict]) -> list[dict[str, Any]]:
-    """For each engine: times, how many times as fast as transformers it is, and what the judge says of its results."""
+    """For each engine: its times, its speed relative to transformers, and the judge's verdict on its results."""
     theirs = statistics.median(seconds[PEER])
     return [
         {
@@ -144,16 +144,16 @@ def finish(
     result: str,
     columns: Mapping[str, str],
 ) -> None:
-    """Show what was found of each engine, write it to file, and end the program: with 1 if one of them disagrees.
+    """Print each engine's results, write them to file, and exit, with code 1 if an engine disagrees.
 
-    work: what was timed. result: what the judge looked at. columns: further keys of engines, with their headings.
+    work: what was timed. result: what was judged. columns: further keys of engines, with their headings.
     """
     facts: dict[str, Any] = {"machine": machine(), "versions": {**versions, **versions_here()}, "engines": engines}
     if file is not None:
         file.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
     title = f"{work} in float32: {facts['machine']['processor']}, {THREADS} threads"
     used = ", ".join(f"{name} {version}" for name, version in facts["versions"].items())
-    caption = f"x speed and the like: multiples of what {PEER} has; x noise: of this input's rounding noise. {used}"
+    caption = f"x speed etc.: multiples of {PEER}'s figure; x noise: multiples of this input's rounding noise. {used}"
     shown = Table(title=title, caption=caption, title_justify="left", caption_justify="left")
     shown.add_column("engine", no_wrap=True)
     headings = {"median": "median s", "min": "min s", "speed": "x speed", **columns, "noise_ratio": "x noise"}
@@ -168,21 +168,21 @@ def finish(
 
 
 def _figure(x: float | None) -> str:
-    """A figure in three digits."""
+    """A figure with three digits."""
     return "?" if x is None else f"{x:#.3g}"
 
 
 def machine() -> dict[str, Any]:
-    """The processor, and how much of it is used."""
+    """The processor, its number of cores, the threads used, and the platform."""
     model = platform.processor()
-    with contextlib.suppress(OSError):  # /proc is Linux's
+    with contextlib.suppress(OSError):  # only Linux has /proc
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
         model = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), model)
     return {"processor": model, "processors": os.cpu_count(), "threads": THREADS, "platform": platform.platform()}
 
 
 def versions_here() -> dict[str, str]:
-    """The versions that our engines run on."""
+    """The versions that our backends run on."""
     ours = {"python": platform.python_version(), "numpy": importlib.metadata.version("numpy")}
     with contextlib.suppress(importlib.metadata.PackageNotFoundError):
         ours["mindspore"] = importlib.metadata.version("mindspore")

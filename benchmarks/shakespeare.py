@@ -1,12 +1,12 @@
-"""What a small GPT-2 learns of Shakespeare, character by character: `gpt2 train` on each backend, and nanoGPT's recipe.
+"""Train a small GPT-2 on the characters of Shakespeare: with `gpt2 train` on each backend, and with nanoGPT's recipe.
 
-Run it by `python -m benchmarks.shakespeare`, after `make peers`. Size, steps and schedule are nanoGPT's for a CPU:
-config/train_shakespeare_char.py with the changes that its README gives. The peer trains by that recipe on PyTorch: once
-nanoGPT's model, which has no biases and the exact GELU, and once GPT-2's, which is ours. All are evaluated on the same
+Run `python -m benchmarks.shakespeare` after `make peers`. Size, steps and schedule are nanoGPT's for a CPU:
+config/train_shakespeare_char.py with the changes of its README. The peer trains with this recipe on PyTorch: once
+nanoGPT's model, without biases and with exact GELU, and once GPT-2's model, as we do. All are evaluated on the same
 windows of 64 characters.
 
-What still differs: random numbers; rows (ours start at multiples of 64, come once in each epoch and predict 63
-characters, nanoGPT's start anywhere and predict 64); the warm-up (ours begins with rate 0).
+Remaining differences: random numbers; rows (ours start at multiples of 64, occur once per epoch and predict 63
+characters; nanoGPT's start anywhere and predict 64); the warm-up (ours begins at rate 0).
 """
 
 import dataclasses
@@ -70,7 +70,7 @@ def main(
     image: Path | None,
     file: Path | None,
 ) -> None:
-    """Train a small GPT-2 on PyTorch and on our backends, each with every seed."""
+    """Train a small GPT-2 on PyTorch and on our backends, with every seed."""
     if not peer_python().is_file():
         raise click.ClickException(f"no {peer_python()}: run `make peers` for the PyTorch to compare with")
     with tempfile.TemporaryDirectory(prefix="gpt2-shakespeare-") as temporary:
@@ -90,15 +90,15 @@ def main(
             "--eval-every",
             EVALUATE_EVERY,
         ]
-        found, curves = [], {}
+        runs, curves = [], {}
         for engine, command in commands(backends).items():
             for seed in seeds:
                 label = f"{engine}, seed {seed}"
                 seconds, curves[label] = train([*command, *options, "--seed", seed], folder, label)
-                found.append({"run": label, "engine": engine, "seconds": seconds, **result(curves[label])})
+                runs.append({"run": label, "engine": engine, "seconds": seconds, **result(curves[label])})
         if image is not None:
             plot_curves(curves, image)
-    finish(found, steps, file)
+    finish(runs, steps, file)
 
 
 def sections(data: Path, steps: int) -> Facts:
@@ -114,14 +114,14 @@ def sections(data: Path, steps: int) -> Facts:
 
 
 def commands(backends: tuple[str, ...]) -> dict[str, list[Any]]:
-    """What starts the training of each engine."""
+    """The command that trains with each engine."""
     peers = {name: [peer_python(), "-m", "benchmarks.nanogpt", "--model", form] for name, form in PEERS.items()}
     ours = {name: [sys.executable, "-m", "gpt2", "train", "--backend", name] for name in backends}
     return peers | ours
 
 
 def train(command: list[Any], folder: Path, label: str) -> tuple[float, Path]:
-    """Seconds that a run took, and its metrics file. Raises click.ClickException if the run fails."""
+    """The duration of a run in seconds, and its metrics file. Raises click.ClickException if the run fails."""
     output = folder / re.sub(r"\W+", "-", label)
     click.echo(label, err=True)
     threads = {"OMP_NUM_THREADS": str(race.THREADS), "OPENBLAS_NUM_THREADS": str(race.THREADS)}
@@ -134,7 +134,7 @@ def train(command: list[Any], folder: Path, label: str) -> tuple[float, Path]:
 
 
 def result(metrics: Path) -> Facts:
-    """The last validation loss of a run, and the tokens per second of its usual update."""
+    """The last validation loss of a run, and the tokens per second of its median update."""
     lines = read_metrics(metrics)
     return {
         "validation_loss": [line["validation_loss"] for line in lines if "validation_loss" in line][-1],
@@ -143,7 +143,7 @@ def result(metrics: Path) -> Facts:
 
 
 def finish(found: list[Facts], steps: int, file: Path | None) -> None:
-    """Show what was found of each run, write it to file, and end the program: with 1 if one of ours learns less."""
+    """Print each run's results, write them to file, and exit, with code 1 if one of our runs learns less."""
     theirs = statistics.mean(run["validation_loss"] for run in found if run["engine"] == PEER)
     compared = [{**run, "ratio": run["validation_loss"] / theirs} for run in found]
     facts: Facts = {"machine": race.machine(), "versions": race.versions_here(), "steps": steps, "runs": compared}

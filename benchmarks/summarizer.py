@@ -1,12 +1,12 @@
-"""A small summariser of Chinese abstracts into titles, ours beside PyTorch's: `python -m benchmarks.summarizer`.
+"""Train a small summariser, from Chinese abstracts to titles, here and on PyTorch: `python -m benchmarks.summarizer`.
 
-Run it after `make peers`. Each seed is trained by `gpt2 finetune summarize`, and by torch.optim.AdamW on transformers'
-GPT2LMHeadModel, with the same first weights, the same micro-batches in the same order, the same settings and the same
-prompts. ROUGE is on characters. Runs that are complete in the output folder are not run again, one that was interrupted
-goes on.
+Run it after `make peers`. For each seed, `gpt2 finetune summarize` trains a model, and so does torch.optim.AdamW on
+transformers' GPT2LMHeadModel, with the same initial weights, micro-batches in the same order, settings and prompts.
+ROUGE is computed on characters. Runs that are complete in the output folder are not repeated; an interrupted run is
+resumed.
 
-Data: CSL's pairs of abstract and title; dev.tsv is learnt from, test.tsv is judged by. The tokens are those word pieces
-of bert-base-chinese that occur in dev.tsv.
+Data: CSL's pairs of abstract and title, dev.tsv for training and test.tsv for evaluation. The tokens are the word
+pieces of bert-base-chinese that occur in dev.tsv.
 """
 
 import itertools
@@ -48,7 +48,7 @@ PAIRS, VOCABULARY = Path("csl_title_summarization"), Path("bert_base_chinese")
 ARTICLE, SUMMARY = "2", "3"  # columns
 STEPS, BATCH, JUDGED, JUDGE_BATCH = 300, 8, 200, 16
 SETTINGS: dict[str, Any] = {
-    # No dropout: transformers would draw other masks.
+    # No dropout, as transformers would draw other masks.
     "model": {
         "n_positions": 256,
         "n_embd": 128,
@@ -68,11 +68,11 @@ Facts = dict[str, Any]
 
 @click.command()
 @click.option("--data", type=click.Path(exists=True, file_okay=False, path_type=Path), default=DATA, help="Its folder.")
-@click.option("--output", type=click.Path(file_okay=False, path_type=Path), required=True, help="What the runs write.")
+@click.option("--output", type=click.Path(file_okay=False, path_type=Path), required=True, help="Folder for the runs.")
 @click.option("--backend", default="mindspore", show_default=True)
 @click.option("--seed", "seeds", type=int, multiple=True, default=(1, 2, 3), show_default=True, help="Repeatable.")
 @click.option("--steps", type=click.IntRange(10), default=STEPS, show_default=True)
-@click.option("--limit", type=click.IntRange(1), default=JUDGED, show_default=True, help="Pairs that are judged by.")
+@click.option("--limit", type=click.IntRange(1), default=JUDGED, show_default=True, help="Pairs to evaluate.")
 @click.option("--plot", "image", type=click.Path(dir_okay=False, path_type=Path), help="Draw all curves to this image.")
 @race.json_option
 def main(
@@ -85,7 +85,7 @@ def main(
     image: Path | None,
     file: Path | None,
 ) -> None:
-    """Train a summariser on both, with every seed, and compare them by ROUGE."""
+    """Train a summariser with both, for every seed, and compare them by ROUGE."""
     if not peer_python().is_file():
         raise click.ClickException(f"no {peer_python()}: run `make peers` for the PyTorch to compare with")
     output = output.absolute()
@@ -110,7 +110,7 @@ def main(
 
 
 def word_pieces(data: Path) -> list[str]:
-    """The lines of a vocab.txt: BERT's special tokens, and the pieces that occur in the texts to learn from."""
+    """The lines of a vocab.txt: BERT's special tokens, and the word pieces that occur in the training texts."""
     tokenizer = load_tokenizer(data / VOCABULARY)
     if tokenizer is None:
         raise click.ClickException(f"no vocab.txt in {data / VOCABULARY}")
@@ -120,7 +120,7 @@ def word_pieces(data: Path) -> list[str]:
 
 
 def train_ours(data: Path, folder: Path, backend: str, seed: int, steps: int, limit: int) -> Facts:
-    """What `gpt2 finetune summarize` found, now or before."""
+    """The evaluation of `gpt2 finetune summarize`, which is run if needed."""
     if not (folder / EVALUATION).is_file():
         pairs = data / PAIRS
         run(
@@ -163,7 +163,7 @@ def train_ours(data: Path, folder: Path, backend: str, seed: int, steps: int, li
 
 
 def train_theirs(data: Path, ours: Path, folder: Path, found: Facts) -> dict[str, float]:
-    """ROUGE of the same training and the same prompts by PyTorch, now or before."""
+    """ROUGE of the same training and prompts on PyTorch, which is run if needed."""
     template = find_template(*(read_task(ours)[name] for name in ("template", "output", "truncate")))
     model = load(ours, "numpy")
     summarizer = Summarizer(model, template, read_task(ours)["block_size"], found["generation"])
@@ -172,7 +172,7 @@ def train_theirs(data: Path, ours: Path, folder: Path, found: Facts) -> dict[str
         folder.mkdir(parents=True, exist_ok=True)
         made = recipe_of(ours)
         export(data, ours, folder, made)
-        given = {
+        inputs = {
             "training": made["training"],
             "generation": found["generation"],
             "judge_batch": JUDGE_BATCH,
@@ -180,7 +180,7 @@ def train_theirs(data: Path, ours: Path, folder: Path, found: Facts) -> dict[str
             "stop_id": summarizer.stop_id,
             "prompts": [summarizer.prompt(record.values)[0] for record in records],
         }
-        (folder / "given.json").write_text(json.dumps(given), encoding="utf-8")
+        (folder / "given.json").write_text(json.dumps(inputs), encoding="utf-8")
         run([peer_python(), "-m", "benchmarks.summarizer_peer", folder, "--threads", race.THREADS])
     answers = [summarizer.text(new) for new in json.loads((folder / "answers.json").read_text(encoding="utf-8"))]
     scores = metrics.rouge(answers, [record.values[template.output] for record in records])
@@ -188,7 +188,7 @@ def train_theirs(data: Path, ours: Path, folder: Path, found: Facts) -> dict[str
 
 
 def recipe_of(folder: Path) -> Facts:
-    """Every setting of a run, as its checkpoint has it."""
+    """Every setting of a run, from its checkpoint."""
     path = latest_checkpoint(folder / CHECKPOINTS)
     if path is None:
         raise click.ClickException(f"{folder} holds no training run")
@@ -196,7 +196,7 @@ def recipe_of(folder: Path) -> Facts:
 
 
 def export(data: Path, ours: Path, folder: Path, made: Facts) -> None:
-    """Write what the peer begins with and learns from: that of our run."""
+    """Write the initial weights and micro-batches of our run for the peer."""
     config = GPT2Config(**made["model"])
     corpus = read_corpus(
         data / PAIRS / "dev.tsv",
@@ -215,7 +215,7 @@ def export(data: Path, ours: Path, folder: Path, made: Facts) -> None:
 
 
 def in_order(corpus: Corpus, size: int) -> list[dict[str, Any]]:
-    """The held-out rows, so many at a time; they must come out even."""
+    """The held-out rows in full batches of `size`."""
     count = len(corpus.held_out["ids"])
     return [
         {name: x[i : i + size] for name, x in corpus.held_out.items()} for i in range(0, count - count % size, size)
@@ -229,7 +229,7 @@ def save(path: Path, rows: list[dict[str, Any]]) -> None:
 
 
 def run(command: list[Any]) -> None:
-    """Run it to its end. Raises click.ClickException if it fails."""
+    """Run a command to its end. Raises click.ClickException if it fails."""
     words = list(map(str, command))
     click.echo(shlex.join(words), err=True)
     threads = {"OMP_NUM_THREADS": str(race.THREADS), "OPENBLAS_NUM_THREADS": str(race.THREADS)}
@@ -239,23 +239,23 @@ def run(command: list[Any]) -> None:
 
 
 def seconds(path: Path) -> float:
-    """How long the updates of a run took together."""
+    """The total time of a run's updates."""
     lines = map(json.loads, path.read_text(encoding="utf-8").splitlines())
     return sum(line["seconds"] for line in lines if "seconds" in line)
 
 
 def finish(runs: list[Facts], backend: str, facts: Facts, file: Path | None) -> None:
-    """Show means and spreads over the seeds, and write all; end with 1 if ours is not level with theirs.
+    """Print means and spreads over the seeds, write all results, and exit, with code 1 if ours is not level.
 
-    Level: the means differ by no more than the peer's scores do from seed to seed. And above the untrained model.
+    Level: the means differ by no more than the peer's scores do between seeds. It must also beat the untrained model.
     """
     means: Facts = {}
-    for name in dict.fromkeys(each["engine"] for each in runs):
-        scores = [each["scores"] for each in runs if each["engine"] == name]
+    for name in dict.fromkeys(row["engine"] for row in runs):
+        scores = [row["scores"] for row in runs if row["engine"] == name]
         means[name] = {
             score: {
-                "mean": statistics.mean(one[score] for one in scores),
-                "spread": max(one[score] for one in scores) - min(one[score] for one in scores),
+                "mean": statistics.mean(row[score] for row in scores),
+                "spread": max(row[score] for row in scores) - min(row[score] for row in scores),
             }
             for score in SCORES
         }
@@ -267,7 +267,7 @@ def finish(runs: list[Facts], backend: str, facts: Facts, file: Path | None) -> 
         name: {score: means[backend][score]["mean"] > means[name][score]["mean"] for score in SCORES}
         for name in ("untrained", "lead")
     }
-    told = {
+    results = {
         "machine": race.machine(),
         "versions": race.versions_here(),
         **facts,
@@ -277,7 +277,7 @@ def finish(runs: list[Facts], backend: str, facts: Facts, file: Path | None) -> 
         "runs": runs,
     }
     if file is not None:
-        file.write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
+        file.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
     table = Table(title=f"CSL titles, {facts['steps']} steps, {facts['samples']} pairs: mean (highest - lowest seed)")
     for heading in ("", *SCORES):
         table.add_column(heading)

@@ -1,7 +1,7 @@
-"""A summariser trained and asked by PyTorch and transformers: `python -m benchmarks.summarizer_peer FOLDER`.
+"""Train and run a summariser on PyTorch and transformers: `python -m benchmarks.summarizer_peer FOLDER`.
 
-It takes the weights to begin with, the micro-batches, the settings and the prompts that benchmarks/summarizer.py has
-put into the folder, and writes metrics like those of `gpt2 train`, and the ids of the summaries.
+It reads initial weights, micro-batches, settings and prompts that benchmarks/summarizer.py has written to the folder.
+It writes metrics like those of `gpt2 train`, and the ids of the summaries.
 """
 
 import json
@@ -28,13 +28,13 @@ Arrays = dict[str, np.ndarray]
 @click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--threads", type=click.IntRange(1), default=2, show_default=True)
 def main(folder: Path, threads: int) -> None:
-    """Train, write FOLDER/metrics.jsonl, then summarise, and write FOLDER/answers.json."""
+    """Train, writing FOLDER/metrics.jsonl; then summarise, writing FOLDER/answers.json."""
     torch.set_num_threads(threads)
     facts = json.loads((folder / "given.json").read_text(encoding="utf-8"))
     model = load(str(folder / "first"), attention="sdpa")
     train(model, facts, arrays(folder / "rows.npz"), arrays(folder / "held_out.npz"), folder / "metrics.jsonl")
     answers = [
-        found for batch in batches(facts["prompts"], facts["judge_batch"]) for found in write(model, batch, facts)
+        summary for batch in batches(facts["prompts"], facts["judge_batch"]) for summary in write(model, batch, facts)
     ]
     (folder / "answers.json").write_text(json.dumps(answers), encoding="utf-8")
 
@@ -46,7 +46,7 @@ def arrays(path: Path) -> Arrays:
 
 
 def train(model: PreTrainedModel, facts: Facts, rows: Arrays, held_out: Arrays, path: Path) -> None:
-    """Learn from every micro-batch in its order."""
+    """Train on the micro-batches in order."""
     training, every, losses = Training(model, facts["training"]), facts["training"]["accumulate_step"], []
     start = time.perf_counter()
     with path.open("w", encoding="utf-8") as metrics:
@@ -59,15 +59,15 @@ def train(model: PreTrainedModel, facts: Facts, rows: Arrays, held_out: Arrays, 
             seconds, start = time.perf_counter() - start, time.perf_counter()
             print(json.dumps({"step": step, "loss": loss, "lr": lr, "seconds": seconds}), file=metrics, flush=True)
             if step % facts["eval_every"] == 0:
-                found = validation_loss(model, held_out)
-                line = {"step": step, "validation_loss": found, "perplexity": math.exp(found)}
+                mean_loss = validation_loss(model, held_out)
+                line = {"step": step, "validation_loss": mean_loss, "perplexity": math.exp(mean_loss)}
                 print(json.dumps(line), file=metrics, flush=True)
                 start = time.perf_counter()
 
 
 @torch.no_grad()
 def validation_loss(model: PreTrainedModel, held_out: Arrays) -> float:
-    """The mean loss of every token that is scored."""
+    """The mean loss over all scored tokens."""
     losses, counts = [], []
     for i in range(len(held_out["labels"])):
         batch = {name: x[i] for name, x in held_out.items()}
@@ -77,13 +77,13 @@ def validation_loss(model: PreTrainedModel, held_out: Arrays) -> float:
 
 
 def batches(prompts: list[list[int]], size: int) -> list[list[list[int]]]:
-    """The prompts, so many at a time."""
+    """The prompts in batches of `size`."""
     return [prompts[i : i + size] for i in range(0, len(prompts), size)]
 
 
 @torch.no_grad()
 def write(model: PreTrainedModel, prompts: list[list[int]], facts: Facts) -> list[list[int]]:
-    """New ids of each prompt, by transformers' own generate, with pads on the left."""
+    """New ids of each prompt, by transformers' generate, with padding on the left."""
     longest, stop = max(map(len, prompts)), facts["stop_id"]
     ids = torch.tensor([[stop] * (longest - len(prompt)) + prompt for prompt in prompts])
     mask = torch.tensor([[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt in prompts])

@@ -1,15 +1,15 @@
-"""The tiny model of the package, measured: what it does by its task, without a task, and by two tasks at once.
+"""Measure the packaged model `tiny`: on its tasks, without a task, and on two tasks at once.
 
-`--retrain SEED` trains another one by the committed recipe first, with `gpt2 train`, and measures that.
+`--retrain SEED` first trains a new model with `gpt2 train` and the committed recipe, and measures that one.
 
-* by task: exact match on held-out inputs, each asked under every task; greedy, on every backend; whether the backends
-  wrote the same ids.
-* without the task: the prompt is ": abcd\\n". The right answer is that of the task left out, so every input counts once
-  for each task. Whatever is written can be right for no more tasks than share the commonest answer to that input: the
-  mean of that share is the rate of the most frequent answer, and no model that is not told the task can exceed it.
-* two tasks: "reverse upper: abcd\\n" asks for the first task, then the second on what came out. No pair was in the
-  training data, and so long a prompt reaches positions that were in none. Beside exact match stands how often the
-  answer was that of one of the two alone.
+* by task: exact match on held-out inputs, each under every task; greedy decoding on every backend; whether the
+  backends wrote the same ids.
+* without the task: the prompt is ": abcd\\n". The right answer is that of the omitted task, so every input counts once
+  for each task. An answer can be right only for the tasks that share it. So the mean share of the most frequent
+  answer is the highest score of any model that does not know the task.
+* two tasks: "reverse upper: abcd\\n" asks for the first task, then the second on its result. The training data has no
+  pairs, and so long a prompt reaches positions that no training row had. Also shown: how often the answer is that of
+  one of the two tasks alone.
 """
 
 import collections
@@ -66,9 +66,9 @@ def main(
     count: int,
     file: Path | None,
 ) -> None:
-    """Measure the tiny model, or one that is trained anew by its recipe.
+    """Measure the tiny model, or a new one that is trained with its recipe.
 
-    Exit code 1 if a task is not done on nearly all inputs, or not with the same ids everywhere.
+    Exit code 1 if a task fails on too many inputs, or the backends write different ids.
     """
     facts: Facts = {"machine": race.machine(), "versions": race.versions_here(), "model": model}
     with tempfile.TemporaryDirectory(prefix="gpt2-tiny-") as temporary:
@@ -122,7 +122,7 @@ def train(folder: Path, seed: int, backend: str) -> Facts:
 
 
 def measure(models: Sequence[Model], texts: Sequence[str]) -> Facts:
-    """All three measures of models that are one, on a backend each."""
+    """All three measures of one model, loaded on several backends."""
     by_task = {}
     for name, solve in strings.TASKS.items():
         wanted = [solve(text) for text in texts]
@@ -141,11 +141,11 @@ def measure(models: Sequence[Model], texts: Sequence[str]) -> Facts:
 
 
 def write(model: Model, task: str, texts: Sequence[str]) -> np.ndarray:
-    """The ids that a model writes after each prompt, greedily, (N, NEW): what follows the end token is filled up."""
+    """The ids that a model writes after each prompt, greedily, (N, NEW), padded after the end token."""
     template = find_template("text")
     prompts = [model.encode(template.prompt({"task": task, "input": text}))[0] for text in texts]
-    found = [_write(model, prompts[first : first + BATCH]) for first in range(0, len(prompts), BATCH)]
-    return np.concatenate(found)
+    batches = [_write(model, prompts[first : first + BATCH]) for first in range(0, len(prompts), BATCH)]
+    return np.concatenate(batches)
 
 
 def _write(model: Model, prompts: Sequence[np.ndarray]) -> np.ndarray:
@@ -157,18 +157,18 @@ def _write(model: Model, prompts: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def read(model: Model, rows: np.ndarray) -> list[str | None]:
-    """The text of each row up to its end token; None where there is none, for such an output has not ended."""
+    """The text of each row up to its end token; None for a row without one, as it has not ended."""
     end = model.config.eos_token_id
     return [model.decode(row[: list(row).index(end)]) if end in row else None for row in rows]
 
 
 def share(written: Sequence[str | None], wanted: Sequence[str]) -> float:
-    """How many are exactly what was wanted."""
+    """The share of exact matches."""
     return statistics.fmean(ours == right for ours, right in zip(written, wanted, strict=True))
 
 
 def without_task(model: Model, texts: Sequence[str]) -> Facts:
-    """Exact match where the prompt names no task, and the most that it can be."""
+    """Exact match if the prompt names no task, and the highest possible value."""
     answers = [collections.Counter(solve(text) for solve in strings.TASKS.values()) for text in texts]
     written, tasks = read(model, write(model, "", texts)), len(strings.TASKS)
     return {
@@ -178,7 +178,7 @@ def without_task(model: Model, texts: Sequence[str]) -> Facts:
 
 
 def pair(model: Model, first: str, then: str, texts: Sequence[str]) -> Facts:
-    """What comes of two tasks at once: how often both were done, and how often what one of them says."""
+    """Results for two tasks at once: how often both were done, and how often only one of them."""
     one, two = strings.TASKS[first], strings.TASKS[then]
     written = read(model, write(model, f"{first} {then}", texts))
     kinds: dict[str, Callable[[str], str]] = {
@@ -190,7 +190,7 @@ def pair(model: Model, first: str, then: str, texts: Sequence[str]) -> Facts:
 
 
 def is_good(facts: Facts, goal: float) -> bool:
-    """Whether every task reaches the goal on every backend, with the same ids."""
+    """Whether every task reaches the goal on every backend, and the ids are the same."""
     return all(row["identical"] and min(row["exact"].values()) >= goal for row in facts["by_task"].values())
 
 
@@ -212,8 +212,8 @@ def show(facts: Facts) -> None:
         table.add_row(name, *(f"{row[kind]:.1%}" for kind in ("exact", "first_alone", "second_alone")))
     console.print(table)
     if "training" in facts:
-        told = facts["training"]
-        console.print(f"Trained on {told['backend']}: {told['seconds']:.0f} s, {told['cpu_seconds']:.0f} s of the CPU")
+        run = facts["training"]
+        console.print(f"Trained on {run['backend']}: {run['seconds']:.0f} s, {run['cpu_seconds']:.0f} s of the CPU")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Masked multi-head self-attention, step by step, on MindSpore. Twin of reference/attention.py.
 
-The stages have the names that they have there; a compiled graph has no stages.
+Stages have the same names as there; a compiled graph has no stages.
 """
 
 import math
@@ -26,13 +26,13 @@ def merge_heads(x: Tensor) -> Tensor:
 
 
 def causal_bias(query_length: int, key_length: int) -> Tensor:
-    """True where a query may look: the last T of the S positions, each at itself and at what came before."""
+    """True where a query may look: each of the last T of S positions sees itself and every earlier position."""
     queries = ops.arange(key_length - query_length, key_length)[:, None]
     return ops.arange(key_length)[None] <= queries
 
 
 def visible_keys(query_length: int, key_length: int, attention_mask: Tensor | None = None) -> Tensor:
-    """causal_bias, and for padded batches: no query looks at a key that attention_mask (1 token, 0 pad) leaves out."""
+    """causal_bias, also for padded batches: no query sees a key where attention_mask (1 token, 0 pad) is 0."""
     visible = causal_bias(query_length, key_length)[None, None]
     if attention_mask is None:
         return visible
@@ -49,14 +49,14 @@ def mask_value(dtype: Any) -> float:
 
 
 def mask_scores(scores: Tensor, visible: Tensor) -> Tensor:
-    """Keep the visible scores, put mask_value in place of the others."""
+    """Keep the visible scores; replace the others by mask_value."""
     return ops.where(visible, scores, Tensor(mask_value(scores.dtype), scores.dtype))
 
 
 def mask_scores_by_addition(scores: Tensor, visible: Tensor) -> Tensor:
-    """mask_scores as a sum, score + mask_value, a form that accelerators like; the weights after softmax are the same.
+    """mask_scores as a sum, score + mask_value, which is fast on accelerators; the weights after softmax are the same.
 
-    Adding to a negative score can overflow to -inf; the sum is therefore kept at mask_value or above.
+    Adding to a negative score can overflow to -inf, so mask_value is the lower bound of the sum.
     """
     lowest = Tensor(mask_value(scores.dtype), scores.dtype)
     hidden = ops.logical_not(visible).astype(scores.dtype) * lowest
@@ -64,19 +64,19 @@ def mask_scores_by_addition(scores: Tensor, visible: Tensor) -> Tensor:
 
 
 def attention_scores(q: Tensor, k: Tensor, scale: float) -> Tensor:
-    """How well each query fits each key: q k^T / scale."""
+    """How well each query matches each key: q k^T / scale."""
     scores = matmul(q, k.swapaxes(-1, -2))
     return scores / Tensor(scale, scores.dtype)
 
 
 def attention_scale(config: GPT2Config, layer: int) -> float:
-    """What the scores of a layer are divided by: sqrt(D), and on request the layer's number, counted from 1."""
+    """The divisor of a layer's scores: sqrt(D) and, if config says so, the layer's number, counted from 1."""
     scale = math.sqrt(config.head_size) if config.scale_attn_weights else 1.0
     return scale * (layer + 1) if config.scale_attn_by_inverse_layer_idx else scale
 
 
 def queries_keys_values(x: Tensor, params: dict, config: GPT2Config, layer: int = 0) -> tuple[Tensor, Tensor, Tensor]:
-    """One affine map makes three vectors of every token: what it asks for, what it is found by, what it offers."""
+    """One affine map gives each token a query (what it looks for), a key (what matches it), a value (what it gives)."""
     at = f"h.{layer}.attn"
     qkv = observe(f"{at}.qkv", conv1d(x, **params["c_attn"]))  # (B, T, 3C)
     q, k, v = [split_heads(third, config.n_head) for third in ops.split(qkv, config.n_embd, axis=-1)]  # (B, H, T, D)
@@ -86,7 +86,7 @@ def queries_keys_values(x: Tensor, params: dict, config: GPT2Config, layer: int 
 def attention_weights(
     q: Tensor, k: Tensor, config: GPT2Config, layer: int = 0, attention_mask: Tensor | None = None
 ) -> Tensor:
-    """How much each query takes of each key it may see: softmax of the scores, rows that sum to 1."""
+    """How much each query takes from each visible key: softmax of the scores, so each row sums to 1."""
     at, dtype = f"h.{layer}.attn", q.dtype
     if config.reorder_and_upcast_attn:
         q, k = q.astype(ms.float32), k.astype(ms.float32)
@@ -105,7 +105,7 @@ def attention(
     past: Pair | None = None,
     keep: dict | None = None,
 ) -> tuple[Tensor, Pair]:
-    """Each token asks (q) every visible token (k) and takes the weighted mean of what they offer (v)."""
+    """Each token compares its query (q) with all visible keys (k) and takes the weighted mean of their values (v)."""
     at = f"h.{layer}.attn"
     q, k, v = queries_keys_values(x, params, config, layer)
     if past is not None:

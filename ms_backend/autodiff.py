@@ -1,4 +1,4 @@
-"""Gradients by MindSpore's automatic differentiation: what the reference's functions `..._vjp` derive by hand."""
+"""Gradients by MindSpore's automatic differentiation; the reference derives them by hand, in functions `..._vjp`."""
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping
@@ -50,7 +50,7 @@ class Gradients:
 
 
 def _leaf(value: Any) -> Any:
-    """The dtype of the tensors that an argument is, or is made of; None of what is no tensor."""
+    """The dtype of an argument that is a tensor or a tree of tensors; None for other arguments."""
     first = next(iter(flatten(value).values()))
     return first.dtype if isinstance(first, Tensor) else None
 
@@ -73,7 +73,7 @@ def _leaves(tree: Any) -> Iterator[Tensor]:
 
 
 class _Weighted(nn.Cell):
-    """sum(grad * result), in float32: its gradients are those that a loss has behind the function."""
+    """sum(grad * result), in float32: the scalar whose gradients the vector-Jacobian product is."""
 
     def __init__(self, function: Callable[..., Any], fixed: dict[str, Any]) -> None:
         super().__init__(auto_prefix=False)
@@ -104,9 +104,9 @@ class _CompiledGradients(_Gradients):
 
 
 class GradientFunction(nn.Cell):
-    """loss_and_gradients of a loss function with all but the batch and the scale fixed; the gradients come as a tuple.
+    """loss_and_gradients with all arguments fixed but the batch and the scale; the gradients are a tuple.
 
-    Their order is that of flatten(params).
+    They are in the order of flatten(params).
     """
 
     def __init__(

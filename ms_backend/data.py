@@ -1,7 +1,7 @@
 """From token ids to micro-batches, by mindspore.dataset as the MindSpore course uses it. Twin of reference/data.py.
 
-The arrays are NumPy's, in the reference's order: what shuffles is not the pipeline but the sampler that it is given.
-One worker, a thread: no other process is started.
+The arrays are NumPy arrays, in the reference's order: a sampler sets the order, the pipeline itself does not shuffle.
+There is one worker, a thread: no other process is started.
 """
 
 import itertools
@@ -21,7 +21,7 @@ COLUMNS = ["ids", "attention_mask", "labels"]
 def windows(stream: Array, length: int) -> Array:
     """Cut a stream of token ids (N,) into packed rows (N // length, length); the remainder is left out.
 
-    No pipeline: it would take the tokens one by one.
+    It uses no pipeline, which would take the tokens one by one.
     """
     return stream[: len(stream) // length * length].reshape(-1, length)
 
@@ -29,9 +29,9 @@ def windows(stream: Array, length: int) -> Array:
 def pad_rows(
     rows: Sequence[Array], length: int, pad_id: int, ignore_index: int = -100, labels: Sequence[Array] | None = None
 ) -> dict[str, Array]:
-    """Make R rows of ids of any lengths one rectangle: longer ones are cut, shorter ones get pads at their end.
+    """Make one array of R rows of ids of any length: longer rows are cut, shorter rows get pads at their end.
 
-    As the course does it: a `map` from two columns to three, then one batch of all rows.
+    As in the course: a `map` from two columns to three, then one batch of all rows.
     """
 
     def pad(row: Array, targets: Array) -> tuple[Array, Array, Array]:
@@ -58,7 +58,7 @@ def merge_and_pad(
 ) -> tuple[Array, Array, Array]:
     """Lay out one pair as [CLS] article [SEP] summary [SEP]; only the article is cut, pads are at the end.
 
-    On the host, as what a `map` calls must be: `dataset.map` hands it NumPy arrays and takes such back.
+    It runs on the host, because `dataset.map` passes NumPy arrays and expects NumPy arrays back.
     """
     room = _room(article, summary, max_seq_len, score)
     given = np.concatenate([[cls_id], article[:room], [sep_id]]).astype(np.int32)
@@ -79,7 +79,7 @@ def _room(article: Array, summary: Array, max_seq_len: int, score: str) -> int:
     room = max_seq_len - len(summary) - 3
     if room < min(len(article), 1):
         raise ValueError(
-            f"a summary of {len(summary)} tokens and 3 special ones leave no room for the article in {max_seq_len}: "
+            f"a summary of {len(summary)} tokens and 3 special tokens leave no room for the article in {max_seq_len}: "
             "enlarge max_seq_len, or leave this pair out"
         )
     return room
@@ -95,13 +95,13 @@ def merge_rows(
     ignore_index: int = -100,
     score: str = "output",
 ) -> dict[str, Array]:
-    """Make one rectangle of R pairs, each as merge_and_pad lays it out.
+    """Make one array of R pairs, each laid out as by merge_and_pad.
 
-    A `map` from two columns to three. Raises ValueError as merge_and_pad does, and before: inside a pipeline it would
-    become a RuntimeError of many lines.
+    A `map` from two columns to three. Raises ValueError as merge_and_pad does, but before the pipeline starts: inside
+    it, the error would become a RuntimeError of many lines.
     """
     if len(articles) != len(summaries):
-        raise ValueError(f"{len(articles)} articles, but {len(summaries)} summaries: each needs one of the other")
+        raise ValueError(f"{len(articles)} articles, but {len(summaries)} summaries: give one summary per article")
     for article, summary in zip(articles, summaries, strict=True):
         _room(article, summary, max_seq_len, score)
 
@@ -112,9 +112,9 @@ def merge_rows(
 
 
 def _map_all(columns: Mapping[str, Sequence[Array]], function: Callable[..., Any], length: int) -> dict[str, Array]:
-    """Rows of COLUMNS, (R, length), that a `map` makes of those given."""
+    """The rows of COLUMNS, each (R, length), that a `map` of `function` makes of the given columns."""
     count = len(next(iter(columns.values())))
-    if count == 0:  # a pipeline needs a row to tell its dtypes from
+    if count == 0:  # a pipeline infers its dtypes from a row
         return {name: np.zeros((0, length), np.int32) for name in COLUMNS}
     dataset = _pipeline(columns, range(count)).map(function, list(columns), COLUMNS, num_parallel_workers=1)
     return next(_read(dataset.batch(count, num_parallel_workers=1)))
@@ -123,17 +123,17 @@ def _map_all(columns: Mapping[str, Sequence[Array]], function: Callable[..., Any
 def order(count: int, seed: int, epoch: int) -> Array:
     """The order in which an epoch takes its rows: a permutation of 0, ..., count - 1, (count,) int64.
 
-    On the host, where the sampler reads it; `shuffle` of mindspore.dataset would be another order than the reference's.
+    It runs on the host, where the sampler reads it; `shuffle` of mindspore.dataset would give another order.
     """
     numbers = np.random.Philox(key=seed | STREAM << 64, counter=epoch << 192)
     return np.argsort(numbers.random_raw(count), kind="stable")
 
 
 def batches(arrays: Mapping[str, Array], batch_size: int, seed: int, first: int = 0) -> Iterator[dict[str, Array]]:
-    """Micro-batches without end, from number `first` on, which costs no reading of those before.
+    """Yield micro-batches without end, from number `first` on; earlier ones are not read.
 
-    A pipeline for every epoch: its sampler begins where the run stands. Raises ValueError if the rows do not fill one
-    micro-batch.
+    There is one pipeline per epoch; its sampler skips rows that are not needed. Raises ValueError if the rows do not
+    fill one micro-batch.
     """
     count = min(len(x) for x in arrays.values())
     if not 1 <= batch_size <= count:
@@ -152,7 +152,7 @@ def _batches(
 
 
 class _Rows:
-    """What GeneratorDataset reads from: one array of each column for a number of a row."""
+    """The source of GeneratorDataset: for the index of a row, one array of each column."""
 
     def __init__(self, columns: Mapping[str, Any]) -> None:
         self._columns = columns

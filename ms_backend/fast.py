@@ -1,6 +1,6 @@
-"""The forms that are run for speed on MindSpore: an added mask, a static cache. Twin of reference/fast.py.
+"""The fast forms on MindSpore: an added mask, a static cache. Twin of reference/fast.py.
 
-Which form is fast was measured on CPU; on Ascend it could not be measured here. Every operator lists Ascend.
+Speed was measured on CPU only, not on Ascend. The documentation of every operator used here lists Ascend.
 """
 
 from typing import Any
@@ -21,7 +21,7 @@ from reference.config import GPT2Config, map_tree, part
 
 
 def fast_parameters(params: dict) -> dict:
-    """The tree of parameters with every Conv1D weight turned to (out, in)."""
+    """The tree of parameters with every Conv1D weight transposed to (out, in)."""
 
     def turn(name: str, x: Parameter) -> Parameter:
         is_conv1d = ".c_" in name and name.endswith("weight")
@@ -31,7 +31,7 @@ def fast_parameters(params: dict) -> dict:
 
 
 def make_cache(config: GPT2Config, batch_size: int, length: int, dtype: Any) -> list[tuple[Parameter, Parameter]]:
-    """Room for the keys and values of `length` tokens: per layer a pair of zeros.
+    """An empty cache for the keys and values of `length` tokens: a pair of zero arrays per layer.
 
     Each parameter is (B, H, S, D).
     """
@@ -43,7 +43,7 @@ def make_cache(config: GPT2Config, batch_size: int, length: int, dtype: Any) -> 
 def linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """conv1d with the weight as (out, in): x @ weight.T + bias.
 
-    x may also be rows, (N, C): every reshape takes time.
+    x may also be rows, (N, C), because every reshape takes time.
     """
     x = x.astype(weight.dtype)
     rows = x if x.ndim == 2 else x.reshape(-1, weight.shape[1])
@@ -52,7 +52,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 
 
 def _product(rows: Tensor, weight: Tensor) -> Tensor:
-    """rows @ weight.T. oneDNN goes through a large matrix faster if it stands on the left and the few rows right."""
+    """rows @ weight.T. oneDNN is faster if the large matrix is the left factor and the few rows are the right one."""
     if 1 < rows.shape[0] <= 64:
         return P.transpose(P.MatMul(transpose_b=True)(weight, rows), (1, 0))
     return P.MatMul(transpose_b=True)(rows, weight)
@@ -81,9 +81,9 @@ _gelu = _Gelu(auto_prefix=False)
 def hidden_keys(
     query_length: int, key_length: int, n_head: int, dtype: Any, slot: int = 0, attention_mask: Tensor | None = None
 ) -> Tensor:
-    """What to add to the scores so that query t, at slot + t, sees no later slot and no pad: 0 or half mask_value.
+    """The mask to add to the scores, 0 or half of mask_value: query t, at slot + t, sees no later slot and no pad.
 
-    Half of the lowest number leaves room for the score, so the sum does not overflow, and its exp is zero all the same.
+    Half of the lowest number leaves room for the score: the sum does not overflow, and its exp is still zero.
     """
     unseen = _ahead(query_length, key_length) > slot
     if attention_mask is not None:
@@ -107,10 +107,10 @@ def attend(
     keep: Tensor | None = None,
     rate: float = 0.0,
 ) -> Tensor:
-    """softmax(q k^T / scale + hidden) v in one go, with dropout if keep is given; in NumPy, a few heads at a time."""
+    """softmax(q k^T / scale + hidden) v, with dropout if keep is given; in NumPy, a few heads at a time."""
     if upcast:
         q, k, hidden = q.astype(ms.float32), k.astype(ms.float32), hidden.astype(ms.float32)
-    scores = P.BatchMatMul(transpose_b=True)(q, k) * (1 / scale) + hidden  # a quotient would be kept for its gradient
+    scores = P.BatchMatMul(transpose_b=True)(q, k) * (1 / scale) + hidden  # a division would be stored for its gradient
     weights = P.softmax(scores.astype(ms.float32), axis=-1).astype(v.dtype)
     return P.BatchMatMul()(dropout(weights, keep, rate), v)
 
@@ -125,7 +125,7 @@ def attention_fast(
     slot: int = 0,
     keep: dict | None = None,
 ) -> Tensor:
-    """attention, with keys and values in a cache whose slots slot .. slot + T - 1 are filled in place.
+    """attention, with keys and values in a cache: the new ones are written in place, to slots slot .. slot + T - 1.
 
     x may also be (B, C), of one token each.
     """
@@ -139,7 +139,7 @@ def attention_fast(
 
 
 def _split_heads(qkv: Tensor, config: GPT2Config) -> tuple[Tensor, Tensor, Tensor]:
-    """Queries, keys and values, (B, H, T, D) each; of one token a reshape is enough, and costs nothing."""
+    """Queries, keys and values, (B, H, T, D) each; for one token a reshape is enough, and costs nothing."""
     heads = 3 * config.n_head
     if qkv.ndim == 2 or qkv.shape[1] == 1:
         qkv = qkv.reshape(qkv.shape[0], heads, 1, config.head_size)
@@ -157,12 +157,12 @@ def _fill(kept: Parameter, new: Tensor, slot: int) -> Tensor:
 
 @constexpr
 def _places(batch: int, heads: int, tokens: int) -> Tensor:
-    """Where every row (b, h, t) of an array (B, H, T, D) stands."""
+    """The index (b, h, t) of every row of an array (B, H, T, D)."""
     return Tensor(np.moveaxis(np.indices((batch, heads, tokens)), 0, -1), ms.int32)
 
 
 def mlp_fast(x: Tensor, params: dict, config: GPT2Config, keep: dict | None = None) -> Tensor:
-    """mlp, with gelu_new in its fast form."""
+    """mlp, with gelu_new_fast in place of gelu_new."""
     name = config.activation_function
     h = linear(x, **params["c_fc"])
     few = h.size <= 1 << 12  # one slow operator is then faster than six fast ones
@@ -180,7 +180,7 @@ def block_fast(
     slot: int = 0,
     keep: dict | None = None,
 ) -> Tensor:
-    """block, of the fast attention and mlp."""
+    """block, made of attention_fast and mlp_fast."""
     eps = config.layer_norm_epsilon
     normed = layer_norm(x, **params["ln_1"], eps=eps)
     x = x + attention_fast(normed, params["attn"], config, hidden, layer, cache, slot, part(keep, "attn"))
@@ -188,7 +188,7 @@ def block_fast(
 
 
 class _Block(nn.Cell):
-    """block_fast as what MindSpore can be told to compute again in the backward pass."""
+    """block_fast as a cell, which MindSpore can compute again in the backward pass."""
 
     def construct(self, x, params, config, hidden, layer, cache, slot, keep):  # type: ignore[no-untyped-def]
         return block_fast(x, params, config, hidden, layer, cache, slot, keep)
@@ -209,9 +209,9 @@ def gpt2_fast(
     keep: dict | None = None,
     recompute: bool = False,
 ) -> Tensor:
-    """gpt2's hidden states for fast_parameters' tree. Token t stands at `slot` + t, of S cached slots.
+    """Hidden states of gpt2 for the tree of fast_parameters. Token t is in slot `slot` + t of the S slots of the cache.
 
-    recompute: keep of each block its input alone for the backward pass, and compute the rest again.
+    recompute: keep only the input of each block for the backward pass, and compute the rest again.
     """
     tokens = ids.shape[1]
     if position_ids is None:
@@ -290,10 +290,10 @@ def adamw_fast(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """adamw, but param, m and v are changed in place, and returned.
 
-    One operator does it all, but subtracts the betas from 1 in float32, where 1 - 0.999 is 1e-5 of itself too small.
-    What the gradient is to add to m and v, and the operator leaves out, is put in before.
+    One operator does the update, but it computes 1 - beta in float32, where 1 - 0.999 has a relative error of 1e-5.
+    The part of the gradient that the operator loses is therefore added to m and v before.
     """
-    if min(beta1, beta2) < 0.5:  # the operator has v + (1 - beta2) (grad^2 - v), which cancels
+    if min(beta1, beta2) < 0.5:  # the operator computes v + (1 - beta2) (grad^2 - v), which cancels
         new = adamw(param, grad, m, v, step, lr, beta1, beta2, epsilon, weight_decay)
         return P.assign(param, new[0]), P.assign(m, new[1]), P.assign(v, new[2])
     root = P.sqrt(one_minus_power(beta2, step))

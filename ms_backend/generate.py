@@ -1,4 +1,4 @@
-"""From the scores of the next token to the next token, on MindSpore. Twin of reference/generate.py."""
+"""Choose the next token from its scores, on MindSpore. Twin of reference/generate.py."""
 
 import mindspore as ms
 from mindspore import Tensor
@@ -12,18 +12,18 @@ BANNED = float("-inf")  # the score of an id that must not be chosen
 
 
 def greedy(logits: Tensor) -> Tensor:
-    """The id with the highest score; of equals, the lowest id."""
+    """The id with the highest score; of equal scores, the lowest id."""
     return P.argmax(logits, -1)
 
 
 def sample(
     logits: Tensor, uniform: Tensor, temperature: float = 1.0, top_k: int = 0, top_p: float = 1.0, min_p: float = 0.0
 ) -> Tensor:
-    """Draw an id: sort by probability, cut off the tail, walk along the cumulated rest until uniform is passed.
+    """Draw an id: sort by probability, cut off the tail, take the first id whose cumulative sum exceeds uniform.
 
     temperature above 0 divides the scores; top_k > 0 keeps that many ids; top_p keeps the fewest likeliest ids that
     together have that probability; min_p keeps the ids that are at least that many times as probable as the likeliest.
-    They cut in this order. uniform is one number per sequence, 0 <= u < 1: the only source of chance.
+    They apply in this order. uniform is one number per sequence, 0 <= u < 1: the only source of randomness.
     """
     probabilities, order = _likeliest_first(logits, temperature, top_k, top_p, min_p)
     cumulated = P.cumsum(probabilities, -1)
@@ -36,7 +36,7 @@ def sample(
 def sampling_probabilities(
     logits: Tensor, temperature: float = 1.0, top_k: int = 0, top_p: float = 1.0, min_p: float = 0.0
 ) -> Tensor:
-    """The probability that `sample` draws each id with: 0 for what is cut off, and the rest adds up to 1."""
+    """The probability with which `sample` draws each id: 0 if it is cut off; the others sum to 1."""
     probabilities, order = _likeliest_first(logits, temperature, top_k, top_p, min_p)
     shares = probabilities / probabilities.sum(-1, keepdims=True)
     return P.tensor_scatter_elements(P.zeros_like(shares), order, shares, 1).astype(logits.dtype)
@@ -51,33 +51,33 @@ def _likeliest_first(
     if top_k > 0:
         scores = P.where(ranks < top_k, scores, Tensor(BANNED, ms.float32))
     probabilities = softmax(scores)
-    likelier = P.cumsum(probabilities, -1) - probabilities  # what stands before each id
+    likelier = P.cumsum(probabilities, -1) - probabilities  # the sum before each id
     probabilities = probabilities * (likelier < top_p).astype(ms.float32)
     return probabilities * (probabilities >= min_p * probabilities[:, :1]).astype(ms.float32), order
 
 
 def penalize_repetition(logits: Tensor, ids: Tensor, attention_mask: Tensor, penalty: float = 1.0) -> Tensor:
-    """Divide the score of every id that was read by penalty, or multiply it if negative; once, however often read."""
+    """Divide the score of every id read so far by penalty, or multiply it if negative: once, however often read."""
     read = _marked(logits, ids, attention_mask != 0)
     wide = logits.astype(ms.float32)
     return P.where(read, P.where(wide < 0, wide * penalty, wide / penalty), wide).astype(logits.dtype)
 
 
 def ban(logits: Tensor, banned: Tensor) -> Tensor:
-    """The scores with those ids banned: -inf. (Stop ids, until there are enough new tokens.)"""
+    """Set the scores of banned ids to -inf. (For stop ids, until there are enough new tokens.)"""
     is_banned = (P.arange(logits.shape[-1])[:, None] == banned[None]).astype(ms.float32).sum(-1) > 0  # (V)
     return _without(logits, is_banned[None])
 
 
 def ban_repeated_ngrams(logits: Tensor, ids: Tensor, attention_mask: Tensor, size: int = 1) -> Tensor:
-    """Ban every id that would end an n-gram of `size` tokens that the row has already; size 0 bans nothing.
+    """Ban every id that would repeat an n-gram of `size` tokens of the row; size 0 bans nothing.
 
-    An n-gram is made of neighbours: with a pad in it, it is none.
+    The tokens of an n-gram are neighbours: no n-gram contains a pad.
     """
     windows = ids.shape[1] - size + 1  # places where an n-gram can begin
     if size == 0 or windows < 1:
         return logits
-    repeated = attention_mask[:, size - 1 :] != 0  # (B, windows): as far as it goes, like the row's end
+    repeated = attention_mask[:, size - 1 :] != 0  # (B, windows): equal to the row's end so far
     for i in range(size - 1):
         alike = ids[:, i : i + windows] == ids[:, windows + i : windows + i + 1]
         tokens = attention_mask[:, i : i + windows] * attention_mask[:, windows + i : windows + i + 1] != 0
@@ -86,7 +86,7 @@ def ban_repeated_ngrams(logits: Tensor, ids: Tensor, attention_mask: Tensor, siz
 
 
 def ban_word(logits: Tensor, ids: Tensor, attention_mask: Tensor, word: Tensor) -> Tensor:
-    """Ban the last id of a word where the row ends with the word's other ids; if it is the only one, everywhere."""
+    """Ban the last id of a word in rows that end with the word's other ids; a word of one id is always banned."""
     start = ids.shape[1] - word.shape[0] + 1
     if start < 0:
         return logits
@@ -102,7 +102,7 @@ def _without(logits: Tensor, banned: Tensor) -> Tensor:
 
 
 def _marked(logits: Tensor, ids: Tensor, where: Tensor) -> Tensor:
-    """True at the ids of each row that stand where `where` is true, (B, V)."""
+    """True for each id that its row has at a place where `where` is true, (B, V)."""
     counts = P.zeros(logits.shape, ms.float32)
     return P.tensor_scatter_elements(counts, ids, where.astype(ms.float32), 1, "add") > 0
 
@@ -120,13 +120,13 @@ def best_continuations(log_probs: Tensor, beam_scores: Tensor, count: int) -> tu
 
 
 def best_unfinished(scores: Tensor, finished: Tensor, count: int) -> Tensor:
-    """Places of the best `count` continuations that go on: (B, count); those that are finished come last."""
+    """Indices (B, count) of the best `count` unfinished continuations; finished ones come last."""
     _, order = P.sort(_without(scores.astype(ms.float32), finished), axis=-1, descending=True)
     return order[:, :count]
 
 
 def beam_score(scores: Tensor, length: int, length_penalty: float = 1.0) -> Tensor:
-    """What finished beams are ranked by: the sum of log-probabilities over length ** length_penalty.
+    """The score that ranks finished beams: the sum of log-probabilities divided by length ** length_penalty.
 
     length counts the new tokens. A length_penalty above 0 favours long texts, below 0 short ones.
     """
@@ -141,11 +141,11 @@ def beams_may_improve(
     length_penalty: float = 1.0,
     early_stopping: bool | str = False,
 ) -> Tensor:
-    """Whether a search goes on: the best running beam may still beat the worst of those finished (-inf: a free place).
+    """Whether to go on: the best running beam may still beat the worst finished one (-inf: a free place).
 
-    running holds sums of log-probabilities, best first; finished what `beam_score` made of them. early_stopping: True
-    ends when no place is free; False takes the running beam as if it ended now, at `length` tokens; "never" as if it
-    went on to `longest`, where that would be the better for it.
+    running: sums of log-probabilities, best first; finished: results of `beam_score`. early_stopping: True ends when no
+    place is free; False scores the running beam as if it ended now, at `length` tokens; "never" as if it went on to
+    `longest` tokens, if that score is better.
     """
     at_best = longest if early_stopping == "never" and length_penalty > 0 else length
     worst = finished.min(axis=-1)
@@ -154,15 +154,15 @@ def beams_may_improve(
 
 
 def continue_greedily(params: dict, ids: Tensor, config: GPT2Config, new: int) -> Tensor:
-    """Continue every row by its likeliest `new` tokens, (B, T + new): generation with a cache in its plainest form.
+    """Append `new` tokens to every row, each time the likeliest, (B, T + new): generation with a cache, simplest form.
 
-    Keys and values of a token never change, for no token looks ahead. So they are kept (`past`), and after the prompt
-    every step computes one token alone: it looks at the keys of all before it, and adds its own.
+    Keys and values of a token never change, because no token looks ahead. So they are cached in `past`: after the
+    prompt, each step computes one token only, which looks at the cached keys and adds its own.
     """
     past = None
     unread = ids
     for _ in range(new):
-        logits, past = language_model(params, unread, config, past=past)  # past: what was read, joined to what is new
+        logits, past = language_model(params, unread, config, past=past)  # past now includes these tokens
         unread = greedy(logits[:, -1])[:, None].astype(ids.dtype)  # (B, 1)
         ids = P.cat((ids, unread), axis=1)
     return ids

@@ -1,6 +1,6 @@
 """GPT-2 on MindSpore: embeddings, a stack of blocks, a final norm, a head. Twin of reference/model.py.
 
-The stages have the names that they have there; a compiled graph has no stages.
+Stages have the same names as there; a compiled graph has no stages.
 """
 
 from mindspore import Tensor
@@ -14,7 +14,7 @@ from reference.config import GPT2Config, part
 
 
 def mlp(x: Tensor, params: dict, config: GPT2Config, layer: int = 0, keep: dict | None = None) -> Tensor:
-    """Two affine maps with a non-linearity between them, on each token alone."""
+    """Apply two affine maps, with a non-linearity between them, to each token alone."""
     at, name = f"h.{layer}.mlp", config.activation_function
     h = observe(f"{at}.c_fc", conv1d(x, **params["c_fc"]))  # (B, T, I)
     h = observe(f"{at}.{name}", getattr(ops, name)(h))
@@ -31,7 +31,7 @@ def block(
     past: Pair | None = None,
     keep: dict | None = None,
 ) -> tuple[Tensor, Pair]:
-    """One layer: attention, then MLP, each behind its own LayerNorm and added to the residual stream."""
+    """One layer: attention, then MLP; each reads the residual stream through its own LayerNorm and adds to it."""
     at = f"h.{layer}"
     normed = _norm(f"{at}.ln_1", x, params["ln_1"], config)
     attended, present = attention(normed, params["attn"], config, layer, attention_mask, past, part(keep, "attn"))
@@ -41,12 +41,12 @@ def block(
 
 
 def _norm(stage: str, x: Tensor, params: dict, config: GPT2Config) -> Tensor:
-    """LayerNorm by this gain and bias; the result is the stage of that name."""
+    """LayerNorm with the gain and bias in params; `stage` names the result."""
     return observe(stage, layer_norm(x, **params, eps=config.layer_norm_epsilon))
 
 
 def embed(params: dict, ids: Tensor, position_ids: Tensor, config: GPT2Config, keep: dict | None = None) -> Tensor:
-    """What enters the first block: of each token, the row of its id plus the row of its position."""
+    """The input of the first block: for each token, the embedding of its id plus that of its position."""
     tokens, positions = observe_each(
         wte=embedding(ids, **params["wte"]),  # (B, T, C)
         wpe=embedding(position_ids, **params["wpe"]),
@@ -63,7 +63,7 @@ def gpt2(
     past: list[Pair] | None = None,
     keep: dict | None = None,
 ) -> tuple[Tensor, list[Pair]]:
-    """The stack without a head: hidden states after ln_f, and every layer's keys and values (the next call's past).
+    """The model without a head: hidden states after ln_f, and every layer's keys and values (the next call's past).
 
     Positions count from the end of the past unless position_ids says otherwise.
     """
@@ -88,16 +88,16 @@ def language_model(
     past: list[Pair] | None = None,
     keep: dict | None = None,
 ) -> tuple[Tensor, list[Pair]]:
-    """Scores of every next token: the hidden states times the token embeddings (tied head) or lm_head (untied)."""
+    """Scores of the next token at each position: hidden states times token embeddings (tied) or lm_head (untied)."""
     x, presents = gpt2(params, ids, config, attention_mask, position_ids, past, keep)
     head = params["wte"] if config.tie_word_embeddings else params["lm_head"]
     return observe("logits", unembedding(x, head["weight"])), presents
 
 
 def shift_labels(labels: Tensor, attention_mask: Tensor | None = None, ignore_index: int = -100) -> Tensor:
-    """The label of a position is the token after it; the last position has none, and no pad has one.
+    """Label each position with the token after it; the last position and pads get no label.
 
-    Hugging Face scores what the last pad on the left predicts; but a first token is predicted by nothing, pads or not.
+    Hugging Face scores what the last pad on the left predicts; here, no prediction of a first token is scored.
     """
     none = P.full_like(labels[:, :1], ignore_index)
     shifted = none if labels.shape[1] == 1 else P.cat((labels[:, 1:], none), axis=1)  # no kernel for an empty slice
@@ -116,18 +116,18 @@ def language_model_loss(
     keep: dict | None = None,
     ignore_index: int = -100,
 ) -> Tensor:
-    """Mean surprise, in nats, at every token that is scored: labels are ids, or ignore_index where nothing is scored.
+    """Mean cross-entropy, in nats, over the scored tokens: labels are ids, or ignore_index where nothing is scored.
 
-    Labels stand where their tokens stand; that a token is predicted at the place before it is seen to here.
+    A label stands at the position of its token; this function shifts it to the position that predicts it.
     """
     logits, _ = language_model(params, ids, config, attention_mask, position_ids, keep=keep)
     return cross_entropy(logits, shift_labels(labels, attention_mask, ignore_index), ignore_index)
 
 
 def last_tokens(ids: Tensor, config: GPT2Config, attention_mask: Tensor | None = None) -> Tensor:
-    """Place of each sequence's last token: the last that attention_mask keeps.
+    """Position of each sequence's last token: the last where attention_mask is not 0.
 
-    Without a mask, the last that is not config.pad_token_id.
+    Without a mask, the last position whose id is not config.pad_token_id.
     """
     if attention_mask is None:
         attention_mask = P.ones_like(ids) if config.pad_token_id is None else ids != config.pad_token_id
@@ -160,6 +160,6 @@ def sequence_classifier_loss(
     keep: dict | None = None,
     ignore_index: int = -100,
 ) -> Tensor:
-    """Mean surprise at the right label of every sequence."""
+    """Mean cross-entropy of the right label, over the sequences."""
     scores = sequence_classifier(params, ids, config, attention_mask, position_ids, keep)
     return cross_entropy(scores, labels, ignore_index)

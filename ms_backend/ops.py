@@ -15,7 +15,7 @@ def matmul(a: Tensor, b: Tensor) -> Tensor:
 def conv1d(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """Affine map of the last axis, x @ weight + bias; GPT-2 calls it conv1d and stores the weight as (in, out).
 
-    It runs in the dtype of the weight, as mixed precision has it.
+    It runs in the dtype of the weight, as mixed precision requires.
     """
     rows = x.astype(weight.dtype).reshape(-1, weight.shape[0])
     return (matmul(rows, weight) + bias).reshape(x.shape[:-1] + (weight.shape[1],))
@@ -49,7 +49,7 @@ def silu(x: Tensor) -> Tensor:
 
 
 def softmax(x: Tensor) -> Tensor:
-    """Exponentials of each row, divided by their sum; the row's maximum is taken off first, so nothing overflows."""
+    """Exponentials of each row, divided by their sum; the row's maximum is subtracted first, so nothing overflows."""
     wide = x.astype(ms.float32)
     # Not ops.softmax: if its first gradient in a process is over a single number, MindSpore 2.10 gets the later ones
     # wrong on CPU, op by op.
@@ -63,15 +63,15 @@ def embedding(ids: Tensor, weight: Tensor) -> Tensor:
 
 
 def log_softmax(x: Tensor) -> Tensor:
-    """Logarithm of softmax: x - log(sum(exp(x))), the row's maximum taken off first."""
+    """Logarithm of softmax: x - log(sum(exp(x))); the row's maximum is subtracted first."""
     return ops.log_softmax(x.astype(ms.float32), axis=-1).astype(x.dtype)
 
 
 def cross_entropy(logits: Tensor, labels: Tensor, ignore_index: int = -100) -> Tensor:
-    """The loss: mean of -log softmax(logits)[label] over all labels but those that are ignore_index; 0 if all are.
+    """The loss: mean of -log softmax(logits)[label] over all labels that are not ignore_index; 0 if there are none.
 
-    PyTorch gives NaN where nothing is scored; one such micro-batch would then spoil a whole training run. The loss is
-    float32 at least: the sum of many small numbers.
+    PyTorch returns NaN if no label is scored; one such micro-batch would spoil a whole training run. The loss is at
+    least float32, because it sums many small numbers.
     """
     scored = labels != ignore_index
     places = ops.where(scored, labels, ops.zeros_like(labels))[..., None]
@@ -83,12 +83,12 @@ def cross_entropy(logits: Tensor, labels: Tensor, ignore_index: int = -100) -> T
 def dropout(x: Tensor, keep: Tensor | None, rate: float) -> Tensor:
     """x / (1 - rate) where keep is True, 0 elsewhere: on average, x. Without keep, x itself.
 
-    Chance stays outside: whoever draws keep, True with probability 1 - rate, can hand the same to both sides.
+    The caller draws keep, True with probability 1 - rate, so that both implementations can get the same mask.
     """
     return x if keep is None else ops.where(keep, x / (1 - rate), ops.zeros_like(x))
 
 
 def unembedding(x: Tensor, weight: Tensor) -> Tensor:
-    """Score of every row of weight: the product of x with each."""
+    """Score of every row of weight: its dot product with x."""
     rows = x.reshape(-1, weight.shape[1])
     return matmul(rows, ops.transpose(weight, (1, 0))).reshape(x.shape[:-1] + (weight.shape[0],))

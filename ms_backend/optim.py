@@ -73,7 +73,7 @@ def _rest(beta: float) -> float:
 
 
 def _one_minus_power(beta: float, step: Tensor) -> Tensor:
-    """1 - beta^step to the last digit: in float32 the difference itself loses up to five, and so does P.expm1."""
+    """1 - beta^step to the last digit: a float32 subtraction loses up to five digits, and so does P.expm1."""
     if beta == 0:
         return P.ones_like(step.astype(ms.float32))
     x = step.astype(ms.float32) * math.log(beta)
@@ -85,18 +85,18 @@ def _one_minus_power(beta: float, step: Tensor) -> Tensor:
 
 
 def constant_schedule(step: Tensor, lr: Tensor, warmup_steps: int, total_steps: int, final_lr: float = 0.0) -> Tensor:
-    """Learning rate of the update number `step`, counted from 0: linear warm-up to lr, whatever the last two say."""
+    """Learning rate of update `step`, counted from 0: linear warm-up, then lr. The last two arguments are unused."""
     return (_warm_up(step, warmup_steps) * lr.astype(ms.float32)).astype(lr.dtype)
 
 
 def linear_schedule(step: Tensor, lr: Tensor, warmup_steps: int, total_steps: int, final_lr: float = 0.0) -> Tensor:
-    """Learning rate of the update number `step`, counted from 0: linear warm-up to lr, a straight line to final_lr."""
+    """Learning rate of update `step`, counted from 0: linear warm-up to lr, then a straight line to final_lr."""
     share = _remaining(step, warmup_steps, total_steps)
     return (_warm_up(step, warmup_steps) * _between(lr, final_lr, share)).astype(lr.dtype)
 
 
 def cosine_schedule(step: Tensor, lr: Tensor, warmup_steps: int, total_steps: int, final_lr: float = 0.0) -> Tensor:
-    """Learning rate of the update number `step`, counted from 0: linear warm-up to lr, half a cosine to final_lr."""
+    """Learning rate of update `step`, counted from 0: linear warm-up to lr, then half a cosine to final_lr."""
     half = P.sin(math.pi / 2 * _remaining(step, warmup_steps, total_steps))
     return (_warm_up(step, warmup_steps) * _between(lr, final_lr, half * half)).astype(lr.dtype)
 
@@ -126,7 +126,7 @@ def _sum_of_squares(x: Tensor) -> Tensor:
 
 
 def clip_by_global_norm(grads: Any, max_grad_norm: float) -> tuple[Any, Tensor]:
-    """A tree of gradients, scaled down to global norm max_grad_norm if theirs is larger, and the norm they had."""
+    """Scale gradients down to global norm max_grad_norm if theirs is larger; return them and the norm they had."""
     norm = global_norm(grads)
     return _scaled(grads, _clip_coefficient(norm, max_grad_norm)), norm
 
@@ -176,7 +176,7 @@ SCHEDULES = {"constant": constant_schedule, "linear": linear_schedule, "cosine":
 class AdamW(nn.Cell):
     """AdamW on a tree of weights, changed in place, at the rate of the schedule. Biases and norms do not decay.
 
-    update: another function than `adamw` with its arguments; with in_place, one that writes its results itself.
+    update: a function to use instead of `adamw`, with the same arguments; with in_place, it writes its results itself.
     """
 
     def __init__(
@@ -203,18 +203,18 @@ class AdamW(nn.Cell):
         return self._update(grads, None)
 
     def _update(self, grads: Any, factor: Tensor | None) -> Any:
-        """One update by gradients times factor, each multiplied on its way: no second copy of all of them is needed."""
+        """One update by gradients times factor, multiplied one at a time, so that no second copy of all is needed."""
         settings, lr, step = self.settings, self.lr(), self.step + 1
         P.assign(self.step, step)
         update = P.Partial()(self.update, step, lr, settings.beta1, settings.beta2, settings.epsilon, factor)
         return P.HyperMap()(update, self.params, _leaves(grads), self.m, self.v, self.decay)
 
     def state(self) -> State:
-        """Copies of all that the next update depends on beside the weights and their gradients."""
+        """Copies of everything that the next update depends on, except weights and gradients."""
         return _copies(self._arrays())
 
     def load_state(self, state: Mapping[str, np.ndarray]) -> None:
-        """Go on from what `state` returned. Raises ValueError, naming the array, if one is missing or does not fit."""
+        """Restore what `state` returned. Raises ValueError, naming the array, if one is missing or does not fit."""
         _load(self._arrays(), state)
 
     def _arrays(self) -> dict[str, Parameter]:
@@ -222,7 +222,7 @@ class AdamW(nn.Cell):
 
 
 def _writing(update: Callable[..., Any], in_place: bool) -> Callable[..., Any]:
-    """An update that writes its results. A closure: what a function does that comes as an argument, a graph forgets."""
+    """An update that writes its results. It is a closure: a graph ignores the writes of a function passed to it."""
 
     def write(step, lr, beta1, beta2, epsilon, factor, param, grad, m, v, decay):  # type: ignore[no-untyped-def]
         if factor is not None:
@@ -236,7 +236,7 @@ def _writing(update: Callable[..., Any], in_place: bool) -> Callable[..., Any]:
 
 
 class AdamWeightDecay(AdamW):
-    """The course's optimizer on a tree of weights: AdamW without the correction of its first steps."""
+    """The course's optimizer on a tree of weights: AdamW without the bias correction of its first steps."""
 
     def __init__(self, params: dict, settings: TrainingConfig) -> None:
         super().__init__(params, settings, adam_weight_decay)
@@ -259,7 +259,7 @@ class Accumulator(nn.Cell):
         self.names, self.accumulated = tuple(held), _zeros("accumulated", held)
 
     def construct(self, grads):  # type: ignore[no-untyped-def]
-        """Take in the gradients of one micro-batch. Returns whether that made an update, and with which norm (or NaN).
+        """Add the gradients of one micro-batch. Returns whether that made an update, and its norm (NaN without one).
 
         The norm is that of the mean gradient before it is clipped.
         """
@@ -281,11 +281,11 @@ class Accumulator(nn.Cell):
         return P.depend(norm, self.optimizer._update(total, factor / self.accumulate_step))
 
     def state(self) -> State:
-        """Copies of all that the next call depends on beside the optimizer and its gradients."""
+        """Copies of everything that the next call depends on, except the optimizer and its gradients."""
         return _copies(self._arrays())
 
     def load_state(self, state: Mapping[str, np.ndarray]) -> None:
-        """Go on from what `state` returned. Raises ValueError, naming the array, if one is missing or does not fit."""
+        """Restore what `state` returned. Raises ValueError, naming the array, if one is missing or does not fit."""
         _load(self._arrays(), state)
 
     def _arrays(self) -> dict[str, Parameter]:
@@ -302,7 +302,7 @@ def _clear(total: Parameter) -> Tensor:
 
 @ms.jit_class
 class StaticLossScaler:
-    """Multiplies the loss, and so every gradient on its way back, by a constant: small float16 numbers stay above 0.
+    """Multiplies the loss, and so every gradient, by a constant, so that small float16 gradients do not become 0.
 
     Underneath: mindspore.amp.StaticLossScaler.
     """
@@ -320,15 +320,15 @@ class StaticLossScaler:
         return x if self.does_nothing else self.amp.unscale(x)
 
     def adjust(self, finite: Tensor) -> bool:
-        """Learn whether the gradients were finite; returns whether the scale follows that. This one does not."""
+        """Adapt the scale to whether the gradients were finite. Returns whether this scaler does that: False."""
         return self.amp.adjust(finite)
 
     def state(self) -> State:
-        """Copies of all that the next call depends on."""
+        """Copies of everything that the next call depends on."""
         return _copies(self._arrays())
 
     def load_state(self, state: Mapping[str, np.ndarray]) -> None:
-        """Go on from what `state` returned. Raises ValueError, naming the array, if one is missing or does not fit."""
+        """Restore what `state` returned. Raises ValueError, naming the array, if one is missing or does not fit."""
         _load(self._arrays(), state)
 
     def _arrays(self) -> dict[str, Parameter]:
@@ -337,8 +337,8 @@ class StaticLossScaler:
 
 @ms.jit_class
 class DynamicLossScaler(StaticLossScaler):
-    """A loss scale that looks for the largest one: divided by scale_factor when a gradient overflows, never below 1;
-    multiplied by it after scale_window finite ones in a row.
+    """A loss scale as large as possible: divided by scale_factor when a gradient overflows, but at least 1;
+    multiplied by it after scale_window finite micro-batches in a row.
 
     Underneath: mindspore.amp.DynamicLossScaler.
     """
@@ -348,7 +348,7 @@ class DynamicLossScaler(StaticLossScaler):
         self.scale_value, self.counter = self.amp.scale_value, self.amp.counter
 
     def adjust(self, finite: Tensor) -> bool:
-        """Learn whether the gradients were finite; returns whether the scale follows that. This one does."""
+        """Adapt the scale to whether the gradients were finite. Returns whether this scaler does that: True."""
         return self.amp.adjust(finite)
 
     def _arrays(self) -> dict[str, Parameter]:

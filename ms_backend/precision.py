@@ -1,4 +1,4 @@
-"""What runs in 16 bits. How it is computed is the kernels' affair: twin of one half of reference/precision.py."""
+"""What runs in 16 bits. Twin of reference/precision.py, without the rounding, which MindSpore's kernels do."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from reference.config import map_tree, runs_in_float16
 
 
 def cast_parameters(params: dict, level: str) -> dict:
-    """The parameters as the forward pass of that level takes them: some float32 ones in float16, see runs_in_float16.
+    """The parameters for the forward pass at that level: float32 becomes float16 where runs_in_float16 says so.
 
     An op runs in the dtype of its weights; sums inside softmax, LayerNorm and GELU run in float32 at every level, and
     so does the loss.
@@ -17,7 +17,7 @@ def cast_parameters(params: dict, level: str) -> dict:
 
 
 def chosen_parameters(params: dict, level: str) -> dict:
-    """Which parameters a level takes in float16: a tree of booleans. A compiled graph cannot ask for names."""
+    """Which parameters a level takes in float16: a tree of booleans. A compiled graph cannot read names."""
     return map_tree(lambda name, x: runs_in_float16(name, level), params)
 
 

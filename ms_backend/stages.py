@@ -14,7 +14,7 @@ def observe(name: str, x: Any) -> Any:
 
 
 def observe_each(at: str = "", **stages: Any) -> tuple[Any, ...]:
-    """observe for several stages, none of which is made of another: `q, k = observe_each("h.0.attn", q=q, k=k)`."""
+    """observe for several stages, none computed from another: `q, k = observe_each("h.0.attn", q=q, k=k)`."""
     if _observer is None:  # always so in a compiled graph, which could not make the names below
         return tuple(stages.values())
     return tuple(observe(f"{at}.{name}" if at else name, x) for name, x in stages.items())
@@ -22,9 +22,9 @@ def observe_each(at: str = "", **stages: Any) -> tuple[Any, ...]:
 
 @contextlib.contextmanager
 def observing(observer: Callable[[str, Any], Any]) -> Iterator[None]:
-    """Call observer(name, x) at every stage that this thread computes; the computation goes on with what it returns.
+    """Call observer(name, x) at every stage that this thread computes; its result replaces x.
 
-    Raises RuntimeError if somebody observes already.
+    Raises RuntimeError if there is an observer already.
     """
     global _observer
     if _observer is not None:
@@ -38,9 +38,9 @@ def observing(observer: Callable[[str, Any], Any]) -> Iterator[None]:
 
 
 def keep_in(seen: dict[str, Any]) -> Callable[[str, Any], Any]:
-    """An observer that files every stage under its name, elementary functions apart, and changes nothing.
+    """An observer that stores every stage in `seen` by name, except elementary functions, and changes nothing.
 
-    What it files are NumPy copies.
+    It stores NumPy copies.
     """
 
     def keep(name: str, x: Any) -> Any:

@@ -27,7 +27,7 @@ def loss_and_gradients(
     level: str = "O0",
     scale: float = 1.0,
 ) -> tuple[Tensor, Any]:
-    """The loss of a language model, or, if there is a score among the parameters, of a classifier; its gradients.
+    """Loss and gradients of a language model, or of a classifier if params has a `score`.
 
     The gradients are those of scale times the loss, in the dtype of params.
     """
@@ -42,7 +42,7 @@ def loss_and_gradients(
 
 
 def loss_scaler(settings: TrainingConfig) -> StaticLossScaler | DynamicLossScaler:
-    """The loss scaler that the settings ask for; none is a static one of 1."""
+    """The loss scaler that the settings ask for; "none" is a static scale of 1."""
     if settings.loss_scaler == "dynamic":
         return DynamicLossScaler(settings.scale_value, settings.scale_factor, settings.scale_window)
     return StaticLossScaler(settings.scale_value if settings.loss_scaler == "static" else 1.0)
@@ -54,10 +54,10 @@ def train_step(
     accumulator: Accumulator,
     scaler: StaticLossScaler | DynamicLossScaler,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """One micro-batch: its loss, whether all gradients were finite, whether the weights moved, the gradients' norm.
+    """Train on one micro-batch; return its loss, whether gradients were finite, whether weights changed, and the norm.
 
-    Small gradients vanish in float16, so the loss is scaled up, and the gradients down again. Where that was too much
-    they overflow: the micro-batch is passed over, weights and moments stay as they are, the scale shrinks.
+    Small gradients underflow in float16, so the loss is scaled up, and the gradients down again. If the scale is too
+    large, gradients overflow: the micro-batch is skipped, weights and moments stay as they are, and the scale shrinks.
     """
     loss, gradients = grad_fn(batch, scaler.scale_value * 1.0)  # times 1: adjust writes to scale_value later
     finite = all_finite(gradients)

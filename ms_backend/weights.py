@@ -1,4 +1,4 @@
-"""How numbers reach MindSpore: copied, checked, and never behind a compiled graph's back."""
+"""How arrays reach MindSpore: copied, checked, and always where compiled graphs see them."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Run the judge: draw cases for a rule, put them to a backend, keep the worst, shrink what fails.
+"""Run the judge: draw test cases for a rule, run a backend on them, keep the worst, shrink a failure.
 
 A rule is either a comparison with the reference, "ops.layer_norm", or a law, "laws.causality".
 """
@@ -26,25 +26,25 @@ from parity.verdict.verdict import Verdict
 
 @dataclasses.dataclass(frozen=True)
 class Rule:
-    """What a backend is judged by: cases are drawn for the contract, and each is put to `judge` as a trial."""
+    """One check of a backend: cases are drawn for the contract, and `judge` gives the verdicts on each."""
 
     name: str
     contract: Contract
     judge: Callable[[Trial], Iterable[Verdict]] = Trial.compare
     trains: bool = False
-    """Whether it lets the backend train models, in float32, which takes many times as long as anything else."""
+    """Whether it trains models, in float32, which takes many times as long as any other rule."""
     generates: bool = False
-    """Whether it lets the backend continue texts, which takes some ten times as long as scoring them."""
+    """Whether it generates text, which takes about ten times as long as scoring it."""
 
     @property
     def learns(self) -> bool:
-        """Whether it is of training at all: of gradients, updates, whole runs."""
+        """Whether it is about training: gradients, updates or whole runs."""
         return self.trains or self.contract.function.endswith("_vjp") or self.name.startswith(("optim.", "train."))
 
 
 @dataclasses.dataclass
 class SearchResult:
-    """What the judge found for one rule: how many cases, the worst of them, and the smallest that failed."""
+    """The result for one rule: the number of cases, the worst of them, and the smallest counterexample."""
 
     function: str
     cases: int = 0
@@ -64,7 +64,7 @@ class SearchResult:
         return self.failure is None and not self.error
 
     def to_dict(self) -> dict[str, Any]:
-        """The same facts for machines."""
+        """The same facts as a dict, fit for JSON."""
         shown = self.failure or self.worst
         case = self.failing_case or self.worst_case
         return {
@@ -79,7 +79,7 @@ class SearchResult:
 
 
 class DisagreementError(AssertionError):
-    """Raised inside a search, for Hypothesis to shrink."""
+    """Raised inside a search, so that Hypothesis shrinks the case."""
 
 
 @functools.cache
@@ -90,7 +90,7 @@ def rules() -> dict[str, Rule]:
     for head in ("language_model", "sequence_classifier"):
         name = f"training.{head}"
         comparisons[name] = Rule(name, every[f"model.{head}_loss"], training_band.judge_training, trains=True)
-    plain = {name: contract.without("keep") for name, contract in every.items()}  # laws cut and fill up the tokens
+    plain = {name: contract.without("keep") for name, contract in every.items()}  # laws cut and pad the tokens
     laws = {
         f"laws.{law.name}": Rule(f"laws.{law.name}", plain[law.draws], law.holds, law.trains, law.generates)
         for law in LAWS
@@ -99,9 +99,9 @@ def rules() -> dict[str, Rule]:
 
 
 def select(names: Iterable[str] = ()) -> dict[str, Rule]:
-    """The rules named, by function or file ("layer_norm", "ops.layer_norm", "ops", "laws"); all without a name.
+    """The rules of these functions or files ("layer_norm", "ops.layer_norm", "ops", "laws"); all without a name.
 
-    Raises KeyError for a name that is none of these.
+    Raises KeyError for an unknown name.
     """
     every = rules()
     chosen: dict[str, Rule] = {}
@@ -128,16 +128,16 @@ def check_rule(
     watch: Callable[[Verdict, Case], Any] | None = None,
     fillings: int | None = None,
 ) -> SearchResult:
-    """Judge a backend by one rule on at least that many random cases; the same `start` draws the same cases.
+    """Judge a backend by one rule on at least `examples` random cases; start is the random seed.
 
-    fillings: how many of the cases are alike in all but their numbers (default: where graphs are compiled FILLINGS,
-    else 1). watch is called with every verdict. Shrinking a failure takes further cases, which are not counted.
+    fillings: how many of the cases have the same shapes and options, and other numbers (default: FILLINGS where graphs
+    are compiled, else 1). watch is called with every verdict. Cases tried while shrinking a failure are not counted.
     """
     if fillings is None:  # what trains is compiled for every trainer
         fillings = min(FILLINGS, examples) if backend.mode == "graph" and not rule.trains else 1
     result = SearchResult(rule.name)
     learns = getattr(backend, "trainer", None) is not None
-    contract = rule.contract if learns else rule.contract.without("keep")  # dropout is a matter of training
+    contract = rule.contract if learns else rule.contract.without("keep")  # only training needs dropout
     called = itertools.count()
 
     @seed(start)
@@ -184,7 +184,7 @@ def check_rule(
             if result.worst is None or verdict.severity > result.worst.severity:
                 result.worst, result.worst_case = verdict, case
 
-    with contextlib.suppress(DisagreementError, Flaky):  # it stands in the result; flaky: the backend draws at random
+    with contextlib.suppress(DisagreementError, Flaky):  # the result holds it; Flaky: the backend is random
         search()
     return result
 
@@ -195,20 +195,20 @@ def filled_anew(case: Case, number: int) -> Case:
 
 
 def describe(error: Exception) -> str:
-    """The first line of what a backend raised, and where in its own files it did."""
+    """The first line of an exception that a backend raised, and its place in the sources."""
     said = str(error).strip().splitlines()
     where = traceback.extract_tb(error.__traceback__)[-1]
     return f"{type(error).__name__}: {said[0] if said else ''} ({Path(where.filename).name}:{where.lineno})"
 
 
 class _EnoughError(Exception):
-    """Raised inside a search that has drawn what was asked for."""
+    """Raised to end a search that has drawn enough cases."""
 
 
 def draw(rule: Rule, dtype: Any, examples: int, start: int = 0, first: int | None = None) -> list[Case]:
-    """The cases that a search of so many examples by this rule looks at; the first so many of them, if that is asked.
+    """The cases that a search of `examples` examples by this rule draws; only the first `first` of them, if given.
 
-    What is drawn depends on how many examples the search is to have.
+    The cases drawn depend on `examples`.
     """
     drawn: list[Case] = []
     called = itertools.count()

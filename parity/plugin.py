@@ -1,7 +1,7 @@
-"""The pytest plugin: `pytest --pyargs parity --backend NAME` puts a backend, anybody's, before the judge.
+"""The pytest plugin: `pytest --pyargs parity --backend NAME` judges any backend.
 
-Every run of pytest imports this file where the project is installed. So it imports nothing but pytest, and it takes no
-option name and touches no test unless that suite, `parity/conformance`, is asked for.
+Every run of pytest imports this file if the project is installed. So it imports only pytest, and it adds no option and
+changes no test unless the suite `parity/conformance` is requested.
 """
 
 import dataclasses
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from gpt2.backends import Backend
 
 SUITE = Path(__file__).parent / "conformance"
-# Name, what it is, what holds without it. Each can be given as an environment variable too: GPT2_BACKEND, GPT2_DEVICE.
+# Name, meaning, default. Each can also be given as an environment variable: GPT2_BACKEND, GPT2_DEVICE, ...
 OPTIONS = {
     "backend": ("the backend to judge: numpy, mindspore, or another that is registered", "mindspore"),
     "device": ("CPU, Ascend, GPU, or what the backend has", "the backend's own"),
@@ -29,7 +29,7 @@ OPTIONS = {
 
 @dataclasses.dataclass(frozen=True)
 class Session:
-    """What is judged, and how thoroughly."""
+    """The backend to judge, the number of cases per rule, and the random seed."""
 
     backend: "Backend"
     examples: int
@@ -37,7 +37,7 @@ class Session:
 
 
 SESSION = pytest.StashKey[Session]()
-TAKEN = pytest.StashKey[list[str]]()  # our options whose names belong to somebody else; there only if we are asked for
+TAKEN = pytest.StashKey[list[str]]()  # option names that another plugin has; set only if our suite is requested
 
 
 @pytest.hookimpl(wrapper=True)
@@ -55,7 +55,7 @@ def pytest_load_initial_conftests(early_config: pytest.Config, parser: pytest.Pa
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """Leave the suite out of everybody's own tests, such as `pytest .` in the folder of this project."""
+    """Leave the suite out of other test runs, such as `pytest .` in the folder of this project."""
     return True if collection_path == SUITE and TAKEN not in config.stash else None
 
 
@@ -72,16 +72,16 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 
 
 def pytest_report_header(config: pytest.Config) -> list[str]:
-    """What is judged, with what."""
+    """The backend to judge, and the settings."""
     if SESSION not in config.stash:
         return []
     from parity.report.record import environment
 
     session = config.stash[SESSION]
     backend, versions = session.backend, environment(session.backend)
-    own = f" {versions['backend_version']}" if versions["backend_version"] else ""
+    lib = f" {versions['backend_version']}" if versions["backend_version"] else ""
     return [
-        f"parity: {backend.name}{own} on {backend.device}, {backend.dtype}, {backend.mode}; {session.examples} cases "
+        f"parity: {backend.name}{lib} on {backend.device}, {backend.dtype}, {backend.mode}; {session.examples} cases "
         f"per rule, seed {session.seed}; gpt2-parity {versions['project']}, NumPy {versions['numpy']}",
         *(
             f"parity: --{name} belongs to another plugin or conftest.py here: set the environment variable "
@@ -105,7 +105,7 @@ def _asked_for(config: pytest.Config) -> bool:
 def _is_taken(parser: pytest.Parser, option: str) -> bool:
     try:
         return option not in parser.parse_known_and_unknown_args([option])[1]
-    except pytest.UsageError:  # it is known, and wants a value
+    except pytest.UsageError:  # the option is known, and needs a value
         return True
 
 
@@ -137,7 +137,7 @@ def _start(config: pytest.Config) -> Session:
         backend = get_backend(name, _value(config, "device"), dtype, mode)
     except GPT2Error as error:
         raise pytest.UsageError(str(error)) from error
-    except Exception as error:  # another's code: a driver that is missing shows itself in many ways
+    except Exception as error:  # third-party code: a missing driver can raise anything
         raise pytest.UsageError(f"backend {name!r} does not start: {_one_line(error)}") from error
     return Session(backend, examples, seed)
 

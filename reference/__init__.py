@@ -6,15 +6,15 @@ from typing import Any
 
 
 def place(name: str) -> tuple[str, str]:
-    """The module and the name in it of a function of the mirror: ("gradients.ops", "softmax_vjp") of "ops.softmax_vjp".
+    """Return the module and the name of a function: ("gradients.ops", "softmax_vjp") for "ops.softmax_vjp".
 
-    Gradients are named as if they stood beside their functions, but stand in gradients/.
+    A gradient is named as if it stood in the file of its function, but it stands in gradients/.
     """
     file, function = name.split(".")
     return (f"gradients.{file}" if function.endswith("_vjp") else file), function
 
 
 def find_function(name: str) -> Callable[..., Any]:
-    """The function of the mirror that has that name, "ops.softmax" or "ops.softmax_vjp"."""
+    """Return the function of that name, such as "ops.softmax" or "ops.softmax_vjp"."""
     module, function = place(name)
     return getattr(importlib.import_module(f"{__name__}.{module}"), function)

@@ -1,8 +1,8 @@
 """Masked multi-head self-attention, step by step.
 
-S = P + T positions: those of the past, then the T new tokens. N: keys where their order does not matter.
-Stages of the computation have names, "h.0.attn.q" in the first layer, under which the judge looks at them, and may put
-another value in their place. Without a judge the formulas stand as if there were no names: see stages.py.
+S = P + T positions: P of the past, then T new tokens. N: keys whose order does not matter.
+Each stage of the computation has a name, such as "h.0.attn.q" in the first layer. By this name the judge can read its
+value, or replace it. Without a judge, `observe` returns its argument unchanged: see stages.py.
 """
 
 import math
@@ -33,7 +33,7 @@ def merge_heads(x: Array) -> Array:
 
 
 def causal_bias(query_length: int, key_length: int) -> Array:
-    """True where a query may look: the last T of the S positions, each at itself and at what came before.
+    """True where a query may look: each of the last T of S positions sees itself and every earlier position.
 
     Shapes: -> (T, S) bool
     """
@@ -41,7 +41,7 @@ def causal_bias(query_length: int, key_length: int) -> Array:
 
 
 def visible_keys(query_length: int, key_length: int, attention_mask: Array | None = None) -> Array:
-    """causal_bias, and for padded batches: no query looks at a key that attention_mask (1 token, 0 pad) leaves out.
+    """causal_bias, also for padded batches: no query sees a key where attention_mask (1 token, 0 pad) is 0.
 
     Shapes: attention_mask (B, S) mask -> (B, 1, T, S) bool
     """
@@ -53,15 +53,15 @@ def mask_value(dtype: Any) -> float:
     """The lowest finite number of a float dtype: exp of it is zero, and no infinity can turn into NaN.
 
     Shapes: -> ()
-    Source: `torch.finfo(dtype).min` in Hugging Face's modeling_gpt2.py; GPT-2's model.py took -1e10.
+    Source: `torch.finfo(dtype).min` in Hugging Face's modeling_gpt2.py; GPT-2's model.py uses -1e10.
     """
     if np.dtype(dtype).name == "bfloat16":
-        return -3.3895313892515355e38  # NumPy's finfo does not know it
+        return -3.3895313892515355e38  # NumPy's finfo does not know bfloat16
     return float(np.finfo(dtype).min)
 
 
 def mask_scores(scores: Array, visible: Array) -> Array:
-    """Keep the visible scores, put mask_value in place of the others.
+    """Keep the visible scores; replace the others by mask_value.
 
     Shapes: scores (B, H, T, N), visible (B, 1, T, N) bool -> (B, H, T, N)
     """
@@ -69,9 +69,9 @@ def mask_scores(scores: Array, visible: Array) -> Array:
 
 
 def mask_scores_by_addition(scores: Array, visible: Array) -> Array:
-    """mask_scores as a sum, score + mask_value, a form that accelerators like; the weights after softmax are the same.
+    """mask_scores as a sum, score + mask_value, which is fast on accelerators; the weights after softmax are the same.
 
-    Adding to a negative score can overflow to -inf; the sum is therefore kept at mask_value or above.
+    Adding to a negative score can overflow to -inf, so mask_value is the lower bound of the sum.
     Shapes: scores (B, H, T, N), visible (B, 1, T, N) bool -> (B, H, T, N)
     """
     lowest = np.array(mask_value(scores.dtype), scores.dtype)
@@ -81,7 +81,7 @@ def mask_scores_by_addition(scores: Array, visible: Array) -> Array:
 
 
 def attention_scores(q: Array, k: Array, scale: float) -> Array:
-    """How well each query fits each key: q k^T / scale.
+    """How well each query matches each key: q k^T / scale.
 
     Shapes: q (B, H, T, D), k (B, H, N, D) -> (B, H, T, N)
     Source: Vaswani et al. 2017, equation 1.
@@ -91,7 +91,7 @@ def attention_scores(q: Array, k: Array, scale: float) -> Array:
 
 
 def attention_scale(config: GPT2Config, layer: int) -> float:
-    """What the scores of a layer are divided by: sqrt(D), and on request the layer's number, counted from 1.
+    """The divisor of a layer's scores: sqrt(D) and, if config says so, the layer's number, counted from 1.
 
     Shapes: -> ()
     Source: Vaswani et al. 2017, section 3.2.1; scale_attn_by_inverse_layer_idx: Hugging Face's modeling_gpt2.py.
@@ -101,7 +101,7 @@ def attention_scale(config: GPT2Config, layer: int) -> float:
 
 
 def queries_keys_values(x: Array, params: dict, config: GPT2Config, layer: int = 0) -> tuple[Array, Array, Array]:
-    """One affine map makes three vectors of every token: what it asks for, what it is found by, what it offers.
+    """One affine map gives each token a query (what it looks for), a key (what matches it), a value (what it gives).
 
     Shapes: x (B, T, C), params {h.0.attn} -> (B, H, T, D), (B, H, T, D), (B, H, T, D)
     Source: `attn` in GPT-2's model.py.
@@ -115,7 +115,7 @@ def queries_keys_values(x: Array, params: dict, config: GPT2Config, layer: int =
 def attention_weights(
     q: Array, k: Array, config: GPT2Config, layer: int = 0, attention_mask: Array | None = None
 ) -> Array:
-    """How much each query takes of each key it may see: softmax of the scores, rows that sum to 1.
+    """How much each query takes from each visible key: softmax of the scores, so each row sums to 1.
 
     Shapes: q (B, H, T, D), k (B, H, S, D), attention_mask (B, S) mask optional -> (B, H, T, S)
     Source: Vaswani et al. 2017, equation 1. reorder_and_upcast_attn (float32 scores of 16-bit inputs): Mistral, in
@@ -139,7 +139,7 @@ def attention(
     past: Pair | None = None,
     keep: dict | None = None,
 ) -> tuple[Array, Pair]:
-    """Each token asks (q) every visible token (k) and takes the weighted mean of what they offer (v).
+    """Each token compares its query (q) with all visible keys (k) and takes the weighted mean of their values (v).
 
     Shapes: x (B, T, C), params {h.0.attn}, attention_mask (B, S) mask optional, past (B, H, P, D) pair optional,
         keep {h.0.attn} keep optional -> (B, T, C), (B, H, S, D) pair

@@ -1,4 +1,4 @@
-"""What a GPT-2 is before it computes anything: its configuration, and the parameters that follow from it.
+"""The configuration of a GPT-2, and the names and shapes of the parameters that follow from it.
 
 Field names are those of Hugging Face's `config.json`, parameter names those of its GPT-2 checkpoints.
 """
@@ -23,7 +23,7 @@ UNSUPPORTED = ("add_cross_attention", "is_encoder_decoder", "pruned_heads", "qua
 
 
 class ConfigError(ValueError):
-    """A configuration that no GPT-2 can have; the message names the field."""
+    """An invalid configuration; the message names the field."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,7 +107,7 @@ class GPT2Config:
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> "GPT2Config":
-        """Read the mapping of a Hugging Face `config.json`; fields without effect on the result are passed over.
+        """Read the mapping of a Hugging Face `config.json`; fields without effect on the result are ignored.
 
         Raises ConfigError, naming the field, for another architecture, an unsupported feature or a bad value.
         """
@@ -212,12 +212,12 @@ class TrainingConfig:
 
 @dataclasses.dataclass(frozen=True)
 class StepReport:
-    """What one micro-batch did. lr, grad_norm (before clipping) and scale are those that it was computed with."""
+    """The result of one micro-batch. lr, grad_norm (before clipping) and scale are the values used for it."""
 
     loss: float
     """The mean loss of the micro-batch itself: neither scaled nor divided by accumulate_step."""
     finite: bool
-    """Whether all gradients were; otherwise the micro-batch left weights and moments as they were."""
+    """Whether all gradients were finite; if not, the micro-batch left weights and moments unchanged."""
     updated: bool
     """Whether the optimizer made a step."""
     lr: float
@@ -227,7 +227,7 @@ class StepReport:
 
 
 def runs_in_float16(name: str, level: str) -> bool:
-    """Whether a level of mixed precision takes a parameter in float16.
+    """Whether a parameter is used in float16 at a level of mixed precision.
 
     O0: none. O1: the affine maps (c_attn, c_fc, c_proj), that is most of the work; embeddings, head, LayerNorm and the
     residual stream stay in float32. O2: all but LayerNorm. O3: all.
@@ -291,7 +291,7 @@ def parameter_axes(config: GPT2Config, head: str = "language_model") -> dict[str
 
 
 def keep_axes(config: GPT2Config) -> dict[str, str]:
-    """Axes of every dropout mask, by the name of the stage that it thins out, e.g. {"embeddings": "B, T, C", ...}.
+    """Axes of every dropout mask, by the name of the stage that it masks, e.g. {"embeddings": "B, T, C", ...}.
 
     A mask is True where dropout keeps the value. Source: `dropout` in Hugging Face's modeling_gpt2.py.
     """
@@ -327,7 +327,7 @@ def parameter_shapes(config: GPT2Config, head: str = "language_model") -> dict[s
 
 
 def nest(parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """Turn {"h.0.ln_1.weight": x} into {"h": [{"ln_1": {"weight": x}}]}: the shape of the calls, `block(x, **h[0])`."""
+    """Turn {"h.0.ln_1.weight": x} into {"h": [{"ln_1": {"weight": x}}]}: the form that the functions take."""
     tree: dict[str, Any] = {"h": []}
     for name, value in sorted(parameters.items(), key=lambda item: _layer(item[0])):
         *path, leaf = name.split(".")
@@ -365,10 +365,10 @@ def flatten(tree: Any) -> dict[str, Any]:
 
 
 def part(tree: Any, name: str) -> Any:
-    """The branch of that name, of a tree that may be absent."""
+    """The branch of that name; None if there is no tree."""
     return None if tree is None else tree[name]
 
 
 def affine(weight: Any, bias: Any) -> dict[str, Any]:
-    """The branch of a weight and its bias."""
+    """The branch of a tree that holds a weight and its bias."""
     return {"weight": weight, "bias": bias}

@@ -1,7 +1,7 @@
-"""From token ids to micro-batches: packed or padded rows, shuffled anew every epoch.
+"""From token ids to micro-batches: packed or padded rows, shuffled again for every epoch.
 
-Nothing here remembers anything: which rows micro-batch number n holds follows from n and the seed alone. That is what
-lets a run that was interrupted go on.
+There is no state: n and the seed alone decide which rows micro-batch number n holds. So an interrupted run can be
+resumed at any micro-batch.
 """
 
 import itertools
@@ -25,9 +25,9 @@ def windows(stream: Array, length: int) -> Array:
 def pad_rows(
     rows: Sequence[Array], length: int, pad_id: int, ignore_index: int = -100, labels: Sequence[Array] | None = None
 ) -> dict[str, Array]:
-    """Make R rows of ids of any lengths one rectangle: longer ones are cut, shorter ones get pads at their end.
+    """Make one array of R rows of ids of any length: longer rows are cut, shorter rows get pads at their end.
 
-    labels: for each row as many as it has ids; None: the ids themselves.
+    labels: for each row, one per id; None: the ids themselves.
     Returns ids, attention_mask (1 token, 0 pad) and labels (ignore_index at pads), each (R, length) int32: a pad is
     neither attended nor scored. Source: the MindSpore course's merge_and_pad, which has no mask.
     """
@@ -56,7 +56,7 @@ def merge_and_pad(
 
     score: "output" scores the summary and the [SEP] after it, which says where to stop; "all" every token but pads.
     article (N,) and summary (M,) are ids; returns ids, attention_mask (1 token, 0 pad) and labels, each (max_seq_len,)
-    int32. Raises ValueError for another score, and if not one token of an article that has to be cut would stay.
+    int32. Raises ValueError for another score, and if no token of the article would fit.
     Source: the MindSpore course's merge_and_pad, which has neither mask nor labels; Hugging Face's
     truncation="only_first" cuts the same tokens.
     """
@@ -65,7 +65,7 @@ def merge_and_pad(
     room = max_seq_len - len(summary) - 3
     if room < min(len(article), 1):
         raise ValueError(
-            f"a summary of {len(summary)} tokens and 3 special ones leave no room for the article in {max_seq_len}: "
+            f"a summary of {len(summary)} tokens and 3 special tokens leave no room for the article in {max_seq_len}: "
             "enlarge max_seq_len, or leave this pair out"
         )
     tokens = [cls_id, *article[:room], sep_id, *summary, sep_id]
@@ -88,13 +88,13 @@ def merge_rows(
     ignore_index: int = -100,
     score: str = "output",
 ) -> dict[str, Array]:
-    """Make one rectangle of R pairs, each as merge_and_pad lays it out.
+    """Make one array of R pairs, each laid out as by merge_and_pad.
 
     Returns ids, attention_mask and labels, each (R, max_seq_len) int32. Raises ValueError as merge_and_pad does, and
-    if there are more of one than of the other.
+    if the numbers of articles and summaries differ.
     """
     if len(articles) != len(summaries):
-        raise ValueError(f"{len(articles)} articles, but {len(summaries)} summaries: each needs one of the other")
+        raise ValueError(f"{len(articles)} articles, but {len(summaries)} summaries: give one summary per article")
     rows = [
         merge_and_pad(article, summary, max_seq_len, cls_id, sep_id, pad_id, ignore_index, score)
         for article, summary in zip(articles, summaries, strict=True)
@@ -114,10 +114,10 @@ def order(count: int, seed: int, epoch: int) -> Array:
 
 
 def batches(arrays: Mapping[str, Array], batch_size: int, seed: int, first: int = 0) -> Iterator[dict[str, Array]]:
-    """Micro-batches without end, from number `first` on, which costs no reading of those before.
+    """Yield micro-batches without end, from number `first` on; earlier ones are not read.
 
     arrays have one row for each sample, (R, ...); a micro-batch has batch_size rows of each, in their dtypes. Every
-    epoch has its own order; the last rows of it that fill no micro-batch are left out of that epoch.
+    epoch has its own order; its last rows, if they fill no micro-batch, are left out of that epoch.
     Raises ValueError if the rows do not fill one micro-batch.
     """
     count = min(len(x) for x in arrays.values())

@@ -1,8 +1,8 @@
-"""exp, log, tanh, sigmoid, erf and mean as the ops use them: where the judge looks into an op.
+"""exp, log, tanh, sigmoid, erf and mean as the ops use them: here the judge can look into an op.
 
-Every library computes them a little differently, in the last digits. `observe` shows each result to the judge, who can
-move it by as much as another library may differ, and sees what that does to the op. This file has no twin: there, the
-library's own functions are called.
+Libraries compute them with different last digits. `observe` shows each result to the judge, which can change it by as
+much as another library may differ, and so measure the effect on the op. This file has no twin: ms_backend calls the
+functions of MindSpore.
 """
 
 import math
@@ -32,7 +32,7 @@ def tanh(x: Array) -> Array:
 
 
 def sigmoid(x: Array) -> Array:
-    """1 / (1 + exp(-x)), by the exponential of -|x|, which cannot overflow."""
+    """1 / (1 + exp(-x)), computed from exp(-|x|), which cannot overflow."""
     decay = np.exp(np.where(x >= 0, -x, x))
     return observe("sigmoid", np.where(x >= 0, 1, decay) / (1 + decay))
 
@@ -40,7 +40,7 @@ def sigmoid(x: Array) -> Array:
 def erf(x: Array) -> Array:
     """The error function, which NumPy does not have.
 
-    Of x + ih, with h tiny as in a complex step, erf(x) + ih erf'(x): Taylor's first two terms.
+    For complex x + ih with a tiny h (a complex step): erf(x) + ih erf'(x), Taylor's first two terms.
     """
     value = np.vectorize(math.erf, otypes=[np.float64])(x.real)
     if np.iscomplexobj(x):
@@ -49,5 +49,5 @@ def erf(x: Array) -> Array:
 
 
 def mean(x: Array) -> Array:
-    """The mean of the last axis, which stays, with size 1."""
-    return observe("mean", x.sum(axis=-1, keepdims=True) / x.shape[-1])  # what x.mean does, in half its time
+    """The mean over the last axis, which is kept with size 1."""
+    return observe("mean", x.sum(axis=-1, keepdims=True) / x.shape[-1])  # as x.mean does, in half the time

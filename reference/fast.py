@@ -1,6 +1,6 @@
-"""The forms that are run for speed: the mathematics of model.py, with less memory traffic and a preallocated cache.
+"""The fast forms: the mathematics of model.py, with less memory traffic and a preallocated cache.
 
-Each stands for a plain function and must agree with it; read the plain one to learn what it computes.
+Each function replaces a plain one and must agree with it; read the plain one to learn what it computes.
 Weights of affine maps are (out, in) here, the layout that accelerators multiply fastest: see `fast_parameters`.
 """
 
@@ -19,7 +19,7 @@ from reference.stages import observe
 
 
 def fast_parameters(params: dict) -> dict:
-    """The tree of parameters with every Conv1D weight turned to (out, in).
+    """The tree of parameters with every Conv1D weight transposed to (out, in).
 
     In NumPy that is a view, not a copy.
     """
@@ -27,7 +27,7 @@ def fast_parameters(params: dict) -> dict:
 
 
 def make_cache(config: GPT2Config, batch_size: int, length: int, dtype: Any) -> list[tuple[Array, Array]]:
-    """Room for the keys and values of `length` tokens: per layer a pair of zeros.
+    """An empty cache for the keys and values of `length` tokens: a pair of zero arrays per layer.
 
     Each array is (B, H, S, D).
     """
@@ -46,7 +46,7 @@ def linear(x: Array, weight: Array, bias: Array) -> Array:
 
 
 def _product(rows: Array, weight: Array) -> Array:
-    """rows @ weight.T. OpenBLAS goes through a large matrix faster if it stands on the left and the few rows right."""
+    """rows @ weight.T. OpenBLAS is faster if the large matrix is the left factor and the few rows are the right one."""
     if 1 < len(rows) <= 64:
         return np.ascontiguousarray(matmul(weight, rows.T).T)
     return matmul(rows, weight.T)
@@ -78,9 +78,9 @@ def gelu_new_fast(x: Array) -> Array:
 def hidden_keys(
     query_length: int, key_length: int, n_head: int, dtype: Any, slot: int = 0, attention_mask: Array | None = None
 ) -> Array:
-    """What to add to the scores so that query t, at slot + t, sees no later slot and no pad: 0 or half mask_value.
+    """The mask to add to the scores, 0 or half of mask_value: query t, at slot + t, sees no later slot and no pad.
 
-    Half of the lowest number leaves room for the score, so the sum does not overflow, and its exp is zero all the same.
+    Half of the lowest number leaves room for the score: the sum does not overflow, and its exp is still zero.
     Shapes: attention_mask (B, S) mask -> (B, H, T, S)
     """
     visible = np.tri(query_length, key_length, slot, dtype=bool)[None, None]
@@ -100,7 +100,7 @@ def attend(
     keep: Array | None = None,
     rate: float = 0.0,
 ) -> Array:
-    """softmax(q k^T / scale + hidden) v in one go, with dropout if keep is given; in NumPy, a few heads at a time.
+    """softmax(q k^T / scale + hidden) v, with dropout if keep is given; in NumPy, a few heads at a time.
 
     Shapes: q (B, H, T, D), k (B, H, N, D), v (B, H, N, D), hidden (B, H, T, N) hidden, keep (B, H, T, N) bool optional
         -> (B, H, T, D)
@@ -129,7 +129,7 @@ def attention_fast(
     slot: int = 0,
     keep: dict | None = None,
 ) -> Array:
-    """attention, with keys and values in a cache whose slots slot .. slot + T - 1 are filled in place.
+    """attention, with keys and values in a cache: the new ones are written in place, to slots slot .. slot + T - 1.
 
     Shapes: x (B, T, C), params {h.0.attn} fast, hidden (B, H, T, T) hidden, keep {h.0.attn} keep optional -> (B, T, C)
     """
@@ -139,14 +139,14 @@ def attention_fast(
         for kept, new in zip(cache, (k, v), strict=True):
             kept[:, :, slot : slot + x.shape[1]] = new
         k, v = cache  # (B, H, S, D)
-        k, v = (kept[:, :, : hidden.shape[-1]] for kept in (k, v))  # beyond that nothing has been read
+        k, v = (kept[:, :, : hidden.shape[-1]] for kept in (k, v))  # later slots are still empty
     scale, upcast = attention_scale(config, layer), config.reorder_and_upcast_attn
     attended = attend(q, k, v, hidden, scale, upcast, part(keep, "attn_weights"), config.attn_pdrop)
     return dropout(linear(merge_heads(attended), **params["c_proj"]), part(keep, "c_proj"), config.resid_pdrop)
 
 
 def mlp_fast(x: Array, params: dict, config: GPT2Config, keep: dict | None = None) -> Array:
-    """mlp, with gelu_new in its fast form.
+    """mlp, with gelu_new_fast in place of gelu_new.
 
     Shapes: x (B, T, C), params {h.0.mlp} fast, keep {h.0.mlp} keep optional -> (B, T, C)
     """
@@ -166,7 +166,7 @@ def block_fast(
     slot: int = 0,
     keep: dict | None = None,
 ) -> Array:
-    """block, of the fast attention and mlp.
+    """block, made of attention_fast and mlp_fast.
 
     Shapes: x (B, T, C), params {h.0} fast, hidden (B, H, T, T) hidden, keep {h.0} keep optional -> (B, T, C)
     """
@@ -190,10 +190,10 @@ def gpt2_fast(
     keep: dict | None = None,
     recompute: bool = False,
 ) -> Array:
-    """gpt2's hidden states for fast_parameters' tree. Token t stands at `slot` + t, of S cached slots.
+    """Hidden states of gpt2 for the tree of fast_parameters. Token t is in slot `slot` + t of the S slots of the cache.
 
-    With last_only they are those of the last token alone, (B, 1, C). Those of pads mean nothing. recompute is for
-    backends that keep what a backward pass needs: NumPy's gradients compute it again in any case.
+    last_only: return only those of the last token, (B, 1, C). Hidden states of pads mean nothing. recompute has no
+    effect in NumPy, whose gradients always compute the forward pass again.
     Shapes: params {} fast, ids (B, T) int V, attention_mask (B, T) mask optional, position_ids (B, T) int L optional,
         keep {} keep optional -> (B, T, C) kept
     """
@@ -273,7 +273,7 @@ def adamw_fast(
 ) -> tuple[Array, Array, Array]:
     """adamw, but param, m and v are changed in place, and returned.
 
-    The corrections of m and v are drawn into the rate and epsilon: lr m / c1 / (sqrt(v / c2) + epsilon), with
+    The bias corrections of m and v become part of rate and epsilon: lr m / c1 / (sqrt(v / c2) + epsilon), with
     c = 1 - beta^step, is lr sqrt(c2) / c1 times m / (sqrt(v) + epsilon sqrt(c2)).
     Source: Kingma and Ba 2015, end of section 2.
     """

@@ -1,8 +1,8 @@
 """GPT-2's whole forward pass on one page, for one sequence. T tokens, C channels, H heads of D channels, V ids.
 
-Where each function grows up, to take batches, masks, a cache and dropout: softmax, layer_norm, gelu (gelu_new there)
-and affine (conv1d) in ops.py, attention in attention.py, mlp, block and gpt2 in model.py. Their scores are the same,
-bit for bit. This page has no twin: the judge passes it over.
+The full versions, with batches, masks, a cache and dropout: softmax, layer_norm, gelu (there gelu_new) and affine
+(there conv1d) in ops.py, attention in attention.py; mlp, block and gpt2 in model.py. Their scores are the same, bit
+for bit. This page has no twin in ms_backend/, and the judge does not test it.
 """
 
 import numpy as np
@@ -11,7 +11,7 @@ Array = np.ndarray
 
 
 def softmax(x: Array) -> Array:
-    """Each row turned into positive shares that add up to 1."""
+    """Turn each row into positive numbers that sum to 1."""
     e = np.exp(x - x.max(axis=-1, keepdims=True))
     return e / e.sum(axis=-1, keepdims=True)
 
@@ -30,7 +30,7 @@ def affine(x: Array, weight: Array, bias: Array) -> Array:
 
 
 def attention(x: Array, c_attn: dict, c_proj: dict, n_head: int) -> Array:
-    """Each token asks (q) those up to itself (k), and takes the weighted mean of what they offer (v)."""
+    """Each token compares its query (q) with the keys (k) up to its own and takes the weighted mean of values (v)."""
     qkv = affine(x, **c_attn).reshape(len(x), 3, n_head, -1)  # (T, 3, H, D)
     q, k, v = qkv.transpose(1, 2, 0, 3)  # (H, T, D)
     scores = q @ k.swapaxes(1, 2) / q.shape[-1] ** 0.5  # (H, T, T)
@@ -40,19 +40,19 @@ def attention(x: Array, c_attn: dict, c_proj: dict, n_head: int) -> Array:
 
 
 def mlp(x: Array, c_fc: dict, c_proj: dict) -> Array:
-    """Each token by itself: two affine maps, and a non-linearity between them."""
+    """Apply two affine maps, with a non-linearity between them, to each token alone."""
     h = gelu(affine(x, **c_fc))  # (T, 4C)
     return affine(h, **c_proj)  # (T, C)
 
 
 def block(x: Array, params: dict, n_head: int, epsilon: float) -> Array:
-    """Attention, then MLP, each reads the normed stream and adds to it."""
+    """Attention, then MLP: each reads the normalised residual stream and adds its result to it."""
     x = x + attention(layer_norm(x, **params["ln_1"], epsilon=epsilon), **params["attn"], n_head=n_head)
     return x + mlp(layer_norm(x, **params["ln_2"], epsilon=epsilon), **params["mlp"])
 
 
 def gpt2(ids: Array, params: dict, n_head: int, epsilon: float = 1e-5) -> Array:
-    """Scores of the token that follows each of the ids (T,). params is the tree that `config.nest` makes."""
+    """Return the scores (T, V) of the token after each of the ids (T,). params: the tree that `config.nest` makes."""
     wte, wpe = params["wte"]["weight"], params["wpe"]["weight"]
     x = wte[ids] + wpe[: len(ids)]  # (T, C)
     for layer in params["h"]:

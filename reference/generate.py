@@ -1,6 +1,6 @@
-"""From the scores of the next token to the next token: greedy, sampling, what is penalized and banned, beams.
+"""Choose the next token from its scores: greedy, sampling, penalties, bans, beam search.
 
-`ids` (B, T) is all that was read so far. Pads (attention_mask 0) never count: a row of a padded batch is treated as it
+`ids` (B, T) holds the tokens read so far. Pads (attention_mask 0) never count: a row of a padded batch is treated as it
 would be alone. (Hugging Face transformers counts pads: there, n-grams and words may match across them.)
 """
 
@@ -15,7 +15,7 @@ BANNED = -np.inf  # the score of an id that must not be chosen
 
 
 def greedy(logits: Array) -> Array:
-    """The id with the highest score; of equals, the lowest id.
+    """The id with the highest score; of equal scores, the lowest id.
 
     Shapes: logits (B, V) -> (B) int
     """
@@ -25,11 +25,11 @@ def greedy(logits: Array) -> Array:
 def sample(
     logits: Array, uniform: Array, temperature: float = 1.0, top_k: int = 0, top_p: float = 1.0, min_p: float = 0.0
 ) -> Array:
-    """Draw an id: sort by probability, cut off the tail, walk along the cumulated rest until uniform is passed.
+    """Draw an id: sort by probability, cut off the tail, take the first id whose cumulative sum exceeds uniform.
 
     temperature above 0 divides the scores; top_k > 0 keeps that many ids; top_p keeps the fewest likeliest ids that
     together have that probability; min_p keeps the ids that are at least that many times as probable as the likeliest.
-    They cut in this order. uniform is one number per sequence, 0 <= u < 1: the only source of chance.
+    They apply in this order. uniform is one number per sequence, 0 <= u < 1: the only source of randomness.
     Shapes: logits (B, V), uniform (B) uniform -> (B) int
     Source: Holtzman et al. 2020, section 3.1 (top-p); Fan et al. 2018, section 5.2 (top-k); Nguyen et al. 2024,
     section 3 (min-p).
@@ -47,7 +47,7 @@ def sample(
 def sampling_probabilities(
     logits: Array, temperature: float = 1.0, top_k: int = 0, top_p: float = 1.0, min_p: float = 0.0
 ) -> Array:
-    """The probability that `sample` draws each id with: 0 for what is cut off, and the rest adds up to 1.
+    """The probability with which `sample` draws each id: 0 if it is cut off; the others sum to 1.
 
     Shapes: logits (B, V) -> (B, V)
     """
@@ -58,20 +58,20 @@ def sampling_probabilities(
 
 
 def _likeliest_first(logits: Array, temperature: float, top_k: int, top_p: float, min_p: float) -> tuple[Array, Array]:
-    """Probabilities in falling order, 0 where cut off, not made to add up to 1 again; and whose they are."""
+    """Probabilities in descending order, 0 where cut off, not normalised again; and the ids that have them."""
     order = np.argsort(-logits, axis=-1, kind="stable")  # (B, V), likeliest first
     scores = np.take_along_axis(logits, order, axis=-1) / np.array(temperature, logits.dtype)
     if top_k > 0:
         scores = np.where(np.arange(scores.shape[-1]) < top_k, scores, np.array(BANNED, scores.dtype))
     probabilities = softmax(scores)
-    likelier = np.cumsum(probabilities, axis=-1) - probabilities  # what stands before each id
+    likelier = np.cumsum(probabilities, axis=-1) - probabilities  # the sum before each id
     probabilities = np.where(likelier < top_p, probabilities, 0)
     return np.where(probabilities >= min_p * probabilities[:, :1], probabilities, 0), order
 
 
 @rounded_once
 def penalize_repetition(logits: Array, ids: Array, attention_mask: Array, penalty: float = 1.0) -> Array:
-    """Divide the score of every id that was read by penalty, or multiply it if negative; once, however often read.
+    """Divide the score of every id read so far by penalty, or multiply it if negative: once, however often read.
 
     Shapes: logits (B, V), ids (B, T) int V, attention_mask (B, T) mask -> (B, V)
     Source: Keskar et al. 2019, section 4.1; the sign, RepetitionPenaltyLogitsProcessor in Hugging Face transformers.
@@ -81,7 +81,7 @@ def penalize_repetition(logits: Array, ids: Array, attention_mask: Array, penalt
 
 
 def ban(logits: Array, banned: Array) -> Array:
-    """The scores with those ids banned: -inf. (Stop ids, until there are enough new tokens.)
+    """Set the scores of banned ids to -inf. (For stop ids, until there are enough new tokens.)
 
     Shapes: logits (B, V), banned (N) int V -> (B, V)
     """
@@ -89,16 +89,16 @@ def ban(logits: Array, banned: Array) -> Array:
 
 
 def ban_repeated_ngrams(logits: Array, ids: Array, attention_mask: Array, size: int = 1) -> Array:
-    """Ban every id that would end an n-gram of `size` tokens that the row has already; size 0 bans nothing.
+    """Ban every id that would repeat an n-gram of `size` tokens of the row; size 0 bans nothing.
 
-    An n-gram is made of neighbours: with a pad in it, it is none.
+    The tokens of an n-gram are neighbours: no n-gram contains a pad.
     Shapes: logits (B, V), ids (B, T) int V, attention_mask (B, T) mask -> (B, V)
     Source: Paulus et al. 2018, section 2.5.
     """
     windows = ids.shape[1] - size + 1  # places where an n-gram can begin
     if size == 0 or windows < 1:
         return logits
-    repeated = attention_mask[:, size - 1 :] != 0  # (B, windows): as far as it goes, like the row's end
+    repeated = attention_mask[:, size - 1 :] != 0  # (B, windows): equal to the row's end so far
     for i in range(size - 1):
         alike = ids[:, i : i + windows] == ids[:, windows + i : windows + i + 1]
         tokens = attention_mask[:, i : i + windows] * attention_mask[:, windows + i : windows + i + 1] != 0
@@ -108,7 +108,7 @@ def ban_repeated_ngrams(logits: Array, ids: Array, attention_mask: Array, size: 
 
 
 def ban_word(logits: Array, ids: Array, attention_mask: Array, word: Array) -> Array:
-    """Ban the last id of a word where the row ends with the word's other ids; if it is the only one, everywhere.
+    """Ban the last id of a word in rows that end with the word's other ids; a word of one id is always banned.
 
     Shapes: logits (B, V), ids (B, T) int V, attention_mask (B, T) mask, word (K) int V -> (B, V)
     """
@@ -121,7 +121,7 @@ def ban_word(logits: Array, ids: Array, attention_mask: Array, word: Array) -> A
 
 
 def _marked(logits: Array, ids: Array, where: Array) -> Array:
-    """True at the ids of each row that stand where `where` is true, (B, V)."""
+    """True for each id that its row has at a place where `where` is true, (B, V)."""
     marked = np.zeros(logits.shape, bool)
     rows, places = np.nonzero(where)
     marked[rows, ids[rows, places]] = True
@@ -144,7 +144,7 @@ def best_continuations(log_probs: Array, beam_scores: Array, count: int) -> tupl
 
 
 def best_unfinished(scores: Array, finished: Array, count: int) -> Array:
-    """Places of the best `count` continuations that go on: (B, count); those that are finished come last.
+    """Indices (B, count) of the best `count` unfinished continuations; finished ones come last.
 
     Shapes: scores (B, K), finished (B, K) bool -> (B, K) int
     """
@@ -153,7 +153,7 @@ def best_unfinished(scores: Array, finished: Array, count: int) -> Array:
 
 @rounded_once
 def beam_score(scores: Array, length: int, length_penalty: float = 1.0) -> Array:
-    """What finished beams are ranked by: the sum of log-probabilities over length ** length_penalty.
+    """The score that ranks finished beams: the sum of log-probabilities divided by length ** length_penalty.
 
     length counts the new tokens. A length_penalty above 0 favours long texts, below 0 short ones.
     Shapes: scores (B, K) -> (B, K)
@@ -170,11 +170,11 @@ def beams_may_improve(
     length_penalty: float = 1.0,
     early_stopping: bool | str = False,
 ) -> Array:
-    """Whether a search goes on: the best running beam may still beat the worst of those finished (-inf: a free place).
+    """Whether to go on: the best running beam may still beat the worst finished one (-inf: a free place).
 
-    running holds sums of log-probabilities, best first; finished what `beam_score` made of them. early_stopping: True
-    ends when no place is free; False takes the running beam as if it ended now, at `length` tokens; "never" as if it
-    went on to `longest`, where that would be the better for it.
+    running: sums of log-probabilities, best first; finished: results of `beam_score`. early_stopping: True ends when no
+    place is free; False scores the running beam as if it ended now, at `length` tokens; "never" as if it went on to
+    `longest` tokens, if that score is better.
     Shapes: running (B, K), finished (B, K) -> (B) bool
     Source: Hugging Face transformers, _check_early_stop_heuristic.
     """
@@ -185,18 +185,18 @@ def beams_may_improve(
 
 
 def continue_greedily(params: dict, ids: Array, config: GPT2Config, new: int) -> Array:
-    """Continue every row by its likeliest `new` tokens, (B, T + new): generation with a cache in its plainest form.
+    """Append `new` tokens to every row, each time the likeliest, (B, T + new): generation with a cache, simplest form.
 
-    Keys and values of a token never change, for no token looks ahead. So they are kept (`past`), and after the prompt
-    every step computes one token alone: it looks at the keys of all before it, and adds its own.
-    Without `past`, and with all ids in place of the last, the result is the same and every step costs T times as much.
+    Keys and values of a token never change, because no token looks ahead. So they are cached in `past`: after the
+    prompt, each step computes one token only, which looks at the cached keys and adds its own.
+    Without `past`, every step would compute all tokens again: the same result at T times the cost.
     ids (B, T) holds no pads, and T + new - 1 is at most n_positions.
     Source: `sample_sequence` in GPT-2's sample.py.
     """
     past = None
     unread = ids
     for _ in range(new):
-        logits, past = language_model(params, unread, config, past=past)  # past: what was read, joined to what is new
+        logits, past = language_model(params, unread, config, past=past)  # past now includes these tokens
         unread = greedy(logits[:, -1])[:, None]  # (B, 1)
         ids = np.concatenate((ids, unread), axis=1)
     return ids

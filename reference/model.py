@@ -1,7 +1,7 @@
 """GPT-2: embeddings, a stack of blocks, a final norm, a head. Parameters come as the tree that `config.nest` makes.
 
-Stages of the computation have names, "h.0.ln_1" in the first layer, under which the judge looks at them, and may put
-another value in their place. Without a judge the formulas stand as if there were no names: see stages.py.
+Each stage of the computation has a name, such as "h.0.ln_1" in the first layer. By this name the judge can read its
+value, or replace it. Without a judge, `observe` returns its argument unchanged: see stages.py.
 """
 
 import numpy as np
@@ -14,7 +14,7 @@ from reference.stages import observe, observe_each
 
 
 def mlp(x: Array, params: dict, config: GPT2Config, layer: int = 0, keep: dict | None = None) -> Array:
-    """Two affine maps with a non-linearity between them, on each token alone.
+    """Apply two affine maps, with a non-linearity between them, to each token alone.
 
     Shapes: x (B, T, C), params {h.0.mlp}, keep {h.0.mlp} keep optional -> (B, T, C)
     Source: `mlp` in GPT-2's model.py.
@@ -35,7 +35,7 @@ def block(
     past: Pair | None = None,
     keep: dict | None = None,
 ) -> tuple[Array, Pair]:
-    """One layer: attention, then MLP, each behind its own LayerNorm and added to the residual stream.
+    """One layer: attention, then MLP; each reads the residual stream through its own LayerNorm and adds to it.
 
     Shapes: x (B, T, C), params {h.0}, attention_mask (B, S) mask optional, past (B, H, P, D) pair optional,
         keep {h.0} keep optional -> (B, T, C), (B, H, S, D) pair
@@ -50,12 +50,12 @@ def block(
 
 
 def _norm(stage: str, x: Array, params: dict, config: GPT2Config) -> Array:
-    """LayerNorm by this gain and bias; the result is the stage of that name."""
+    """LayerNorm with the gain and bias in params; `stage` names the result."""
     return observe(stage, layer_norm(x, **params, eps=config.layer_norm_epsilon))
 
 
 def embed(params: dict, ids: Array, position_ids: Array, config: GPT2Config, keep: dict | None = None) -> Array:
-    """What enters the first block: of each token, the row of its id plus the row of its position.
+    """The input of the first block: for each token, the embedding of its id plus that of its position.
 
     Shapes: params {}, ids (B, T) int V, position_ids (B, T) int L, keep {} keep optional -> (B, T, C)
     Source: GPT-1 paper, section 3.1, h_0 = U W_e + W_p.
@@ -76,7 +76,7 @@ def gpt2(
     past: list[Pair] | None = None,
     keep: dict | None = None,
 ) -> tuple[Array, list[Pair]]:
-    """The stack without a head: hidden states after ln_f, and every layer's keys and values (the next call's past).
+    """The model without a head: hidden states after ln_f, and every layer's keys and values (the next call's past).
 
     Positions count from the end of the past unless position_ids says otherwise.
     Shapes: params {}, ids (B, T) int V, attention_mask (B, S) mask optional, position_ids (B, T) int L optional,
@@ -104,7 +104,7 @@ def language_model(
     past: list[Pair] | None = None,
     keep: dict | None = None,
 ) -> tuple[Array, list[Pair]]:
-    """Scores of every next token: the hidden states times the token embeddings (tied head) or lm_head (untied).
+    """Scores of the next token at each position: hidden states times token embeddings (tied) or lm_head (untied).
 
     Shapes: params {}, ids (B, T) int V, attention_mask (B, S) mask optional, position_ids (B, T) int L optional,
         past (B, H, P, D) pairs optional, keep {} keep optional -> (B, T, V), (B, H, S, D) pairs
@@ -115,9 +115,9 @@ def language_model(
 
 
 def shift_labels(labels: Array, attention_mask: Array | None = None, ignore_index: int = -100) -> Array:
-    """The label of a position is the token after it; the last position has none, and no pad has one.
+    """Label each position with the token after it; the last position and pads get no label.
 
-    Hugging Face scores what the last pad on the left predicts; but a first token is predicted by nothing, pads or not.
+    Hugging Face scores what the last pad on the left predicts; here, no prediction of a first token is scored.
     Shapes: labels (B, T) labels V, attention_mask (B, T) mask optional -> (B, T)
     """
     shifted = np.concatenate((labels[:, 1:], np.full_like(labels[:, :1], ignore_index)), axis=1)
@@ -134,9 +134,9 @@ def language_model_loss(
     keep: dict | None = None,
     ignore_index: int = -100,
 ) -> Array:
-    """Mean surprise, in nats, at every token that is scored: labels are ids, or ignore_index where nothing is scored.
+    """Mean cross-entropy, in nats, over the scored tokens: labels are ids, or ignore_index where nothing is scored.
 
-    Labels stand where their tokens stand; that a token is predicted at the place before it is seen to here.
+    A label stands at the position of its token; this function shifts it to the position that predicts it.
     Shapes: params {}, ids (B, T) int V, labels (B, T) labels V, attention_mask (B, T) mask optional,
         position_ids (B, T) int L optional, keep {} keep optional -> ()
     Source: GPT-1 paper, equation 1; the shift, GPT2LMHeadModel in Hugging Face's modeling_gpt2.py.
@@ -146,9 +146,9 @@ def language_model_loss(
 
 
 def last_tokens(ids: Array, config: GPT2Config, attention_mask: Array | None = None) -> Array:
-    """Place of each sequence's last token: the last that attention_mask keeps.
+    """Position of each sequence's last token: the last where attention_mask is not 0.
 
-    Without a mask, the last that is not config.pad_token_id.
+    Without a mask, the last position whose id is not config.pad_token_id.
     Shapes: ids (B, T) int V, attention_mask (B, T) mask optional -> (B)
     """
     if attention_mask is None:
@@ -186,7 +186,7 @@ def sequence_classifier_loss(
     keep: dict | None = None,
     ignore_index: int = -100,
 ) -> Array:
-    """Mean surprise at the right label of every sequence.
+    """Mean cross-entropy of the right label, over the sequences.
 
     Shapes: params {score}, ids (B, T) int V, labels (B) labels K, attention_mask (B, T) mask optional,
         position_ids (B, T) int L optional, keep {} keep optional -> ()

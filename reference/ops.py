@@ -1,8 +1,8 @@
 """The operations GPT-2 is made of. B batch, T tokens, C channels, N outputs, V vocabulary; `...` any leading axes.
 
-Beside the formulas stand `rounded_once` and `as_low_as`, for 16 bits: an op computes in float32 and rounds its result
-once, as accelerators do, and an affine map runs in the dtype of its weight. What exp, tanh, log, erf, sigmoid and mean
-give, the judge can watch: see elementary.py.
+`rounded_once` and `as_low_as` are for 16-bit dtypes: an op computes in float32 and rounds its result once, as
+accelerators do, and an affine map runs in the dtype of its weight. exp, tanh, log, erf, sigmoid and mean come from
+elementary.py, where the judge can read and change their results.
 """
 
 import math
@@ -30,7 +30,7 @@ def matmul(a: Array, b: Array) -> Array:
 def conv1d(x: Array, weight: Array, bias: Array) -> Array:
     """Affine map of the last axis, x @ weight + bias; GPT-2 calls it conv1d and stores the weight as (in, out).
 
-    It runs in the dtype of the weight, as mixed precision has it.
+    It runs in the dtype of the weight, as mixed precision requires.
     Shapes: x (B, T, C), weight (C, N), bias (N) -> (B, T, N)
     Source: `conv1d` in GPT-2's model.py.
     """
@@ -46,7 +46,7 @@ def layer_norm(x: Array, weight: Array, bias: Array, eps: float = 1e-5) -> Array
     Source: Ba et al. 2016, equation 4; `norm` in GPT-2's model.py.
     """
     centred = x - mean(x)
-    variance = (centred * centred).sum(axis=-1, keepdims=True) / x.shape[-1]  # the judge moves the mean alone
+    variance = (centred * centred).sum(axis=-1, keepdims=True) / x.shape[-1]  # no mean(): the judge changes that one
     return centred / np.sqrt(variance + eps) * weight + bias
 
 
@@ -91,7 +91,7 @@ def silu(x: Array) -> Array:
 
 @rounded_once
 def softmax(x: Array) -> Array:
-    """Exponentials of each row, divided by their sum; the row's maximum is taken off first, so nothing overflows.
+    """Exponentials of each row, divided by their sum; the row's maximum is subtracted first, so nothing overflows.
 
     Shapes: x (B, T, N) -> (B, T, N)
     """
@@ -101,7 +101,7 @@ def softmax(x: Array) -> Array:
 
 @rounded_once
 def log_softmax(x: Array) -> Array:
-    """Logarithm of softmax: x - log(sum(exp(x))), the row's maximum taken off first.
+    """Logarithm of softmax: x - log(sum(exp(x))); the row's maximum is subtracted first.
 
     Shapes: x (B, T, N) -> (B, T, N)
     """
@@ -110,10 +110,10 @@ def log_softmax(x: Array) -> Array:
 
 
 def cross_entropy(logits: Array, labels: Array, ignore_index: int = -100) -> Array:
-    """The loss: mean of -log softmax(logits)[label] over all labels but those that are ignore_index; 0 if all are.
+    """The loss: mean of -log softmax(logits)[label] over all labels that are not ignore_index; 0 if there are none.
 
-    PyTorch gives NaN where nothing is scored; one such micro-batch would then spoil a whole training run. The loss is
-    float32 at least: the sum of many small numbers.
+    PyTorch returns NaN if no label is scored; one such micro-batch would spoil a whole training run. The loss is at
+    least float32, because it sums many small numbers.
     Shapes: logits (B, T, V), labels (B, T) labels V -> ()
     """
     scored = labels != ignore_index
@@ -131,7 +131,7 @@ def _mean_surprise(log_probabilities: Array, scored: Array) -> Array:
 def dropout(x: Array, keep: Array | None, rate: float) -> Array:
     """x / (1 - rate) where keep is True, 0 elsewhere: on average, x. Without keep, x itself.
 
-    Chance stays outside: whoever draws keep, True with probability 1 - rate, can hand the same to both sides.
+    The caller draws keep, True with probability 1 - rate, so that both implementations can get the same mask.
     Shapes: x (B, T, C), keep (B, T, C) bool optional -> (B, T, C)
     Source: Srivastava et al. 2014, section 10 (scaled at training time).
     """
@@ -153,7 +153,7 @@ def embedding(ids: Array, weight: Array) -> Array:
 
 
 def unembedding(x: Array, weight: Array) -> Array:
-    """Score of every row of weight: the product of x with each.
+    """Score of every row of weight: its dot product with x.
 
     Shapes: x (B, T, C), weight (V, C) -> (B, T, V)
     """

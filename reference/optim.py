@@ -1,7 +1,7 @@
 """How gradients become updates: AdamW, its learning rate, clipping, accumulation, loss scaling.
 
-The functions are pure. The classes change arrays in place; their state is a flat dict of arrays, named as on the other
-side. A gradient has the name, the shape and the place in the tree that its weight has.
+The functions are pure. The classes change arrays in place; their state is a flat dict of arrays, with the same names as
+in ms_backend. A gradient has the name, the shape and the place in the tree that its weight has.
 """
 
 import functools
@@ -89,9 +89,9 @@ def _running_means(grad: Array, m: Array, v: Array, beta1: float, beta2: float) 
 
 
 def constant_schedule(step: Array, lr: Array, warmup_steps: int, total_steps: int, final_lr: float = 0.0) -> Array:
-    """Learning rate of the update number `step`, counted from 0: linear warm-up to lr, whatever the last two say.
+    """Learning rate of update `step`, counted from 0: linear warm-up, then lr. The last two arguments are unused.
 
-    In all schedules the warm-up has lr * step / warmup_steps: update 0 has rate 0, update warmup_steps is the first
+    In all schedules the warm-up rate is lr * step / warmup_steps: update 0 has rate 0, update warmup_steps is the first
     with lr. (nanoGPT, which has no update with rate 0: lr * (step + 1) / (warmup_steps + 1).)
     Shapes: step () step, lr () -> ()
     Source: get_constant_schedule_with_warmup of Hugging Face transformers.
@@ -101,7 +101,7 @@ def constant_schedule(step: Array, lr: Array, warmup_steps: int, total_steps: in
 
 
 def linear_schedule(step: Array, lr: Array, warmup_steps: int, total_steps: int, final_lr: float = 0.0) -> Array:
-    """Learning rate of the update number `step`, counted from 0: linear warm-up to lr, a straight line to final_lr.
+    """Learning rate of update `step`, counted from 0: linear warm-up to lr, then a straight line to final_lr.
 
     Update warmup_steps has lr, update total_steps and all after it final_lr.
     Shapes: step () step, lr () -> ()
@@ -112,7 +112,7 @@ def linear_schedule(step: Array, lr: Array, warmup_steps: int, total_steps: int,
 
 
 def cosine_schedule(step: Array, lr: Array, warmup_steps: int, total_steps: int, final_lr: float = 0.0) -> Array:
-    """Learning rate of the update number `step`, counted from 0: linear warm-up to lr, half a cosine to final_lr.
+    """Learning rate of update `step`, counted from 0: linear warm-up to lr, then half a cosine to final_lr.
 
     Update warmup_steps has lr, update total_steps and all after it final_lr (transformers' rises again).
     Shapes: step () step, lr () -> ()
@@ -143,7 +143,7 @@ def global_norm(grads: Any) -> Array:
 
 
 def clip_by_global_norm(grads: Any, max_grad_norm: float) -> tuple[Any, Array]:
-    """A tree of gradients, scaled down to global norm max_grad_norm if theirs is larger, and the norm they had.
+    """Scale gradients down to global norm max_grad_norm if theirs is larger; return them and the norm they had.
 
     Shapes: grads {} -> {}, ()
     Source: Pascanu et al. 2013, algorithm 1; torch.nn.utils.clip_grad_norm_.
@@ -176,8 +176,8 @@ SCHEDULES = {"constant": constant_schedule, "linear": linear_schedule, "cosine":
 class AdamW:
     """AdamW on a tree of weights, changed in place, at the rate of the schedule. Biases and norms do not decay.
 
-    State: "step" (updates made), "m.<name>" and "v.<name>" of every weight. update: another function than `adamw`
-    with its arguments; with in_place, one that writes its results itself.
+    State: "step" (updates made), "m.<name>" and "v.<name>" of every weight. update: a function to use instead of
+    `adamw`, with the same arguments; with in_place, it writes its results itself.
     """
 
     def __init__(
@@ -216,16 +216,16 @@ class AdamW:
                 param[...], m[...], v[...] = new
 
     def state(self) -> State:
-        """Copies of all that the next update depends on beside the weights and their gradients."""
+        """Copies of everything that the next update depends on, except weights and gradients."""
         return {"step": self.step.copy(), **_copies("m", self.m), **_copies("v", self.v)}
 
     def load_state(self, state: Mapping[str, Array]) -> None:
-        """Go on from what `state` returned. Raises ValueError, naming the array, if one is missing or does not fit."""
+        """Restore what `state` returned. Raises ValueError, naming the array, if one is missing or does not fit."""
         _load({"step": self.step, **_named("m", self.m), **_named("v", self.v)}, state)
 
 
 class AdamWeightDecay(AdamW):
-    """The course's optimizer on a tree of weights: AdamW without the correction of its first steps."""
+    """The course's optimizer on a tree of weights: AdamW without the bias correction of its first steps."""
 
     def __init__(self, params: dict, settings: TrainingConfig) -> None:
         super().__init__(params, settings, adam_weight_decay)
@@ -248,7 +248,7 @@ class Accumulator:
         self.accumulated = {name: np.zeros_like(x) for name, x in optimizer.params.items()} if several else {}
 
     def __call__(self, grads: dict) -> tuple[bool, float]:
-        """Take in the gradients of one micro-batch. Returns whether that made an update, and with which norm (or NaN).
+        """Add the gradients of one micro-batch. Returns whether that made an update, and its norm (NaN without one).
 
         The norm is that of the mean gradient before it is clipped.
         """
@@ -273,16 +273,16 @@ class Accumulator:
             x[...] = 0
 
     def state(self) -> State:
-        """Copies of all that the next call depends on beside the optimizer and its gradients."""
+        """Copies of everything that the next call depends on, except the optimizer and its gradients."""
         return {"micro_step": self.micro_step.copy(), **_copies("accumulated", self.accumulated)}
 
     def load_state(self, state: Mapping[str, Array]) -> None:
-        """Go on from what `state` returned. Raises ValueError, naming the array, if one is missing or does not fit."""
+        """Restore what `state` returned. Raises ValueError, naming the array, if one is missing or does not fit."""
         _load({"micro_step": self.micro_step, **_named("accumulated", self.accumulated)}, state)
 
 
 class StaticLossScaler:
-    """Multiplies the loss, and so every gradient on its way back, by a constant: small float16 numbers stay above 0.
+    """Multiplies the loss, and so every gradient, by a constant, so that small float16 gradients do not become 0.
 
     State: "scale_value".
     Source: Micikevicius et al. 2018, section 3.2; mindspore.amp.StaticLossScaler.
@@ -293,7 +293,7 @@ class StaticLossScaler:
 
     def scale(self, x: Any) -> Any:
         """x, an array or a tree of arrays, times the scale, in its own dtype."""
-        with np.errstate(over="ignore", invalid="ignore"):  # what overflows is found by all_finite
+        with np.errstate(over="ignore", invalid="ignore"):  # all_finite finds what overflows
             return map_tree(lambda name, leaf: leaf * self.scale_value.astype(leaf.dtype), x)
 
     def unscale(self, x: Any) -> Any:
@@ -302,15 +302,15 @@ class StaticLossScaler:
             return map_tree(lambda name, leaf: leaf * np.reciprocal(self.scale_value).astype(leaf.dtype), x)
 
     def adjust(self, finite: Array | bool) -> bool:
-        """Learn whether the gradients were finite; returns whether the scale follows that. This one does not."""
+        """Adapt the scale to whether the gradients were finite. Returns whether this scaler does that: False."""
         return False
 
     def state(self) -> State:
-        """Copies of all that the next call depends on."""
+        """Copies of everything that the next call depends on."""
         return {name: x.copy() for name, x in self._arrays().items()}
 
     def load_state(self, state: Mapping[str, Array]) -> None:
-        """Go on from what `state` returned. Raises ValueError, naming the array, if one is missing or does not fit."""
+        """Restore what `state` returned. Raises ValueError, naming the array, if one is missing or does not fit."""
         _load(self._arrays(), state)
 
     def _arrays(self) -> State:
@@ -318,10 +318,10 @@ class StaticLossScaler:
 
 
 class DynamicLossScaler(StaticLossScaler):
-    """A loss scale that looks for the largest one: divided by scale_factor when a gradient overflows, never below 1;
-    multiplied by it after scale_window finite ones in a row.
+    """A loss scale as large as possible: divided by scale_factor when a gradient overflows, but at least 1;
+    multiplied by it after scale_window finite micro-batches in a row.
 
-    State: "scale_value" and "counter" (finite ones in a row).
+    State: "scale_value" and "counter" (finite micro-batches in a row).
     Source: Micikevicius et al. 2018, section 3.2; mindspore.amp.DynamicLossScaler.
     """
 
@@ -331,7 +331,7 @@ class DynamicLossScaler(StaticLossScaler):
         self.counter = np.zeros((), np.int32)
 
     def adjust(self, finite: Array | bool) -> bool:
-        """Learn whether the gradients were finite; returns whether the scale follows that. This one does."""
+        """Adapt the scale to whether the gradients were finite. Returns whether this scaler does that: True."""
         if not finite:
             self.scale_value[...] = max(1, self.scale_value / self.scale_factor)
             self.counter[...] = 0

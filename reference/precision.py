@@ -1,4 +1,4 @@
-"""What runs in 16 bits, and how: computed in float32, rounded once. MindSpore's kernels see to the latter."""
+"""What runs in 16 bits, and how: computed in float32, rounded once. In MindSpore the kernels do that."""
 
 import functools
 import inspect
@@ -29,7 +29,7 @@ def rounded_once(op: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def gradients_rounded_once(vjp: Callable[..., Any]) -> Callable[..., Any]:
-    """rounded_once for a vector-Jacobian product: every gradient has the dtype of what it is the gradient of."""
+    """rounded_once for a vector-Jacobian product: every gradient has the dtype of its argument."""
     signature = inspect.signature(vjp)
 
     @functools.wraps(vjp)
@@ -45,10 +45,10 @@ def gradients_rounded_once(vjp: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def cast_parameters(params: dict, level: str) -> dict:
-    """The parameters as the forward pass of that level takes them: some float32 ones in float16, see runs_in_float16.
+    """The parameters for the forward pass at that level: float32 becomes float16 where runs_in_float16 says so.
 
     An op runs in the dtype of its weights; sums inside softmax, LayerNorm and GELU run in float32 at every level, and
-    so does the loss. float64 stays, for the oracle.
+    so does the loss. float64 stays float64, for the oracle.
     Source: Micikevicius et al. 2018, section 3.1 (float32 masters); the levels, mindspore.amp.
     """
 
@@ -59,7 +59,7 @@ def cast_parameters(params: dict, level: str) -> dict:
 
 
 def as_low_as(x: Any, weight: Any) -> Any:
-    """x in the dtype of a 16-bit weight, where mixed precision computes; x itself beside a wider weight."""
+    """x in the dtype of the weight if that has 16 bits, as mixed precision requires; else x itself."""
     return x.astype(weight.dtype) if weight.dtype.itemsize == 2 else x
 
 

@@ -1,4 +1,4 @@
-"""Watch a forward pass by name: `q = observe("h.0.attn.q", q)` hands q to whoever watches, else does nothing."""
+"""Watch a forward pass by name: `q = observe("h.0.attn.q", q)` passes q to the observer, if there is one."""
 
 import contextlib
 import threading
@@ -11,23 +11,23 @@ _observer: Callable[[str, Any], Any] | None = None
 def observe(name: str, x: Any) -> Any:
     """Return x, or what the current observer returns for it.
 
-    Stages are named as the parameters are (`h.0.attn.q`, `h.0.mlp.c_fc`, `ln_f`, `logits`). Inside an op, `exp`,
-    `sigmoid`, `tanh`, `erf`, `log` and `mean` have been computed, `rounding` is the result, `rounding.float16` the
-    result of a 16-bit op before it is rounded.
+    Stages have names like those of parameters (`h.0.attn.q`, `h.0.mlp.c_fc`, `ln_f`, `logits`). Inside an op, `exp`,
+    `sigmoid`, `tanh`, `erf`, `log` and `mean` name results of these functions, `rounding` the result of the op, and
+    `rounding.float16` the result of a 16-bit op before it is rounded.
     """
     return x if _observer is None else _observer(name, x)
 
 
 def observe_each(at: str = "", **stages: Any) -> tuple[Any, ...]:
-    """observe for several stages, none of which is made of another: `q, k = observe_each("h.0.attn", q=q, k=k)`."""
+    """observe for several stages, none computed from another: `q, k = observe_each("h.0.attn", q=q, k=k)`."""
     return tuple(observe(f"{at}.{name}" if at else name, x) for name, x in stages.items())
 
 
 @contextlib.contextmanager
 def observing(observer: Callable[[str, Any], Any]) -> Iterator[None]:
-    """Call observer(name, x) at every stage that this thread computes; the computation goes on with what it returns.
+    """Call observer(name, x) at every stage that this thread computes; its result replaces x.
 
-    Raises RuntimeError if somebody observes already.
+    Raises RuntimeError if there is an observer already.
     """
     global _observer
     if _observer is not None:
@@ -40,7 +40,7 @@ def observing(observer: Callable[[str, Any], Any]) -> Iterator[None]:
         _observer = None
 
 
-# Inside the ops: what differs in its last place from one library to the next, and each op's result.
+# Stages inside ops: functions whose last digits differ between libraries, and the result of each op.
 ELEMENTARY = (
     "exp",
     "sigmoid",
@@ -55,7 +55,7 @@ ELEMENTARY = (
 
 
 def keep_in(seen: dict[str, Any]) -> Callable[[str, Any], Any]:
-    """An observer that files every stage under its name, elementary functions apart, and changes nothing."""
+    """An observer that stores every stage in `seen` by name, except elementary functions, and changes nothing."""
 
     def keep(name: str, x: Any) -> Any:
         if name not in ELEMENTARY:

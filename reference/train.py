@@ -1,6 +1,6 @@
 """One step of training: loss and gradients in mixed precision, overflow check, accumulation, clipping, update.
 
-Follow `train_step`; what it calls stands above it and in optim.py. The loop around it belongs to gpt2/.
+Begin with `train_step`; the functions that it calls are above it and in optim.py. The training loop is in gpt2/.
 """
 
 from collections.abc import Callable
@@ -28,7 +28,7 @@ def loss_and_gradients(
     level: str = "O0",
     scale: float = 1.0,
 ) -> tuple[Array, dict]:
-    """The loss of a language model, or, if there is a score among the parameters, of a classifier; its gradients.
+    """Loss and gradients of a language model, or of a classifier if params has a `score`.
 
     The gradients are those of scale times the loss, in the dtype of params.
     Shapes: params {}, ids (B, T) int V, labels (B, T) labels V, attention_mask (B, T) mask optional,
@@ -50,7 +50,7 @@ def _in_dtype_of(params: Any, gradients: Any) -> Any:
 
 
 def loss_scaler(settings: TrainingConfig) -> StaticLossScaler | DynamicLossScaler:
-    """The loss scaler that the settings ask for; none is a static one of 1."""
+    """The loss scaler that the settings ask for; "none" is a static scale of 1."""
     if settings.loss_scaler == "dynamic":
         return DynamicLossScaler(settings.scale_value, settings.scale_factor, settings.scale_window)
     return StaticLossScaler(settings.scale_value if settings.loss_scaler == "static" else 1.0)
@@ -62,12 +62,12 @@ def train_step(
     accumulator: Accumulator,
     scaler: StaticLossScaler | DynamicLossScaler,
 ) -> tuple[Array, bool, bool, float]:
-    """One micro-batch: its loss, whether all gradients were finite, whether the weights moved, the gradients' norm.
+    """Train on one micro-batch; return its loss, whether gradients were finite, whether weights changed, and the norm.
 
-    Small gradients vanish in float16, so the loss is scaled up, and the gradients down again. Where that was too much
-    they overflow: the micro-batch is passed over, weights and moments stay as they are, the scale shrinks.
-    grad_fn is loss_and_gradients but for what batch holds (ids, labels, and, if need be, attention_mask, position_ids,
-    keep) and the scale. The norm is that before clipping, NaN without an update.
+    Small gradients underflow in float16, so the loss is scaled up, and the gradients down again. If the scale is too
+    large, gradients overflow: the micro-batch is skipped, weights and moments stay as they are, and the scale shrinks.
+    grad_fn is loss_and_gradients with all arguments set but the scale and those in batch (ids, labels and, if needed,
+    attention_mask, position_ids, keep). The norm is that of the gradients before clipping, NaN without an update.
     Source: Micikevicius et al. 2018, section 3.2; the `train_step` of the MindSpore course.
     """
     loss, gradients = grad_fn(**batch, scale=scaler.scale_value)

@@ -1,1 +1,1 @@
-"""Other people's implementations in environments of their own, and how they are talked to."""
+"""Other implementations, each in a separate environment, and the protocol to call them."""

@@ -1,4 +1,4 @@
-"""Talks to a process in another environment: one JSON line there, one back; arrays travel as .npz files."""
+"""Client for a process in another environment: one JSON line per request and answer; arrays go in .npz files."""
 
 import json
 import os
@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 
 
 class PeerError(RuntimeError):
-    """What went wrong in the other process, in its own words."""
+    """An error in the other process, with its message."""
 
 
 def peer_python() -> Path:
@@ -25,7 +25,7 @@ def peer_python() -> Path:
 
 
 def pytorch_command() -> list[str | Path]:
-    """What starts the process of pytorch.py."""
+    """The command that starts the process of pytorch.py."""
     return [peer_python(), "-m", "benchmarks.peers.pytorch"]
 
 
@@ -66,12 +66,12 @@ class Peer:
         except BrokenPipeError:
             line = ""
         if not line:
-            said = (self.folder / "stderr").read_text(errors="replace").strip().splitlines()
-            raise PeerError(f"the process ended with code {self._process.wait()}: {' | '.join(said[-5:])}")
+            log = (self.folder / "stderr").read_text(errors="replace").strip().splitlines()
+            raise PeerError(f"the process ended with code {self._process.wait()}: {' | '.join(log[-5:])}")
         return json.loads(line)
 
     def close(self) -> None:
-        """End the process: it stops when its input does."""
+        """End the process by closing its input."""
         self._process.communicate()
         self._log.close()
         self._room.cleanup()

@@ -1,4 +1,4 @@
-"""The perplexity of a text as Hugging Face's guide measures it, in the PyTorch environment."""
+"""Perplexity of a text as in Hugging Face's guide, in the PyTorch environment."""
 
 import torch
 from transformers import GPT2TokenizerFast
@@ -9,7 +9,7 @@ from benchmarks.peers.serving import Answer, Arrays
 
 @torch.no_grad()
 def perplexity(arrays: Arrays, folder: str, text: str, stride: int) -> Answer:
-    """input_ids (N,), and nll of each window: the mean over what is scored there, and how many tokens that is.
+    """input_ids (N,), and for each window the mean negative log-likelihood and the number of scored tokens.
 
     Source: "Perplexity of fixed-length models" in the documentation of transformers.
     """

@@ -1,4 +1,4 @@
-"""What `generate` of Hugging Face transformers writes, in the PyTorch environment."""
+"""Run `generate` of Hugging Face transformers, in the PyTorch environment."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -14,10 +14,10 @@ from benchmarks.peers.serving import Answer, Arrays
 def continuations(
     arrays: Arrays, folder: str, options: dict[str, Any], stop_ids: Sequence[int], alone: bool = False
 ) -> Answer:
-    """new_ids: what each row of input_ids (B, T) is continued by, up to its stop id, without sampling.
+    """new_ids: the continuation of each row of input_ids (B, T), up to its stop id, without sampling.
 
-    attention_mask (B, T) says where the pads are, on the left. alone: every row is read by itself, without its pads.
-    options are those of transformers' GenerationConfig. Its num_return_sequences continuations of a row are neighbours.
+    attention_mask (B, T) is 0 at padding, on the left. alone: read every row separately, without padding.
+    options: those of transformers' GenerationConfig. The num_return_sequences continuations of a row are consecutive.
     """
     model, ids, mask = load(folder), torch.from_numpy(arrays["input_ids"]), torch.from_numpy(arrays["attention_mask"])
     config = GenerationConfig(
@@ -32,6 +32,6 @@ def continuations(
 
 
 def until_stop(new_ids: list[int], stop_ids: Sequence[int]) -> list[int]:
-    """The ids up to the first stop id; what follows it is fill."""
-    ends = [i for i, each in enumerate(new_ids, 1) if each in stop_ids]
+    """The ids up to the first stop id; the rest is padding."""
+    ends = [i for i, new_id in enumerate(new_ids, 1) if new_id in stop_ids]
     return new_ids[: ends[0]] if ends else new_ids

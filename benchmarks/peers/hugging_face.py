@@ -1,4 +1,4 @@
-"""What Hugging Face transformers computes, in the PyTorch environment. Imports nothing of ours that computes."""
+"""Run Hugging Face transformers in the PyTorch environment. Imports none of our code that computes."""
 
 import os
 import time
@@ -30,8 +30,8 @@ def load(folder: str, head: str = "language_model", attention: str = "eager") ->
 
 
 def given(arrays: Arrays, tokens: slice = slice(None)) -> dict[str, torch.Tensor]:
-    """Forward's arguments. With position_ids there is always a mask: transformers takes a jump in the positions of
-    unmasked ids for the seam between two packed sequences, and hides one from the other.
+    """Arguments for forward. With position_ids there is always a mask: without a mask, transformers takes a jump in the
+    positions for the border of two packed sequences, and hides one from the other.
     """
     inputs = {name: torch.from_numpy(x) for name, x in arrays.items()}
     if "position_ids" in inputs:
@@ -47,7 +47,7 @@ def given(arrays: Arrays, tokens: slice = slice(None)) -> dict[str, torch.Tensor
 def logits(arrays: Arrays, folder: str, attention: str = "eager", past: int = 0) -> Answer:
     """logits (B, T, V) and "hidden_states.{i}" (B, T, C) of input_ids (B, T), float32.
 
-    The first `past` tokens are read by a call of their own, and reach the second through the cache.
+    The first `past` tokens are read by a separate call, and reach the second call through the cache.
     """
     model, cache, parts = load(folder, attention=attention), None, []
     for tokens in [slice(0, past), slice(past, None)] if past else [slice(None)]:
@@ -65,7 +65,7 @@ def classify(arrays: Arrays, folder: str, attention: str = "eager") -> Answer:
 
 
 def scores_and_hidden_states(output: Any) -> Arrays:
-    """What a model has returned, as NumPy arrays."""
+    """A model's output as NumPy arrays."""
     hidden = {f"hidden_states.{i}": x.numpy() for i, x in enumerate(output.hidden_states)}
     return {"logits": output.logits.numpy(), **hidden}
 
@@ -79,7 +79,7 @@ def save(
     dtype: str = "float32",
     max_shard_size: int | None = None,
 ) -> Answer:
-    """Write a folder by save_pretrained; arrays are the parameters, named without "transformer.", rounded to dtype."""
+    """Write a folder with save_pretrained; arrays: the parameters, named without "transformer.", rounded to dtype."""
     model = HEADS[head](GPT2Config(**config))
     tied = config["tie_word_embeddings"] and head == "language_model"
     state = {name: x for name, x in model.state_dict().items() if not (tied and name == "lm_head.weight")}
@@ -104,7 +104,7 @@ _timed: dict[tuple[str, str], PreTrainedModel] = {}
 
 
 def timed(folder: str, attention: str, threads: int) -> PreTrainedModel:
-    """The model in a folder, on that many threads; it stays in memory for the next request."""
+    """The model in a folder, on this number of threads; it stays in memory for later requests."""
     torch.set_num_threads(threads)
     if (folder, attention) not in _timed:
         _timed[folder, attention] = load(folder, attention=attention)
@@ -113,7 +113,7 @@ def timed(folder: str, attention: str, threads: int) -> PreTrainedModel:
 
 @torch.no_grad()
 def time_prefill(arrays: Arrays, folder: str, attention: str = "sdpa", threads: int = 2, keep: bool = False) -> Answer:
-    """Seconds of one forward pass over input_ids (B, T), as they are; with keep, its logits (B, T, V) too."""
+    """Seconds of one forward pass over input_ids (B, T); with keep, also its logits (B, T, V)."""
     model, ids = timed(folder, attention, threads), torch.from_numpy(arrays["input_ids"])
     start = time.perf_counter()
     scores = model(ids, use_cache=False).logits.numpy()
@@ -123,9 +123,9 @@ def time_prefill(arrays: Arrays, folder: str, attention: str = "sdpa", threads: 
 def time_decode(
     arrays: Arrays, folder: str, new: int, times: int = 1, attention: str = "sdpa", threads: int = 2
 ) -> Answer:
-    """Seconds and processor seconds of continuing input_ids (B, T) greedily by `new` tokens, and ids (B, T + new).
+    """Seconds and processor seconds to continue input_ids (B, T) greedily by `new` tokens, and the ids (B, T + new).
 
-    times: how often it is done. The folder's config must have no eos_token_id.
+    times: the number of repetitions. The folder's config must have no eos_token_id.
     """
     model, ids = timed(folder, attention, threads), torch.from_numpy(arrays["input_ids"])
     mask = torch.ones_like(ids)
@@ -137,8 +137,8 @@ def time_decode(
 
 @torch.no_grad()
 def accuracy(arrays: Arrays) -> Answer:
-    """Largest relative error of PyTorch's elementary functions in float32, on [-20, 20], by those of float64."""
-    x = torch.linspace(-20, 20, 200_000)  # an even number of points: none of them is 0
+    """Largest relative error of PyTorch's float32 elementary functions on [-20, 20], against float64."""
+    x = torch.linspace(-20, 20, 200_000)  # an even number, so that no point is 0
     errors = {}
     for function in (torch.exp, torch.tanh, torch.erf, torch.sigmoid):
         exact = function(x.double())
@@ -147,5 +147,5 @@ def accuracy(arrays: Arrays) -> Answer:
 
 
 def ping(arrays: Arrays) -> Answer:
-    """The versions at work."""
+    """The versions of the libraries."""
     return {module.__name__: str(module.__version__) for module in (torch, transformers, np)}, {}

@@ -1,4 +1,4 @@
-"""Gradients and updates as PyTorch computes them, for GPT-2 of transformers. Imports nothing of ours that computes."""
+"""Gradients and updates of transformers' GPT-2 by PyTorch. Imports none of our code that computes."""
 
 import contextlib
 import time
@@ -14,13 +14,13 @@ from transformers import PreTrainedModel, get_scheduler
 from benchmarks.peers.hugging_face import given, load
 from benchmarks.peers.serving import Answer, Arrays
 
-KEEP = "keep."  # how the names of dropout masks begin
+KEEP = "keep."  # prefix of the names of dropout masks
 SCHEDULES = {"constant": "constant_with_warmup", "linear": "linear", "cosine": "cosine"}  # ours, and transformers'
 Settings = dict[str, Any]  # the fields of TrainingConfig
 
 
 def gradients(arrays: Arrays, folder: str, head: str = "language_model", attention: str = "eager") -> Answer:
-    """The gradient of the loss by every parameter, under its name without "transformer.", float32.
+    """The gradient of the loss for every parameter, by name without "transformer.", float32.
 
     arrays: as `loss_of` takes them.
     """
@@ -32,8 +32,8 @@ def gradients(arrays: Arrays, folder: str, head: str = "language_model", attenti
 def loss_of(model: PreTrainedModel, arrays: Arrays) -> Tensor:
     """transformers' own mean loss, (), of input_ids (B, T) and labels, -100 where nothing is scored.
 
-    attention_mask and position_ids may be there. So may dropout masks, with names that begin with "keep.", in the order
-    of computation, for a model with eager attention; without them there is no dropout.
+    attention_mask and position_ids are optional. So are dropout masks, which have names with the prefix "keep.", are in
+    the order of computation and need eager attention; without them there is no dropout.
     """
     inputs = {name: x for name, x in arrays.items() if not name.startswith(KEEP)}
     masks = [torch.from_numpy(x) for name, x in arrays.items() if name.startswith(KEEP)]
@@ -44,9 +44,9 @@ def loss_of(model: PreTrainedModel, arrays: Arrays) -> Tensor:
 
 @contextlib.contextmanager
 def keeping(model: PreTrainedModel, masks: list[Tensor]) -> Iterator[None]:
-    """The model in training mode; each dropout keeps what the next mask says, and takes its rate from the model.
+    """Put the model in training mode, with each dropout using the next mask and the model's rate.
 
-    Raises ValueError if there are not as many masks as dropouts, or one has another shape.
+    Raises ValueError if the number of masks differs from that of dropouts, or a mask has another shape.
     """
     remaining = iter(masks)
 
@@ -65,7 +65,7 @@ def keeping(model: PreTrainedModel, masks: list[Tensor]) -> Iterator[None]:
 
 
 def train(arrays: Arrays, folder: str, settings: Settings, head: str = "language_model") -> Answer:
-    """losses (N,) of N micro-batches, float32; what `loss_of` takes of the second is named "1.input_ids" and so on."""
+    """losses (N,) of N micro-batches, float32; the arrays of the second have names such as "1.input_ids"."""
     training = Training(load(folder, head), settings)
     count = 1 + max(int(name.split(".")[0]) for name in arrays)
     batches = [
@@ -78,9 +78,9 @@ _timed: dict[str, "Training"] = {}
 
 
 def time_train_step(arrays: Arrays, folder: str, settings: Settings, threads: int = 2) -> Answer:
-    """Seconds and loss of one micro-batch with sdpa attention and the fused AdamW, the Trainer's own choice.
+    """Seconds and loss of one micro-batch with sdpa attention and fused AdamW, the Trainer's default.
 
-    The model goes on learning from one request to the next.
+    The model keeps its state from one request to the next.
     """
     torch.set_num_threads(threads)
     if folder not in _timed:
@@ -91,7 +91,7 @@ def time_train_step(arrays: Arrays, folder: str, settings: Settings, threads: in
 
 
 class Training:
-    """The insides of a plain loop around torch.optim.AdamW, with a schedule of transformers that ends at rate 0."""
+    """A plain training loop around torch.optim.AdamW, with a transformers schedule that ends at rate 0."""
 
     def __init__(self, model: PreTrainedModel, settings: Settings, fused: bool = False) -> None:
         self.model, self.settings, self._seen = model, settings, 0
@@ -106,7 +106,7 @@ class Training:
         self.schedule = get_scheduler(SCHEDULES[settings["schedule"]], self.optimizer, *steps)
 
     def step(self, arrays: Arrays) -> float:
-        """The loss of a micro-batch; every accumulate_step of them the optimizer makes a step on their mean."""
+        """Train on a micro-batch and return its loss; the optimizer steps on the mean of accumulate_step gradients."""
         every, longest = self.settings["accumulate_step"], self.settings["max_grad_norm"]
         loss = loss_of(self.model, arrays)
         (loss / every).backward()

@@ -22,5 +22,5 @@ FUNCTIONS = (
 )
 
 if __name__ == "__main__":
-    torch.set_num_threads(1)  # models of a few channels
+    torch.set_num_threads(1)  # the models have few channels
     serve(FUNCTIONS)

@@ -1,4 +1,4 @@
-"""A third backend: GPT-2's sums in einsum notation. What is no sum is borrowed from the reference."""
+"""A third backend: GPT-2's sums in einsum notation. The reference computes everything else."""
 
 import numpy as np
 from numpy import einsum
@@ -22,7 +22,7 @@ def attention(x, params, config, layer=0, attention_mask=None, past=None):
     return conv1d(einsum("bhts,bhsd->bthd", weights, v).reshape(x.shape), **params["c_proj"]), (k, v)
 
 
-class EinsumModel(NumPyModel):  # classify, stages and decoder stay NumPy's
+class EinsumModel(NumPyModel):  # inherits classify, stages and decoder
     def logits(self, ids, attention_mask=None, position_ids=None):
         params, config, eps = self.params, self.config, self.config.layer_norm_epsilon
         positions = np.arange(ids.shape[1])[None] if position_ids is None else position_ids
@@ -37,14 +37,14 @@ class EinsumModel(NumPyModel):  # classify, stages and decoder stay NumPy's
 
 class EinsumBackend(NumPyBackend):
     name = "einsum"
-    sources = None  # no files named as the reference's, to look up lines in
-    trainer = None  # it does not learn, so no dropout masks are put to it
+    sources = None  # it has no files with the names of the reference's
+    trainer = None  # it cannot train, so the judge gives it no dropout masks
 
     def call(self, function, arguments):
-        own = {"ops.conv1d": conv1d, "attention.attention": attention}
-        if function not in own:
+        functions = {"ops.conv1d": conv1d, "attention.attention": attention}
+        if function not in functions:
             raise NotImplementedError(f"einsum has no {function}")
-        return own[function](**arguments)
+        return functions[function](**arguments)
 
     def model(self, config, parameters):
         return EinsumModel(config, parameters, numpy_dtype(self.dtype))

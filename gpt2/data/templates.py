@@ -112,7 +112,7 @@ class Template:
     def lay_out(self, record: Mapping[str, str], tokenizer: Tokenizer, end: Sequence[int] = ()) -> Sample:
         """The sample as tokens, followed by the ids `end` unless the template ends with a special token.
 
-        Text before the output is encoded as one piece, like a prompt. A token across two parts is the later one's.
+        Text before the output is encoded as one piece, like a prompt. A token across parts belongs to the later one.
         Raises GPT2Error for text that the tokenizer cannot encode.
         """
         ids: list[int] = []

@@ -21,7 +21,7 @@ from gpt2.tokenizer import encode
 SENTENCE_END = re.compile(r"(?<=[.!?])\s+|(?<=[。！？])|\n+")
 
 
-class Asked(NamedTuple):
+class Prompt(NamedTuple):
     """A prompt in parts, and the right answers."""
 
     where: str
@@ -32,16 +32,16 @@ class Asked(NamedTuple):
     expected: Sequence[str]
 
 
-def prompt_ids(model: Model, asked: Asked, new: int) -> list[int]:
+def prompt_ids(model: Model, sample: Prompt, new: int) -> list[int]:
     """Ids of the prompt, with room for `new` tokens. Raises GPT2Error if even the shortest tail leaves no room."""
     if model.tokenizer is None:
         raise GPT2Error(f"{NO_TOKENIZER}: a task is text")
     room = model.config.n_positions - new + 1  # the last new token is not read
-    whole = encode(model.tokenizer, asked.head + asked.tails[0], add_special_tokens=False)
+    whole = encode(model.tokenizer, sample.head + sample.tails[0], add_special_tokens=False)
     if 0 < len(whole) <= room:
         return whole
-    head = encode(model.tokenizer, asked.head, add_special_tokens=False)
-    for tail in asked.tails:
+    head = encode(model.tokenizer, sample.head, add_special_tokens=False)
+    for tail in sample.tails:
         end = encode(model.tokenizer, tail, add_special_tokens=False)
         if len(end) + min(1, len(head)) <= room:
             return head[: room - len(end)] + end
@@ -52,13 +52,13 @@ def prompt_ids(model: Model, asked: Asked, new: int) -> list[int]:
 
 
 def write(
-    model: Model, samples: Sequence[Asked], run: Run, max_new_tokens: int, **options: Any
-) -> list[tuple[Asked, str]]:
+    model: Model, samples: Sequence[Prompt], run: Run, max_new_tokens: int, **options: Any
+) -> list[tuple[Prompt, str]]:
     """Each sample with the model's answer, without the end-of-text token. Broken samples are left out."""
     prompts = []
-    for asked in samples:
-        with run.broken.at(asked.where):
-            prompts.append((asked, prompt_ids(model, asked, max_new_tokens)))
+    for sample in samples:
+        with run.broken.at(sample.where):
+            prompts.append((sample, prompt_ids(model, sample, max_new_tokens)))
     answers: list[str] = []
     for first in range(0, len(prompts), run.batch_size):
         batch = [np.array(ids, np.int64) for _, ids in prompts[first : first + run.batch_size]]
@@ -70,12 +70,12 @@ def write(
             raise KeyboardInterrupt
         answers += [model.decode([i for i in new if i != model.config.eos_token_id]) for new in generation.new_ids]
         run.watch(len(answers), len(prompts))
-    return [(asked, answer) for (asked, _), answer in zip(prompts, answers, strict=True)]
+    return [(sample, answer) for (sample, _), answer in zip(prompts, answers, strict=True)]
 
 
-def _example(asked: Asked, answer: str, **scores: Any) -> dict[str, Any]:
-    prompt = asked.head + asked.tails[0]
-    return {"where": asked.where, "prompt": prompt, "expected": list(asked.expected), "answer": answer} | scores
+def _example(sample: Prompt, answer: str, **scores: Any) -> dict[str, Any]:
+    prompt = sample.head + sample.tails[0]
+    return {"where": sample.where, "prompt": prompt, "expected": list(sample.expected), "answer": answer} | scores
 
 
 def first_sentences(text: str, count: int) -> list[str]:
@@ -103,23 +103,23 @@ class Summaries:
     def __post_init__(self) -> None:
         require("sentences", self.sentences, is_integer(self.sentences, 2**31, 1), "an integer of at least 1")
 
-    def read(self, path: Path, broken: BrokenLines) -> list[Asked]:
+    def read(self, path: Path, broken: BrokenLines) -> list[Prompt]:
         """One sample for each line that is not blank."""
         template = Template(f"{{{self.article}}}{{{self.summary}}}", self.summary)
         return [
-            Asked(where, values[self.article].strip(), ["\nTL;DR:"], [values[self.summary]])
+            Prompt(where, values[self.article].strip(), ["\nTL;DR:"], [values[self.summary]])
             for where, values in read_records(path, template, broken)
         ]
 
-    def judge(self, model: Model, samples: list[Asked], run: Run) -> EvaluationReport:
+    def judge(self, model: Model, samples: list[Prompt], run: Run) -> EvaluationReport:
         """ROUGE-1, -2, -L and -Lsum."""
         written = write(model, samples, run, self.max_new_tokens, temperature=1.0, top_k=self.top_k)
         if not written:
             return EvaluationReport({}, 0, [])
         answers = ["\n".join(first_sentences(text, self.sentences)) for _, text in written]
-        examples = [_example(asked, answer) for (asked, _), answer in zip(written, answers, strict=True)]
+        examples = [_example(sample, answer) for (sample, _), answer in zip(written, answers, strict=True)]
         return EvaluationReport(
-            metrics.rouge(answers, [asked.expected[0] for asked, _ in written]), len(written), examples
+            metrics.rouge(answers, [sample.expected[0] for sample, _ in written]), len(written), examples
         )
 
 
@@ -151,7 +151,7 @@ class Translation:
     def __post_init__(self) -> None:
         require("examples", self.examples, is_integer(self.examples, 2**31), "an integer of at least 0")
 
-    def read(self, path: Path, broken: BrokenLines) -> list[Asked]:
+    def read(self, path: Path, broken: BrokenLines) -> list[Prompt]:
         """One sample per line after the examples. Raises GPT2Error if there are no lines after them."""
         pairs = self._pairs(path, broken)
         if len(pairs) <= self.examples:
@@ -161,7 +161,7 @@ class Translation:
         shown = [f"{pair.source} = {pair.target}\n" for pair in pairs[: self.examples]]
         before = ["".join(shown[i:]) for i in range(len(shown) + 1)]
         return [
-            Asked(pair.where, "", [f"{text}{pair.source} =" for text in before], [pair.target])
+            Prompt(pair.where, "", [f"{text}{pair.source} =" for text in before], [pair.target])
             for pair in pairs[self.examples :]
         ]
 
@@ -176,13 +176,13 @@ class Translation:
                 pairs.append(Pair(where, text_of(texts, self.source), text_of(texts, self.target)))
         return pairs
 
-    def judge(self, model: Model, samples: list[Asked], run: Run) -> EvaluationReport:
+    def judge(self, model: Model, samples: list[Prompt], run: Run) -> EvaluationReport:
         """Corpus BLEU of the answers."""
         written = write(model, samples, run, self.max_new_tokens, stop_strings=["\n"])
         if not written:
             return EvaluationReport({}, 0, [])
-        examples = [_example(asked, first_line(text)) for asked, text in written]
-        answers, references = [example["answer"] for example in examples], [asked.expected[0] for asked, _ in written]
+        examples = [_example(sample, first_line(text)) for sample, text in written]
+        answers, references = [example["answer"] for example in examples], [sample.expected[0] for sample, _ in written]
         score, signature = metrics.bleu(answers, references, self.bleu_tokenizer)
         return EvaluationReport({"bleu": score}, len(written), examples, {"sacrebleu": signature})
 
@@ -204,22 +204,22 @@ class Questions:
 
     max_new_tokens: int = 30
 
-    def read(self, path: Path, broken: BrokenLines) -> list[Asked]:
+    def read(self, path: Path, broken: BrokenLines) -> list[Prompt]:
         """The questions, in the file's order."""
-        samples: list[Asked] = []
+        samples: list[Prompt] = []
         for i, entry in enumerate(list_of_document(path)):
             where = f"{path}, data[{i}]"
             with broken.at(where):
                 samples += _coqa(where, entry) if isinstance(entry, dict) and "story" in entry else _squad(where, entry)
         return samples
 
-    def judge(self, model: Model, samples: list[Asked], run: Run) -> EvaluationReport:
+    def judge(self, model: Model, samples: list[Prompt], run: Run) -> EvaluationReport:
         """Mean exact match and F1 over the questions."""
         examples = []
-        for asked, text in write(model, samples, run, self.max_new_tokens, stop_strings=["\n"]):
+        for sample, text in write(model, samples, run, self.max_new_tokens, stop_strings=["\n"]):
             answer = first_line(text)
-            right, shared = metrics.exact_match(answer, asked.expected), metrics.f1(answer, asked.expected)
-            examples.append(_example(asked, answer, exact_match=right, f1=shared))
+            right, shared = metrics.exact_match(answer, sample.expected), metrics.f1(answer, sample.expected)
+            examples.append(_example(sample, answer, exact_match=right, f1=shared))
         if not examples:
             return EvaluationReport({}, 0, [])
         means = {name: sum(example[name] for example in examples) / len(examples) for name in ("exact_match", "f1")}
@@ -235,7 +235,7 @@ def list_of_document(path: Path) -> list[Any]:
         raise GPT2Error(f"{path}: {error}") from error
 
 
-def _coqa(where: str, entry: dict[str, Any]) -> list[Asked]:
+def _coqa(where: str, entry: dict[str, Any]) -> list[Prompt]:
     questions, answers = list_of(entry, "questions"), list_of(entry, "answers")
     more = entry.get("additional_answers", {})
     if not isinstance(more, dict):
@@ -243,14 +243,14 @@ def _coqa(where: str, entry: dict[str, Any]) -> list[Asked]:
     listed = [answers, *(list_of(more, name) for name in more)]
     if any(len(reply) != len(questions) for reply in listed):
         raise GPT2Error(f"{len(questions)} questions have {', '.join(str(len(reply)) for reply in listed)} answers")
-    asked = [text_of(question, "input_text") for question in questions]
-    expected = [[text_of(reply[i], "input_text") for reply in listed] for i in range(len(asked))]
-    turns = [f"Q: {question}\nA: {right[0]}\n" for question, right in zip(asked, expected, strict=True)]
+    texts = [text_of(question, "input_text") for question in questions]
+    expected = [[text_of(reply[i], "input_text") for reply in listed] for i in range(len(texts))]
+    turns = [f"Q: {question}\nA: {right[0]}\n" for question, right in zip(texts, expected, strict=True)]
     story = text_of(entry, "story").strip()
     samples = []
-    for i, question in enumerate(asked):
+    for i, question in enumerate(texts):
         tails = [_dialogue(turns[first:i], question) for first in range(i + 1)]
-        samples.append(Asked(f"{where}.questions[{i}]", story, tails, expected[i]))
+        samples.append(Prompt(f"{where}.questions[{i}]", story, tails, expected[i]))
     return samples
 
 
@@ -258,12 +258,12 @@ def _dialogue(turns: Sequence[str], question: str) -> str:
     return "\n\n" + "".join(turns) + f"Q: {question}\nA:"
 
 
-def _squad(where: str, entry: Any) -> list[Asked]:
+def _squad(where: str, entry: Any) -> list[Prompt]:
     samples = []
     for i, paragraph in enumerate(list_of(entry, "paragraphs")):
         text = text_of(paragraph, "context").strip()
         for j, question in enumerate(list_of(paragraph, "qas")):
             answers = [text_of(answer, "text") for answer in list_of(question, "answers")]
             place = f"{where}.paragraphs[{i}].qas[{j}]"
-            samples.append(Asked(place, text, [_dialogue([], text_of(question, "question"))], answers or [""]))
+            samples.append(Prompt(place, text, [_dialogue([], text_of(question, "question"))], answers or [""]))
     return samples

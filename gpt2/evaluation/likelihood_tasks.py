@@ -84,9 +84,9 @@ class Lambada:
 
     def judge(self, model: Model, samples: list[Passage], run: Run) -> EvaluationReport:
         """Accuracy and perplexity of the last words."""
-        asked = _spans(model, samples, run, _last_word)
+        pairs = _spans(model, samples, run, _last_word)
         examples, losses = [], []
-        for (passage, _), scored in zip(asked, score(model, [span for _, span in asked], run), strict=True):
+        for (passage, _), scored in zip(pairs, score(model, [span for _, span in pairs], run), strict=True):
             right, log_probability = bool(scored.likeliest.all()), float(scored.log_probabilities.sum())
             losses.append(-log_probability)
             examples.append(
@@ -159,10 +159,10 @@ class ChildrensBookTest:
 
     def judge(self, model: Model, samples: list[Cloze], run: Run) -> EvaluationReport:
         """Accuracy."""
-        asked = _spans(model, samples, run, _fillings)
-        scored = score(model, [span for _, spans in asked for span in spans], run)
+        pairs = _spans(model, samples, run, _fillings)
+        scored = score(model, [span for _, spans in pairs for span in spans], run)
         examples = []
-        for cloze, spans in asked:
+        for cloze, spans in pairs:
             totals = [float(next(scored).log_probabilities.sum()) for _ in spans]
             chosen = cloze.candidates[int(np.argmax(totals))]
             examples.append(

@@ -37,7 +37,7 @@ VOCABULARY = 8192
 MODEL = {"n_positions": 256, "n_embd": 192, "n_layer": 4, "n_head": 4}  # a new model
 # accumulate_step, max_grad_norm and the warm-up are the course's, for both tasks.
 TRAINING = {"schedule": "linear", "accumulate_step": 2, "max_grad_norm": 1.0, "weight_decay": 0.01}
-NEW_RATE, GOING_ON_RATE = 1e-3, 1e-4
+NEW_RATE, PRETRAINED_RATE = 1e-3, 1e-4
 
 Facts = dict[str, Any]
 Count = Callable[[str, int, int], Any]
@@ -171,7 +171,7 @@ class _Settings:
 
 def _defaults(task: str, model: str | None, steps: int | None) -> recipe.Sections:
     steps = run.STEPS if steps is None else steps
-    rate = NEW_RATE if model is None else GOING_ON_RATE
+    rate = NEW_RATE if model is None else PRETRAINED_RATE
     return {
         "model": dict(MODEL) if model is None else {},
         "training": TRAINING | {"learning_rate": rate, "warmup_steps": min(2000, steps // 10)},
@@ -260,17 +260,17 @@ def _judge_summaries(
     records = list(plan.corpus.held_out_records if test is None else read_records(test, template, broken))[:limit]
     model = load(result.folder, engine)
     trained = Summarizer(model, template, plan.corpus.facts["block_size"], generation)
-    prompts, asked = [], []
+    prompts, judged = [], []
     for record in records:
         with broken.at(record.where):
             prompts.append(trained.prompt(record.values)[0])
-            asked.append(record)
-    if not asked:
+            judged.append(record)
+    if not judged:
         return None
     facts: Facts = {
         "task": SUMMARIZE,
         "data": str(test or "held-out share"),
-        "samples": len(asked),
+        "samples": len(judged),
         "skipped": len(broken.messages),
         "generation": generation,
     }
@@ -284,15 +284,15 @@ def _judge_summaries(
     answers = {"model": kept.answers("model", trained, prompts, batch, count)}
     first = dataclasses.replace(trained, model=untrained(plan, engine))
     answers["untrained"] = kept.answers("untrained", first, prompts, batch, count)
-    references = [record.values[template.output] for record in asked]
+    references = [record.values[template.output] for record in judged]
     article = template.truncate or trained.article
-    answers["lead"] = [lead(record.values[article], mean_length(references)) for record in asked]
+    answers["lead"] = [lead(record.values[article], mean_length(references)) for record in judged]
     scores = {name: metrics.rouge(texts, references) for name, texts in answers.items()}
     facts["scores"] = {name: {score: found[score] for score in SCORES} for name, found in scores.items()}
     facts["examples"] = [
         {"where": record.where, "article": record.values[article], "reference": references[i]}
         | {name: texts[i] for name, texts in answers.items()}
-        for i, record in enumerate(asked)
+        for i, record in enumerate(judged)
     ]
     _write(result.folder / EVALUATION, facts)
     kept.remove()
@@ -355,21 +355,21 @@ def _judge_labels(
     records: Sequence[Record] = plan.corpus.held_out_records
     if test is not None:
         records = read_labelled(test, data, labels, broken)
-    rows, asked = [], []
+    rows, judged = [], []
     for record in records[:limit]:
         with broken.at(record.where):
             rows.append(classifier.read(record.values[data.field])[0])
-            asked.append(record)
-    if not asked:
+            judged.append(record)
+    if not judged:
         return None
     chances = classifier.probabilities(rows, batch, lambda done: count("labels", done, len(rows)))
     often = labels[Counter(plan.corpus.training["labels"].tolist()).most_common(1)[0][0]]
-    right = [record.values[data.label] for record in asked]
+    right = [record.values[data.label] for record in judged]
     predicted = [labels[i] for i in chances.argmax(axis=1)]
     facts = {
         "task": CLASSIFY,
         "data": str(test or "held-out share"),
-        "samples": len(asked),
+        "samples": len(judged),
         "skipped": len(broken.messages),
         "labels": list(labels),
         "most_frequent": often,
@@ -385,7 +385,7 @@ def _judge_labels(
                 "predicted": predicted[i],
                 "probability": float(chances[i].max()),
             }
-            for i, record in enumerate(asked)
+            for i, record in enumerate(judged)
         ],
     }
     _write(result.folder / EVALUATION, facts)

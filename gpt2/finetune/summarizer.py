@@ -66,10 +66,10 @@ class Summarizer:
         if room < 1:
             raise GPT2Error(f"{new} new tokens leave no room for an article in {self.block_size}: ask for fewer")
         whole = self.template.lay_out({**record, self.template.output: ""}, self.model.tokenizer)
-        before = [i for i, role in enumerate(whole.roles) if role not in ("output", "end")]
-        asked = Sample(whole.ids[before], tuple(whole.roles[i] for i in before), tuple(whole.fields[i] for i in before))
-        fitting = asked.cut(room, self.template.truncate or self.article)
-        return fitting.ids.tolist(), fitting is not asked
+        kept = [i for i, role in enumerate(whole.roles) if role not in ("output", "end")]
+        prompt = Sample(whole.ids[kept], tuple(whole.roles[i] for i in kept), tuple(whole.fields[i] for i in kept))
+        fitting = prompt.cut(room, self.template.truncate or self.article)
+        return fitting.ids.tolist(), fitting is not prompt
 
     def write(self, prompts: Sequence[Sequence[int]]) -> list[str]:
         """One summary per prompt, without its end token. Raises KeyboardInterrupt at Ctrl-C."""

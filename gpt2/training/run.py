@@ -39,7 +39,7 @@ CHECKPOINTS, TOKENIZER, CURVES = "checkpoints", "tokenizer.json", "curves.png"
 STEPS, BATCH_SIZE, SEED = 1000, 12, 0
 SCORE = "score.weight"
 LOSSES = ("losses", "loss", "validation_loss")  # fields of a run that its checkpoints hold
-MOST_PASSED_OVER = 1000  # micro-batches in a row; the largest dynamic scale of float32 falls to 1 in 127
+MOST_SKIPPED = 1000  # micro-batches in a row; the largest dynamic scale of float32 falls to 1 in 127
 
 
 @dataclasses.dataclass(frozen=True)
@@ -157,7 +157,7 @@ def _open_run(
     if checkpoint is None:
         run.save()  # now, so that a full disk is noticed at once and not hours later
     else:
-        run.go_on_from(checkpoint)
+        run.restore(checkpoint)
     _write_beginning(folder, plan, engine.dtype)
     return run
 
@@ -373,7 +373,7 @@ class _Run:
         write_checkpoint(self.folder / CHECKPOINTS, state, self.keep)
         self.saved = self.micro_batch
 
-    def go_on_from(self, checkpoint: Checkpoint) -> None:
+    def restore(self, checkpoint: Checkpoint) -> None:
         """Restore everything but the trainer, which is restored already."""
         self.step, self.micro_batch, self.saved = checkpoint.step, checkpoint.micro_batch, checkpoint.micro_batch
         for name in LOSSES:
@@ -390,7 +390,7 @@ class _Loop:
     eval_every: int
     eval_batches: int
     watch: Callable[[TrainingProgress], Any]
-    passed_over: int = 0
+    overflows: int = 0
     """Consecutive micro-batches that overflowed."""
 
     def go(self, interrupt: Interrupt) -> None:
@@ -401,7 +401,7 @@ class _Loop:
             report = self._micro_batch(next(rows))
             if not report.updated:
                 continue
-            self._write_down(report, time.perf_counter() - began)
+            self._record_update(report, time.perf_counter() - began)
             if run.step % self.eval_every == 0 or run.step == steps:
                 self._evaluate()
             if run.step % self.save_every == 0:
@@ -418,8 +418,8 @@ class _Loop:
     def _micro_batch(self, rows: dict[str, Array]) -> StepReport:
         run = self.run
         report = run.trainer.step(run.plan.batch(rows, run.micro_batch))
-        self.passed_over = 0 if report.finite else self.passed_over + 1
-        if not report.finite and (report.scale <= 1 or self.passed_over == MOST_PASSED_OVER):
+        self.overflows = 0 if report.finite else self.overflows + 1
+        if not report.finite and (report.scale <= 1 or self.overflows == MOST_SKIPPED):
             raise GPT2Error(
                 f"the gradients of micro-batch {run.micro_batch} (step {run.step + 1}) are not finite, at loss scale "
                 f"{report.scale:g}: lower learning_rate, clip with max_grad_norm, or take a level with less float16"
@@ -431,7 +431,7 @@ class _Loop:
             run.skipped, run.losses = int(np.isnan(run.losses).sum()), []
         return report
 
-    def _write_down(self, report: StepReport, seconds: float) -> None:
+    def _record_update(self, report: StepReport, seconds: float) -> None:
         run, made = self.run, self.run.plan.recipe
         tokens = run.plan.corpus.training["ids"].shape[1] * made.batch_size * made.training.accumulate_step
         self.record.update(

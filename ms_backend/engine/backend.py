@@ -1,4 +1,4 @@
-"""The MindSpore engine behind the protocol of gpt2/backends/protocol.py: functions, models and trainers on a device."""
+"""The MindSpore engine under the protocol of gpt2/backends/protocol.py: functions, models and trainers on a device."""
 
 import importlib
 from collections.abc import Callable, Mapping
@@ -31,7 +31,7 @@ class MindSporeBackend(MindSporeDevice):
     def call(self, function: str, arguments: Mapping[str, Any]) -> Any:
         """Run one function of the mirror on (trees of) NumPy arrays.
 
-        What ends in _vjp is differentiated by MindSpore; what trains takes Parameters, and runs op by op in any mode.
+        For a name in _vjp MindSpore differentiates; training functions take Parameters, and run op by op in any mode.
         """
         file, name = function.split(".")
         target = getattr(importlib.import_module(f"{MIRROR}.{file}"), name.removesuffix("_vjp"))
@@ -50,14 +50,14 @@ class MindSporeBackend(MindSporeDevice):
         with LOCK:
             if mode == "pynative":
                 return _map(self.fetch, kind(target, constants, mode)(**tensors))
-            key = kind, target, form(constants), form(tensors)
-            run = COMPILED.take(key) or kind(target, constants, mode)
+            purpose = kind, target, form(constants), form(tensors)
+            run = COMPILED.take(purpose) or kind(target, constants, mode)
             returned = _map(self.fetch, run(**tensors))
-            COMPILED.give(key, run)  # not after an error: a graph that failed once fails again
+            COMPILED.give(purpose, run)  # not after an error: a graph that failed once fails again
             return returned
 
     def model(self, config: GPT2Config, parameters: Mapping[str, Array]) -> MindSporeModel:
-        """Put the parameters in place."""
+        """Make a model with these parameters."""
         return MindSporeModel(self, config, parameters)
 
     def trainer(self, config: GPT2Config, parameters: Mapping[str, Array], settings: TrainingConfig) -> Any:

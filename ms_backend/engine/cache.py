@@ -22,7 +22,7 @@ class Caches:
         self._free: list[Cache] = []
 
     def take(self, size: tuple[int, int], user: Any) -> "Cache":
-        """A cache for (sequences, tokens) until `user` is gone. One that is free is used again, compiled as it is."""
+        """A cache for (sequences, tokens), reserved until `user` is deleted. A free one is reused, with its graphs."""
         with LOCK:
             free = [cache for cache in self._free if cache.size == size]
             cache = free[0] if free else Cache(self, size)
@@ -47,21 +47,21 @@ class Cache:
         self.cache_bytes = sum(kept.nbytes for pair in self._cache for kept in pair)
 
     def clear(self) -> None:
-        """Put zeros in place: a NaN that an earlier batch left would reach through any mask."""
+        """Fill the cache with zeros: a NaN left by an earlier batch would pass through any mask."""
         for k, v in self._cache:
             for kept in (k, v):
                 assign(kept, P.zeros_like(kept))
 
 
 def _step(ids: Tensor, position_ids: Tensor, slot: Tensor, **fixed: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Scores (B, V) after ids (B,), the likeliest ids (B,), and where these go: positions (B, 1) and the slot."""
+    """Scores (B, V) after ids (B,), the likeliest ids (B,), and their positions (B, 1) and slot."""
     scores = fast.language_model_fast(ids=ids.reshape(-1, 1), position_ids=position_ids, slot=slot, **fixed)
     scores = scores.reshape(ids.shape[0], -1)
     return scores, generate.greedy(scores), position_ids + 1, slot + 1
 
 
 def _reorder(cache: list[tuple[Parameter, Parameter]], rows: Tensor) -> None:
-    """Put in place of each sequence's keys and values those of sequence rows[i]."""
+    """Replace the keys and values of each sequence i by those of sequence rows[i]."""
     for k, v in cache:
         for kept in (k, v):
             P.assign(kept, P.gather(kept, rows, 0))

@@ -1,4 +1,4 @@
-"""A batch of texts being continued: ids are read, the next ones chosen, and both stay on the device."""
+"""Continue a batch of texts: ids are read, the next ones chosen, and both stay on the device."""
 
 from typing import Any
 
@@ -15,9 +15,9 @@ from ms_backend.weights import to_tensor
 
 
 class MindSporeDecoder:
-    """A batch being continued by the twin. Ids are read in round numbers, filled up with pads on the left.
+    """Continues a batch of texts. The number of ids read at once is rounded up, with pads on the left.
 
-    What it chooses stays on the device, and the next step is taken from there.
+    The chosen ids stay on the device, where the next step reads them.
     """
 
     def __init__(self, model: Any, caches: Caches, batch_size: int, length: int) -> None:
@@ -27,7 +27,7 @@ class MindSporeDecoder:
         self._logits: Tensor | None = None
         self._likeliest: Tensor | None = None
         self._chosen: Tensor | None = None
-        self._next: dict[str, Tensor] = {}  # where advance goes on
+        self._next: dict[str, Tensor] = {}  # inputs of advance
 
     def _take_cache(self, tokens: int) -> None:
         """Take a cache for a prompt of that many tokens: of one size for all prompts of a bucket."""
@@ -49,7 +49,7 @@ class MindSporeDecoder:
         return self._cache.cache_bytes
 
     def read(self, ids: Array, attention_mask: Array, position_ids: Array) -> None:
-        """Take in ids."""
+        """Read ids."""
         self._require_space(ids.shape[1])
         if self._slot == 0:
             self._take_cache(ids.shape[1])
@@ -87,7 +87,7 @@ class MindSporeDecoder:
             return self._device.fetch(self._chosen)
 
     def sample(self, uniform: Array, temperature: float, top_k: int, top_p: float, min_p: float = 0.0) -> Array:
-        """Ids drawn by uniform."""
+        """The next ids, sampled with the random numbers in uniform."""
         with LOCK:
             numbers = Tensor(uniform.astype(np.float32))
             self._chosen = generate.sample(self._logits, numbers, temperature, top_k, top_p, min_p)
@@ -101,7 +101,7 @@ class MindSporeDecoder:
         self._slot, self._read = self._slot + 1, self._read + 1
 
     def reorder(self, rows: Array) -> None:
-        """Let sequence i go on from what sequence rows[i] has read."""
+        """Let sequence i continue from what sequence rows[i] has read."""
         self._attention_mask = self._attention_mask[rows]
         with LOCK:
             chosen = to_tensor(rows)

@@ -1,4 +1,4 @@
-"""A device with MindSpore on it: which there are, in which dtypes it computes, how numbers get there and back."""
+"""A device that runs MindSpore: which devices there are, their dtypes, and how arrays get there and back."""
 
 import functools
 import importlib
@@ -33,7 +33,7 @@ _device: str | None = None
 
 
 class MindSporeError(ValueError):
-    """What MindSpore cannot do here: one line that says what was expected, what came and what to do."""
+    """Something that MindSpore cannot do here: one line that says what was expected, what was given and what to do."""
 
 
 def _use_device(device: str) -> None:

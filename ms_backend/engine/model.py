@@ -42,14 +42,14 @@ class MindSporeModel:
         return self._placed.params
 
     def assign(self, parameters: Mapping[str, Array]) -> None:
-        """Replace every weight, in place: compiled graphs go on with the new ones.
+        """Replace every weight, in place: compiled graphs then use the new ones.
 
         Raises ValueError if a name, a shape or a dtype differs.
         """
         self._placed.assign(parameters)
 
     def logits(self, ids: Array, attention_mask: Array | None = None, position_ids: Array | None = None) -> Array:
-        """Scores of every next token. Computed for a round number of tokens, so that not every length is compiled."""
+        """Scores of the next token at each position. Lengths are rounded up, so that few lengths are compiled."""
         length = bucket(ids.shape[1]) - ids.shape[1]
         if attention_mask is None:
             attention_mask = np.ones(ids.shape, np.int32)
@@ -82,7 +82,7 @@ class MindSporeModel:
         return {name: self.backend.round(x) for name, x in seen.items()}
 
     def decoder(self, batch_size: int, length: int) -> MindSporeDecoder:
-        """Start a batch."""
+        """Start a decoder for a batch."""
         return MindSporeDecoder(self, self._placed.caches, batch_size, length)
 
 

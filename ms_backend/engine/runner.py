@@ -11,7 +11,7 @@ from ms_backend.engine.device import LOCK
 
 
 class _Graph(nn.Cell):
-    """A function as a compiled graph: inputs have names, parameters are read where they lie, all else is fixed."""
+    """A function as a compiled graph: inputs have names, parameters are not copied, all other arguments are fixed."""
 
     def __init__(self, function: Callable[..., Any], names: tuple[str, ...], constants: dict[str, Any]) -> None:
         super().__init__(auto_prefix=False)
@@ -25,7 +25,7 @@ class _Graph(nn.Cell):
 class Runner:
     """A function with some arguments fixed, run as a graph or op by op, entered by one thread at a time.
 
-    After an error the graph is thrown away: MindSpore's graphs fail at every later call of a shape once one has failed.
+    After an error the graph is discarded: a MindSpore graph that failed once for a shape fails at every later call.
     """
 
     def __init__(self, function: Callable[..., Any], constants: dict[str, Any], mode: str) -> None:
@@ -39,7 +39,7 @@ class Runner:
             names = tuple(inputs)
             if names not in self._graphs:
                 self._graphs[names] = _Graph(self._function, names, self._constants)
-            try:  # a Tensor is quicker by itself than in a dict; a tree that is not mutable would be compiled in
+            try:  # a Tensor alone is faster than in a dict; a tree that is not mutable would be compiled in
                 return self._graphs[names](*(x if isinstance(x, Tensor) else ms.mutable(x) for x in inputs.values()))
             except Exception:
                 del self._graphs[names]

@@ -1,7 +1,7 @@
-"""A GPT-2 of the twin being trained: one compiled step, weights on the device.
+"""Train a GPT-2 of the twin: one compiled step, weights on the device.
 
-A compiled language model takes its fast forms; a classifier, and what runs op by op, the plain ones. Every new shape of
-a batch is compiled anew.
+A compiled language model uses the fast forms; a classifier, or a model run op by op, the plain forms. Each new shape of
+a batch is compiled again.
 """
 
 from collections.abc import Callable, Mapping
@@ -22,7 +22,7 @@ Array = np.ndarray
 
 
 class _Step(nn.Cell):
-    """train_step on what a trainer holds."""
+    """train_step with the objects of a trainer."""
 
     def __init__(self, grad_fn: nn.Cell, accumulator: nn.Cell, scaler: Any) -> None:
         super().__init__(auto_prefix=False)
@@ -39,7 +39,7 @@ class _CompiledStep(_Step):
 
 
 class _Loss(nn.Cell):
-    """The loss of a batch by the weights as they are."""
+    """The loss of a batch under the current weights."""
 
     def __init__(self, grad_fn: nn.Cell) -> None:
         super().__init__(auto_prefix=False)
@@ -56,7 +56,7 @@ class _CompiledLoss(_Loss):
 
 
 class MindSporeTrainer:
-    """The twin being trained. Weights, moments and sums are float32, whatever runs in float16."""
+    """Trains a model of the twin. Weights, moments and gradient sums are float32 at every level."""
 
     def __init__(
         self, backend: MindSporeDevice, config: GPT2Config, parameters: Mapping[str, Array], settings: TrainingConfig
@@ -125,12 +125,12 @@ class MindSporeTrainer:
         return {name: self._turn(name, x.asnumpy().copy()) for name, x in flatten(self.params).items()}
 
     def state(self) -> dict[str, Array]:
-        """All that the next step depends on beside the weights."""
+        """Everything that the next step depends on, except the weights."""
         kept = self._optimizer.state() | self._accumulator.state() | self._scaler.state()
         return {name: self._turn(name, x) for name, x in kept.items()}
 
     def load_state(self, parameters: Mapping[str, Array], state: Mapping[str, Array]) -> None:
-        """Go on from there."""
+        """Restore weights and state."""
         with LOCK:
             for name, parameter in flatten(self.params).items():
                 assign(parameter, to_tensor(self._turn(name, parameters[name].astype(np.float32))))
@@ -139,7 +139,7 @@ class MindSporeTrainer:
                 part.load_state(turned)
 
     def _turn(self, name: str, x: Array) -> Array:
-        """Weights of affine maps between (in, out), as everybody knows them, and (out, in), as they are held."""
+        """Transpose weights of affine maps between (in, out), as callers see them, and (out, in), as stored here."""
         return np.ascontiguousarray(x.T) if self._turned and ".c_" in name and name.endswith("weight") else x
 
 
@@ -152,10 +152,10 @@ def _number(x: Tensor) -> float:
 
 
 def _tensors(batch: Any, all_tokens: Array | None = None) -> Any:
-    """The fields of a gpt2.backends.Batch that are there, on the device.
+    """The fields of a gpt2.backends.Batch that are not None, on the device.
 
-    all_tokens stands in for an attention mask that is not there: the sum of scores and a mask for every sequence is
-    faster, and takes less memory, than that with one mask for all.
+    all_tokens replaces a missing attention mask: adding a mask per sequence to the scores is faster, and takes less
+    memory, than adding one mask for all sequences.
     """
     given = {name: value for name, value in vars(batch).items() if value is not None}
     if all_tokens is not None:

@@ -1,1 +1,1 @@
-"""What is put to an implementation: the shapes that docstrings promise, and inputs that can tell right from wrong."""
+"""Test cases: the shapes that docstrings promise, and inputs that expose wrong implementations."""

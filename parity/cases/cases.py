@@ -1,7 +1,7 @@
-"""Inputs that can tell right from wrong. Hypothesis draws what has structure; the values come dense from a seed.
+"""Inputs that expose wrong implementations. Hypothesis draws sizes and options; a random seed gives dense values.
 
 The usual initialisation, N(0, 0.02) with zero biases, hides many bugs: gains of one, biases of zero and activations so
-small that every GELU looks alike. So values are "live": every parameter matters to the output.
+small that every GELU looks alike. So most values are "live": every parameter changes the output.
 """
 
 import dataclasses
@@ -19,7 +19,7 @@ from reference.config import ACTIVATIONS, LEVELS, GPT2Config
 
 Array = NDArray[Any]
 
-# What the values are like, and what that regime catches.
+# Regimes: how the values are drawn, and which bugs that catches.
 REGIMES = {
     "live": "dense values of order one: every parameter matters",
     "usual init": "N(0, 0.02), zero biases, unit gains: what a fresh model looks like",
@@ -28,7 +28,7 @@ REGIMES = {
     "large offset": "rows far from zero: a one-pass variance cancels",
     "denormals": "half of the values so small that their products underflow: what is held in too few bits becomes 0",
 }
-# Where attention_mask has its pads, and what that catches.
+# Paddings: where attention_mask has pads, and which bugs that catches.
 PADDINGS = {
     "none": "no pads",
     "left": "positions and caches that count pads; queries that see pads alone",
@@ -37,7 +37,7 @@ PADDINGS = {
     "whole": "a sequence of nothing but pads, rows of scores with every key hidden: a softmax over nothing, NaN",
 }
 NO_MASK = "no mask"
-# How the sizes are drawn, and what that catches.
+# How the sizes are drawn, and which bugs that catches.
 SIZES = {
     "any": "every size by itself",
     "ones": "every size 1 that may be: axes that broadcast or get lost, softmax over one key, LayerNorm of one channel",
@@ -52,7 +52,7 @@ LARGEST = {"B": 3, "T": 8, "P": 4, "H": 4, "D": 8, "N": 24, "I": 24, "V": 24, "K
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """One input of one function: everything that was drawn. `build` makes the arrays, the same on every machine."""
+    """One test case of one function, as drawn. `build` makes its arrays, the same on every machine."""
 
     contract: Contract = dataclasses.field(repr=False)
     sizes: dict[str, int]
@@ -64,7 +64,7 @@ class Case:
 
     @property
     def config(self) -> GPT2Config:
-        """The configuration that says which trees there are; the sizes are those of `sizes`."""
+        """The configuration, which decides the trees; its sizes are those of `sizes`."""
         return self.scalars.get("config", ONE_LAYER)
 
     def describe(self) -> str:
@@ -85,7 +85,7 @@ def _short(value: Any) -> str:
 
 @st.composite
 def configs(draw: st.DrawFn, sizes: dict[str, int], dropout: bool = False) -> GPT2Config:
-    """A GPT-2 of those sizes, with every switch that changes the result; with dropout, its rates too."""
+    """Draw a GPT-2 of those sizes, with every switch that changes the result; with dropout, its rates too."""
     rates: dict[str, Any] = {name: draw(st.sampled_from(DROPOUT_RATES)) for name in DROPOUTS} if dropout else {}
     return GPT2Config(
         vocab_size=sizes["V"],
@@ -107,7 +107,7 @@ def configs(draw: st.DrawFn, sizes: dict[str, int], dropout: bool = False) -> GP
 
 @st.composite
 def cases(draw: st.DrawFn, contract: Contract, dtype: np.dtype) -> Case:
-    """A case for the function of that contract. dtype is that of the arrays."""
+    """Draw a case for the function of a contract. dtype: that of the float arrays."""
     optional = [name for name in contract.optional if name != "attention_mask"]
     absent = {name for name in optional if not draw(st.booleans())}
     padding = draw(st.sampled_from(_paddings(contract)))
@@ -132,10 +132,10 @@ def cases(draw: st.DrawFn, contract: Contract, dtype: np.dtype) -> Case:
 
 @st.composite
 def _seeds(draw: st.DrawFn) -> int:
-    """Below a million, two digits at a time.
+    """Draw a seed below a million, two digits at a time.
 
-    Among numbers of 100 and more Hypothesis mixes those that stand in the sources of the modules loaded, and whatever
-    is drawn after depends on how many there are: another command, another case.
+    For numbers of 100 and more, Hypothesis also tries constants from the sources of all loaded modules. Another command
+    loads other modules, and would then draw other cases.
     """
     first, second, third = (draw(st.integers(0, 99)) for _ in range(3))
     return 10_000 * first + 100 * second + third
@@ -217,7 +217,7 @@ def build(case: Case, dtype: np.dtype) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def case_axes(case: Case) -> dict[str, Any]:
-    """A tree of the form of a case's arguments, with the axes in place of every array and None for what is none."""
+    """The tree of a case's arguments, with axes in place of arrays and None in place of anything else."""
     axes: dict[str, Any] = dict.fromkeys(case.scalars)
     for item in case.contract.inputs:
         if item.name in case.absent:
@@ -282,7 +282,7 @@ def _values(case: Case, item: Item, name: str, shape: tuple[int, ...], dtype: np
         return random.integers(0, 128, shape) / 128  # exact in every dtype
     x = random.standard_normal(shape)
     if name == "logits" and case.seed % 2:
-        return np.round(2 * x) / 2  # many are equal: which of them comes first?
+        return np.round(2 * x) / 2  # many equal scores, to test their order
     if name in ("beam_scores", "finished"):
         return np.where(random.random(shape) < 0.25, -np.inf, x)  # some beams do not exist, some places are free
     if name.endswith(("weight", "bias")):
@@ -300,7 +300,7 @@ def _integers(random: np.random.Generator, shape: tuple[int, ...], letter: str, 
 
 
 def _labels(random: np.random.Generator, shape: tuple[int, ...], count: int, ignore_index: int) -> Array:
-    """What each token is to be, some not to be scored; one time in four, nothing of one row, or nothing at all."""
+    """Random labels, some ignored; one time in four, all labels of one row are ignored, or all labels."""
     labels = np.where(random.random(shape) < 0.3, ignore_index, random.integers(0, count, shape))
     if random.random() < 0.25:
         labels[random.integers(len(labels)) if random.random() < 0.5 else ...] = ignore_index
@@ -308,7 +308,7 @@ def _labels(random: np.random.Generator, shape: tuple[int, ...], count: int, ign
 
 
 def _dropout_rate(case: Case, name: str) -> float:
-    """With what probability dropout leaves out an element of a mask."""
+    """The probability that dropout drops an element of a mask."""
     if "rate" in case.scalars:
         return case.scalars["rate"]
     stage = name.rpartition(".")[2]
@@ -340,11 +340,11 @@ def _rows(x: Array, regime: str, dtype: np.dtype, random: np.random.Generator) -
 
 
 def _tiny_scale(shape: tuple[int, ...], dtype: np.dtype, random: np.random.Generator) -> Array:
-    """1 for about half of the elements; for the others the root of dtype's least number, or up to 32 times less.
+    """1 for about half of the elements; for the others the root of dtype's smallest number, or up to 32 times less.
 
-    The product of two such values is below what the dtype can tell from 0. In float16 they are denormal themselves. In
-    float32 they are not: there libraries flush denormals to 0, one function or shape and not another (MindSpore does on
-    CPU), which is no disagreement. Beside values of order one, as every sum has some, what they flush is rounded away.
+    The product of two such values underflows. In float16 the values themselves are denormal. In float32 they are not,
+    because libraries may flush float32 denormals to 0 in some functions or shapes (MindSpore does on CPU), which is no
+    error. Every sum also has values of order one, so that what is flushed is below their rounding.
     """
     info = _info(dtype)
     root = (int(info.minexp) - int(info.nmant)) // 2
@@ -375,7 +375,7 @@ def _parameter(x: Array, name: str, regime: str, dtype: np.dtype, random: np.ran
 def padding_mask(random: np.random.Generator, shape: tuple[int, ...], padding: str) -> Array:
     """attention_mask (B, S) of 1 and 0: sequences of random lengths of at least one token, padded on that side.
 
-    "whole" pads both sides, and leaves one of the sequences no token.
+    "whole" pads both sides, and gives one of the sequences pads only.
     """
     mask = np.ones(shape, np.int64)
     length = shape[1]

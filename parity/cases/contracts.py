@@ -1,8 +1,8 @@
-"""What the docstrings of `reference` promise, read by machine: "Shapes: x (B, T, C), weight (C, N) -> (B, T, N)".
+"""Read the shapes that docstrings of `reference` promise: "Shapes: x (B, T, C), weight (C, N) -> (B, T, N)".
 
-The letters give the judge everything it needs to draw inputs and to find the symmetries of a function: an axis whose
-order means nothing (channels, heads, MLP units, unordered keys) can be permuted in all inputs at once, and the output
-is permuted with it, or, where it is summed over, does not change at all. Braces stand for trees: "params {h.0.mlp}" for
+From the letters the judge draws inputs and knows the symmetries of a function: an axis without an order (channels,
+heads, MLP units, unordered keys) can be permuted in all inputs at once. The output is then permuted in the same way,
+or, if it is a sum over that axis, does not change. Braces stand for trees: "params {h.0.mlp}" for
 that part of the parameters, "keep {h.0.mlp} keep" for that part of the dropout masks, "-> {}" for all gradients.
 """
 
@@ -19,10 +19,10 @@ import reference
 from reference import fast
 from reference.config import GPT2Config, keep_axes, nest, parameter_axes
 
-# C channels, H heads, D channels of a head, I MLP units, N outputs or unordered keys. Not B, T, P, S, V, L, K: what
-# stands there has an order or an identity.
+# C channels, H heads, D channels of a head, I MLP units, N outputs or unordered keys. Not B, T, P, S, V, L, K: their
+# elements have an order or an identity.
 UNORDERED = "CHDIN"
-# What is no file of the mirror: it has no functions to compare, or has them compared with those they belong to.
+# Files outside the mirror: they have no functions to compare, or theirs are compared with those of another file.
 SUPPORT = ("config", "elementary", "forward", "gradients", "precision", "stages")
 
 ITEM = re.compile(r"(?P<name>\w+) ?(?:\((?P<axes>[^)]*)\)|\{(?P<tree>[^}]*)\})(?P<kind>(?: \w+)*)")
@@ -33,7 +33,7 @@ Axes = tuple[str, ...]
 
 @dataclasses.dataclass(frozen=True)
 class Item:
-    """One argument or result: its axes, or the subtree of parameters or masks that it is, and the words behind them."""
+    """One argument or result: its axes, or its subtree of parameters or masks, and the words after them."""
 
     name: str
     axes: Axes | None
@@ -45,7 +45,7 @@ class Item:
 class Contract:
     """A public function of the mirror: "ops.layer_norm", with its arguments and results.
 
-    reference names the function of the reference that it must agree with, if that is not its own twin.
+    reference: the function of the reference that it must agree with, if that has another name.
     """
 
     function: str
@@ -60,7 +60,7 @@ class Contract:
 
     @property
     def scalars(self) -> list[str]:
-        """Arguments that are no arrays: they have no shape to promise. (What an engine keeps to itself is neither.)"""
+        """Arguments that are not arrays, so they have no shape. (An engine's caches and masks are not counted.)"""
         arrays = {item.name for item in self.inputs} | {"cache", "past", "keep"}
         return [name for name in inspect.signature(self.target).parameters if name not in arrays]
 
@@ -96,10 +96,10 @@ def read_contract(function: str, docstring: str) -> Contract | None:
         if len(line) - len(line.lstrip()) <= margin:
             break
         text += " " + line.strip()
-    given, arrow, returned = text.partition("->")
-    inputs = tuple(_item(match) for match in ITEM.finditer(given))
+    promised, arrow, returned = text.partition("->")
+    inputs = tuple(_item(match) for match in ITEM.finditer(promised))
     outputs = tuple(_item(match) for match in OUTPUT.finditer(returned))
-    brackets = [text.count("(") + text.count("{") for text in (given, returned)]
+    brackets = [text.count("(") + text.count("{") for text in (promised, returned)]
     if not arrow or not outputs or brackets != [len(inputs), len(outputs)]:
         raise ValueError(f"{function}: cannot read the docstring's line 'Shapes:{text}'")
     return Contract(function, inputs, outputs)
@@ -116,13 +116,13 @@ def public_functions(file: str) -> dict[str, Callable[..., Any]]:
 
     Behind each stands its gradient, if it has one, as if it were of that file.
     """
-    found = {}
+    functions = {}
     for name, function in _defined_in(file).items():
-        found[name] = function
+        functions[name] = function
         module, gradient = reference.place(f"{file}.{name}_vjp")
         if gradient in _defined_in(module):
-            found[gradient] = _defined_in(module)[gradient]
-    return found
+            functions[gradient] = _defined_in(module)[gradient]
+    return functions
 
 
 @functools.cache
@@ -139,9 +139,9 @@ def _defined_in(file: str) -> dict[str, Callable[..., Any]]:
 
 def files() -> list[str]:
     """The files of the mirror."""
-    found = {module.name for module in pkgutil.iter_modules(reference.__path__)} - set(SUPPORT)
-    lesson = [name for name in ("ops", "attention", "model") if name in found]
-    return lesson + sorted(found - set(lesson))
+    names = {module.name for module in pkgutil.iter_modules(reference.__path__)} - set(SUPPORT)
+    lesson = [name for name in ("ops", "attention", "model") if name in names]
+    return lesson + sorted(names - set(lesson))
 
 
 @functools.cache
@@ -157,12 +157,12 @@ def contracts() -> dict[str, Contract]:
 
 @functools.cache
 def engine_contracts() -> dict[str, Contract]:
-    """What a whole loaded model promises: its fast, compiled, cached paths must agree with the plain reference.
+    """The contracts of whole models: their fast, compiled and cached paths must agree with the plain reference.
 
     "engine.logits", "engine.cached" (the prompt's first half read at once, the rest token by token), "engine.classify".
     """
     plain = contracts()
-    found = {}
+    by_name = {}
     for name, reference_name in (
         ("engine.logits", "model.language_model"),
         ("engine.cached", "model.language_model"),
@@ -171,8 +171,8 @@ def engine_contracts() -> dict[str, Contract]:
         contract = plain[reference_name].without("past", "keep")
         first = contract.outputs[0]
         kinds = ("kept",) if first.axes is not None and "T" in first.axes else ()
-        found[name] = Contract(name, contract.inputs, (dataclasses.replace(first, kinds=kinds),), reference_name)
-    return found
+        by_name[name] = Contract(name, contract.inputs, (dataclasses.replace(first, kinds=kinds),), reference_name)
+    return by_name
 
 
 class _Leaf:
@@ -182,14 +182,14 @@ class _Leaf:
         self.axes = axes
 
     @property
-    def T(self) -> "_Leaf":  # noqa: N802 (an array's own name for it)
+    def T(self) -> "_Leaf":  # noqa: N802 (NumPy's name for it)
         return _Leaf(self.axes[::-1])
 
 
 def tree_axes(item: Item, config: GPT2Config) -> Any:
     """The subtree of parameters or dropout masks that an item names, with the axes of each in place of the array.
 
-    "" is the whole language model, "score" the whole classifier, "h.0.attn" what belongs to one attention.
+    "" is the whole language model, "score" the whole classifier, "h.0.attn" one attention.
     """
     head = "sequence_classifier" if item.tree == "score" else "language_model"
     named = keep_axes(config) if "keep" in item.kinds else parameter_axes(config, head)

@@ -1,1 +1,1 @@
-"""The judge as a test suite, for anybody's backend and device: `pytest --pyargs parity --backend NAME`."""
+"""The judge as a test suite, for any backend and device: `pytest --pyargs parity --backend NAME`."""

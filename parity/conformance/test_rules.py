@@ -17,21 +17,21 @@ def test_rule(rule: Rule, pytestconfig: pytest.Config) -> None:
     if not result.offered:
         pytest.skip(f"backend {session.backend.name!r} does not offer what {rule.name} needs")
     if not result.agrees:
-        # whose fault it is stands in the text: our own call stack would only hide it
+        # the text names the fault; our own call stack would only hide it
         pytest.fail(explain(rule, result, session.backend), pytrace=False)
 
 
 def explain(rule: Rule, result: SearchResult, backend: Backend) -> str:
-    """The failure in words: what differs, the smallest case, and, if they can be found, its origin and a script."""
+    """The failure in words: the difference, the smallest case and, if possible, its origin and a script."""
     try:
         diagnose(rule, result, backend)
-    except Exception as error:  # somebody else's code; perhaps it shows no stages to look at
-        result.blame = f"where it starts is not known: {type(error).__name__}: {error}"
+    except Exception as error:  # third-party code, which may offer no stages
+        result.blame = f"its origin is not known: {type(error).__name__}: {error}"
     text = result.to_dict()["explanation"]
     if result.failing_case is not None:
         text += f"\nsmallest case: {result.failing_case.describe()}"
     if result.blame:
         text += f"\n\n{result.blame}"
     if result.script:
-        text += f"\n\nThis script shows it alone:\n\n{result.script}"
+        text += f"\n\nThis script reproduces it:\n\n{result.script}"
     return text

@@ -1,1 +1,1 @@
-"""What a failure means: where it starts, on how little it shows, and a script that shows it by itself."""
+"""The diagnosis of a failure: where it starts, its smallest input, and a script that reproduces it."""

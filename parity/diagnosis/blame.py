@@ -1,7 +1,7 @@
-"""Where does a model go wrong first? Each stage is computed from the reference's values, so that no error is inherited.
+"""Find the first wrong stage of a model. Each is computed from the reference's values, so that no error is inherited.
 
-One run of the backend tells: after every stage its result is noted, and the computation goes on with the value that the
-reference has there. What is wrong with a stage then arose between the stage before it and itself.
+One run of the backend is enough: after every stage its result is recorded and then replaced by the reference's value.
+So an error of a stage arose between the stage before it and itself.
 """
 
 import dataclasses
@@ -26,7 +26,7 @@ SOURCES = Path(reference.__file__).parent
 
 @dataclasses.dataclass(frozen=True)
 class Stage:
-    """One stage: the verdict on its own work, and on what the free run of the backend has there."""
+    """One stage: the verdict on it computed from the reference's values, and on it in the backend's normal run."""
 
     name: str
     alone: Verdict
@@ -46,17 +46,17 @@ def blame(
     attention_mask: Array | None = None,
     position_ids: Array | None = None,
 ) -> list[Stage]:
-    """Every stage of a forward pass, in order; the first whose own work does not agree is to blame.
+    """Judge every stage of a forward pass, in order; the first that is wrong by itself is to blame.
 
-    Arguments as for stage_references. A stage that the backend does not show is wrong.
+    Arguments as for stage_references. A stage that the backend does not return is wrong.
     """
     dtype = numpy_dtype(backend.dtype)
     inputs = config, parameters, ids, attention_mask, position_ids
     free = stage_references(*inputs, dtype, backend.accuracy)
-    given = {name: found.orbit[0] for name, found in free.items()}
-    fed = stage_references(*inputs, dtype, backend.accuracy, given)
+    known_values = {name: reference.orbit[0] for name, reference in free.items()}
+    fed = stage_references(*inputs, dtype, backend.accuracy, known_values)
     model = backend.model(config, parameters)
-    alone = model.stages(ids, attention_mask, position_ids, given)
+    alone = model.stages(ids, attention_mask, position_ids, known_values)
     in_the_run = model.stages(ids, attention_mask, position_ids)
     return [
         Stage(name, _judge(fed[name], alone, name), _judge(free[name], in_the_run, name), source_lines(backend, name))
@@ -76,7 +76,7 @@ def _judge(known: Reference, values: Mapping[str, Array], name: str) -> Verdict:
 def source_lines(backend: Backend, name: str) -> tuple[str, ...]:
     """Where the reference and the backend compute a stage ("h.0.attn.q") or a function ("ops.softmax"), one line each.
 
-    A backend says where its files of the mirror lie by an attribute `sources`, a folder; without it there is one line.
+    A backend names the folder of its files in an attribute `sources`; without it, there is only the reference's line.
     """
     folders = [SOURCES] + [Path(folder) for folder in [getattr(backend, "sources", None)] if folder is not None]
     return tuple(line for folder in folders for line in [_find(folder, name)] if line)

@@ -1,4 +1,4 @@
-"""What a failure means: where it starts, and a script that shows it by itself."""
+"""Diagnose a failure: find where it starts, and write a script that reproduces it."""
 
 import contextlib
 import functools
@@ -15,7 +15,7 @@ from reference.config import flatten
 
 
 def diagnose(rule: Rule, result: SearchResult, backend: Backend) -> None:
-    """Find out where the failure of a result starts and write the script that shows it, both into the result."""
+    """Find where a failure starts and write a script that reproduces it; store both in the result."""
     if result.failing_case is None:
         return
     result.blame = explain(rule, Trial(result.failing_case, backend))
@@ -25,7 +25,7 @@ def diagnose(rule: Rule, result: SearchResult, backend: Backend) -> None:
 
 
 def smallest_trial(rule: Rule, result: SearchResult, backend: Backend) -> Trial | None:
-    """The failing case of a result with hardly a number left; None if there is none, or the backend broke down."""
+    """The failing case of a result with its numbers shrunk; None if there is none, or the backend raised an error."""
     if result.failing_case is None:
         return None
     trial = Trial(result.failing_case, backend)
@@ -33,15 +33,15 @@ def smallest_trial(rule: Rule, result: SearchResult, backend: Backend) -> Trial 
 
 
 def locate(backend: Backend, examples: int = 25, start: int = 0) -> str | None:
-    """Where a backend goes wrong first: a stage of the plain forward pass ("attn.scores"), else a function.
+    """The first wrong place of a backend: a stage of the plain forward pass ("attn.scores"), else a function.
 
-    A stage counts as wrong if it is so by itself. The functions come in the order of the lesson, those that are called
-    before those that call them. None if nothing differs on that many cases of each.
+    A stage must be wrong by itself to count. The functions come in the order of the lesson, each one before those that
+    call it. None if nothing differs on `examples` cases of each.
     """
     heads = [rules()[name] for name in ("model.language_model", "model.sequence_classifier")]
     for rule in heads:
         for case, memory in drawn(rule.name, backend.dtype, examples, start):
-            with contextlib.suppress(*BREAKDOWNS):  # then a function breaks down as well, and is named below
+            with contextlib.suppress(*BREAKDOWNS):  # then a function fails too, and is named below
                 first = first_wrong(blame_stages(Trial(case, backend, memory)) or [])
                 if first is not None:
                     return re.sub(r"^h\.\d+\.", "", first.name)
@@ -54,7 +54,7 @@ def locate(backend: Backend, examples: int = 25, start: int = 0) -> str | None:
 
 @functools.cache
 def drawn(rule_name: str, dtype: str, examples: int, start: int) -> list[tuple[Case, Memory]]:
-    """The cases of a rule, each with a memory of what the reference says of it: the same to every backend."""
+    """The cases of a rule, each with a cache of the reference's results, which serve every backend."""
     return [(case, {}) for case in draw(rules()[rule_name], numpy_dtype(dtype), examples, start)]
 
 
@@ -67,13 +67,13 @@ def explain(rule: Rule, trial: Trial) -> str:
         return own_lines
     first = first_wrong(stages)
     if first is None:
-        return f"every stage of the plain forward pass agrees: look at what is around it\n{own_lines}"
+        return f"every stage of the plain forward pass agrees: look at the code around it\n{own_lines}"
     later = sum(not stage.in_the_run.agrees for stage in stages if stage.name != first.name)
     return f"{first.explain()}\n  ({later} of {len(stages) - 1} other stages differ in the run)"
 
 
 def blame_stages(trial: Trial) -> list[Stage] | None:
-    """The stages of the model in a trial, on its tokens without a past; None if it is of no whole model."""
+    """The stages of the model in a trial, on its tokens without a past; None if it is not about a whole model."""
     whole = [item for item in trial.case.contract.inputs if item.tree in ("", "score") and "fast" not in item.kinds]
     arguments = trial.arguments
     if not whole or "ids" not in arguments:

@@ -1,4 +1,4 @@
-"""Write a failure down as a script that shows it by itself: exact numbers, the call, what it must return."""
+"""Write a failure as a standalone script: exact numbers, the call, and the expected result."""
 
 import pprint
 from typing import Any
@@ -97,9 +97,9 @@ value = value[{index}]
 
 
 def write_script(rule: Rule, trial: Trial, file: str = "failure.py") -> str:
-    """The script for a trial that breaks a rule: exit code 1 and one line as long as it does.
+    """The script for a trial that breaks a rule: it ends with exit code 1 and one line while the rule is broken.
 
-    It needs NumPy and the backend; for a law, the judge too, which holds the law. Hypothesis draws nothing in it.
+    It needs NumPy and the backend; for a law, also the judge, which contains the law. It draws nothing at random.
     """
     verdict = next(verdict for verdict in rule.judge(trial) if not verdict.agrees)
     backend, law = trial.backend, rule.judge is not Trial.compare
@@ -160,14 +160,14 @@ def _comparison(trial: Trial) -> str:
 
 
 def bounds(known: Reference) -> tuple[Array, Array]:
-    """What an array must be, in float64, and how far from it each element may lie; both as Reference.judge has them."""
-    own = known.orbit[0]
-    if own.dtype.kind in "iub":
-        return own.astype(np.float64), np.zeros(own.shape)
-    special = ~np.isfinite(own.astype(np.float64))
-    expected = np.where(special, own.astype(np.float64), oracle_in_range(known.oracle, own.dtype))
+    """The expected array, in float64, and the tolerance of each element; both as in Reference.judge."""
+    plain_run = known.orbit[0]
+    if plain_run.dtype.kind in "iub":
+        return plain_run.astype(np.float64), np.zeros(plain_run.shape)
+    special = ~np.isfinite(plain_run.astype(np.float64))
+    expected = np.where(special, plain_run.astype(np.float64), oracle_in_range(known.oracle, plain_run.dtype))
     usual = np.where(special, 0.0, expected)
-    allowed = np.where(special, 0.0, NOISE_FACTOR * known.noise + ULP_TERM * ulp(usual, own.dtype))
+    allowed = np.where(special, 0.0, NOISE_FACTOR * known.noise + ULP_TERM * ulp(usual, plain_run.dtype))
     return expected, allowed if known.rows is None else np.where(known.rows, allowed, np.inf)
 
 

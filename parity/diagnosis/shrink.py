@@ -1,6 +1,6 @@
-"""Make a failing input as plain as it gets: what is not needed for the failure becomes zero, what is needed gets short.
+"""Shrink the numbers of a failing input: those not needed for the failure become zero, the others get short.
 
-Hypothesis has made the sizes small before; here the values follow. Then a script shows the failure by itself.
+Hypothesis has shrunk the sizes before. After this, a script reproduces the failure.
 """
 
 import itertools
@@ -15,18 +15,18 @@ from parity.check import Rule
 from parity.verdict.trial import Arguments, Memory, Trial
 
 Array = NDArray[Any]
-# What a wrong implementation raises on an input that a right one computes.
+# What a wrong implementation may raise on a valid input.
 BREAKDOWNS = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
-ATTEMPTS = 600  # inputs tried, at most: each costs an orbit of the reference
+ATTEMPTS = 600  # the most inputs to try: each costs an orbit of the reference
 
 
 def shrink(rule: Rule, trial: Trial, correct: Backend, attempts: int = ATTEMPTS) -> Trial:
     """The trial with as few non-zero numbers as still break the rule, each as short as possible.
 
-    correct: an implementation that must go on keeping the rule, lest the search end where rounding decides.
+    correct: an implementation that must still keep the rule, so that the search does not end in rounding noise.
     """
     budget = itertools.count()
-    memory: Memory = {}  # shared: the reference is asked once about each input
+    memory: Memory = {}  # shared: the reference runs once per input
     broken, right = (Trial(trial.case, backend, memory) for backend in (trial.backend, correct))
 
     def fails(arguments: Arguments) -> bool:
@@ -47,7 +47,7 @@ def with_only(trial: Trial, arguments: Arguments) -> Trial:
 
 
 def breaks(rule: Rule, trial: Trial, breakdown: bool = False) -> bool:
-    """Whether a rule is broken. That the backend breaks down on an input counts as `breakdown` says."""
+    """Whether a rule is broken; `breakdown` is the answer if the backend raises an error on the input."""
     try:
         return any(not verdict.agrees for verdict in rule.judge(trial))
     except BREAKDOWNS:
@@ -66,7 +66,7 @@ Fails = Callable[[Array], bool]
 def _simplify(
     arguments: Arguments, simplify: Callable[[Array, Fails], Array], fails: Callable[[Arguments], bool]
 ) -> Arguments:
-    """Each array of floats in turn, as simple as it still fails."""
+    """Simplify each array of floats in turn, as far as it still fails."""
     for path, x in list(_floats(arguments)):
         simpler = simplify(x, lambda y, at=path, rest=arguments: fails(_replace(rest, at, y)))  # type: ignore[misc]
         arguments = _replace(arguments, path, simpler)
@@ -104,7 +104,7 @@ def _without(x: Array, where: Any, fails: Fails) -> Array:
 
 
 def _short_numbers(x: Array, fails: Fails) -> Array:
-    """1, or the nearest power of two, or a number of three bits: the first that does."""
+    """Replace a number by 1, the nearest power of two, or a number of three bits: the first that still fails."""
     for where in map(tuple, np.argwhere(x)):
         fraction, exponent = np.frexp(float(x[where]))
         for short in (

@@ -1,4 +1,4 @@
-"""Laws: what holds of every correct GPT-2 by itself, so that no second implementation is needed to see it broken."""
+"""Laws: properties of every correct GPT-2, so that a bug shows without a second implementation."""
 
 from parity.laws import attention, blocks, engine, generation, gradients, model, ops, sampling, training
 from parity.laws.base import LAWS, Law

@@ -39,10 +39,10 @@ def heads_are_neighbouring_channels(trial: Trial) -> Verdicts:
 
 @law("attention.visible_keys")
 def keys_are_seen_up_to_the_query(trial: Trial) -> Verdicts:
-    """Query t of the last T of S positions sees the keys up to S - T + t, but for those that the attention mask leaves
-    out. In the fast form what is seen gets 0 added, what is not a number that leaves it no weight.
+    """Query t of the last T of S positions sees the keys up to S - T + t, except those that the attention mask hides.
+    In the fast form, the score of a visible key gets 0 added, that of a hidden key a number that leaves it no weight.
 
-    Proof: that is what a causal mask is.
+    Proof: this is the definition of a causal mask.
     """
     lengths, masks = given_arguments(trial, "query_length", "key_length"), given_arguments(trial, "attention_mask")
     queries, keys, heads = *lengths.values(), trial.case.sizes["H"]
@@ -64,12 +64,12 @@ def keys_are_seen_up_to_the_query(trial: Trial) -> Verdicts:
 
 @law("attention.mask_scores")
 def hidden_keys_get_no_weight(trial: Trial) -> Verdicts:
-    """Masking leaves a visible score as it is, bit for bit, and puts a hidden one below every visible one, so far that
-    its weight is exactly 0, be the scores as low as -16384; adding the mask gives finite scores, and the same weights.
-    Nothing is said of the weights of a query that sees no key. No verdict where a score is above 16384 in size.
+    """Masking keeps a visible score, bit for bit, and moves a hidden score so far below every visible one that its
+    weight is exactly 0, even for scores as low as -16384; adding the mask gives finite scores and the same weights.
+    The weights of a query that sees no key may be anything. No verdict where a score is above 16384 in size.
 
-    Proof: what is hidden gets the lowest number that there is; exp of its distance to any visible score is below half
-    the smallest number. No infinity is there to make a NaN where all is hidden.
+    Proof: a hidden score gets the lowest finite number; exp of its distance to any visible score is below half the
+    smallest number. There is no infinity that could make a NaN where all keys are hidden.
     """
     scores, visible = trial.arguments["scores"], trial.arguments["visible"]
     if largest(scores) > 2**14:
@@ -87,21 +87,21 @@ def hidden_keys_get_no_weight(trial: Trial) -> Verdicts:
 
 @law("attention.attention")
 def the_first_token_sees_itself_alone(trial: Trial) -> Verdicts:
-    """What attention makes of a sequence's first token does not depend on queries and keys, bit for bit.
+    """The result of attention at a sequence's first token does not depend on queries and keys, bit for bit.
 
-    Proof: it sees one key, its own; whatever the score, the weight is exp(0) / exp(0) = 1, and the others are 0.
+    Proof: the token sees one key, its own; for any score, its weight is exp(0) / exp(0) = 1, and all others are 0.
     """
-    own = without_past(trial)
-    blind, tokens = _reweigh(own, lambda name, x: scaled_qkv(name, x, q=0, k=0)), token_rows(own)
-    if is_tame(own):
-        yield trial.identical(blind.run()[0], own.run()[0], tokens & (np.cumsum(tokens, axis=1) == 1))
+    no_past = without_past(trial)
+    blind, tokens = _reweigh(no_past, lambda name, x: scaled_qkv(name, x, q=0, k=0)), token_rows(no_past)
+    if is_tame(no_past):
+        yield trial.identical(blind.run()[0], no_past.run()[0], tokens & (np.cumsum(tokens, axis=1) == 1))
 
 
 @law("attention.attention")
 def equal_values_pass_unchanged(trial: Trial) -> Verdicts:
-    """Where all keys, of the past too, have the same values to offer, attention takes in these values.
+    """If all keys, also those of the past, have the same values, attention returns these values.
 
-    Proof: the weights of a query sum to 1. The last affine map is made the identity, so that the values are seen.
+    Proof: the weights of a query sum to 1. The last affine map is set to the identity, so that the values show.
     """
     channels, past = trial.case.sizes["C"], trial.arguments.get("past")
     offered = random_of(trial).standard_normal(channels).astype(trial.dtype)
@@ -121,12 +121,12 @@ def equal_values_pass_unchanged(trial: Trial) -> Verdicts:
 
 @law("attention.attention")
 def the_bias_of_the_keys_is_forgotten(trial: Trial) -> Verdicts:
-    """The bias of the keys, whatever it is, changes nothing of what attention returns. (The past, which has its keys
-    already, is left out.)
+    """The bias of the keys does not change the result of attention. (There is no past here: its keys are computed
+    already.)
 
-    Proof: it adds the product of query and bias to all scores of the query alike, and softmax forgets a shift.
+    Proof: it adds the product of query and bias to all scores of a query, and softmax is not changed by a shift.
     """
-    own = without_past(trial)
+    no_past = without_past(trial)
 
     def change(name: str, x: Array) -> Array:
         if name != "c_attn.bias":
@@ -134,18 +134,18 @@ def the_bias_of_the_keys_is_forgotten(trial: Trial) -> Verdicts:
         q, k, v = np.split(x, 3)
         return np.concatenate((q, np.ones_like(k) - k, v))
 
-    other = _reweigh(own, change)
-    if is_tame(own, other):
-        yield trial.close(other.run()[0], own.run()[0], own.noise() + other.noise())
+    other = _reweigh(no_past, change)
+    if is_tame(no_past, other):
+        yield trial.close(other.run()[0], no_past.run()[0], no_past.noise() + other.noise())
 
 
 @law("attention.attention")
 def a_head_minds_its_own_channels(trial: Trial) -> Verdicts:
-    """What one head returns does not depend on the queries, keys and values of the others, bit for bit. No verdict on a
-    single head.
+    """The result of one head does not depend on the queries, keys and values of other heads, bit for bit. No verdict on
+    a single head.
 
-    Proof: a head reads its D channels of each alone. The others' rows of the last affine map are made zero, so that
-    this one alone is seen; what the others then contribute is exactly 0.
+    Proof: a head reads only its own D channels of each. The other heads' rows of the last affine map are set to zero,
+    so that only this head shows; the others then contribute exactly 0.
     """
     heads = trial.case.sizes["H"]
     chosen = (np.arange(heads) == trial.case.seed % heads).astype(trial.dtype)
@@ -160,43 +160,43 @@ def a_head_minds_its_own_channels(trial: Trial) -> Verdicts:
 
 @law("attention.attention")
 def the_past_has_no_order(trial: Trial) -> Verdicts:
-    """Keys and values of the past may stand in any order, if the attention mask is reordered with them. Those of the
-    tokens themselves are taken for a past. No verdict on one token.
+    """Keys and values of the past may be in any order, if the attention mask is reordered with them. The
+    case's own tokens serve as the past. No verdict on one token.
 
-    Proof: every new token sees all of the past, and a sum over keys does not ask for their order.
+    Proof: every new token sees all of the past, and a sum over keys does not depend on their order.
     """
-    own, length = without_past(trial), trial.case.sizes["T"]
-    if length == 1 or not is_tame(own):
+    no_past, length = without_past(trial), trial.case.sizes["T"]
+    if length == 1 or not is_tame(no_past):
         return
-    past = own.run()[1:]
-    mask = np.concatenate((random_of(trial).random((len(past[0]), length)) < 0.7, mask_of(own)), axis=1).astype(
+    past = no_past.run()[1:]
+    mask = np.concatenate((random_of(trial).random((len(past[0]), length)) < 0.7, mask_of(no_past)), axis=1).astype(
         np.int64
     )
     order = np.roll(np.arange(length), 1)
-    one, other = (
+    in_order, reordered = (
         changed(
-            own,
+            no_past,
             {"P": length, "S": 2 * length},
             past=tuple(x[:, :, places] for x in past),
             attention_mask=np.concatenate((mask[:, places], mask[:, length:]), axis=1),
         )
         for places in (np.arange(length), order)
     )
-    yield trial.close(other.run()[0], one.run()[0], one.noise() + other.noise())
+    yield trial.close(reordered.run()[0], in_order.run()[0], in_order.noise() + reordered.noise())
 
 
 @law("attention.attention")
 def scores_are_divided_by_the_root_of_the_head_size(trial: Trial) -> Verdicts:
-    """Attention that does not scale its scores is the same as one that does, of heads filled up with zeros to 4 ** m
-    channels and with queries 2 ** m times as large.
+    """Attention without scaling equals attention with scaling whose heads are padded with zeros to 4 ** m channels and
+    whose queries are 2 ** m times as large.
 
-    Proof: zeros add nothing to a score; scaled, it is divided by the root of 4 ** m, which is 2 ** m.
+    Proof: zeros add nothing to a score; scaling divides it by the root of 4 ** m, which is 2 ** m.
     """
     heads, size, past = trial.case.sizes["H"], trial.case.sizes["D"], trial.arguments.get("past")
     root = next(2**m for m in range(1, 16) if 4**m >= size)
 
     def fill(x: Array, axis: int, groups: int = heads) -> Array:
-        """Fill up every group of D channels with zeros, on an axis of groups * D."""
+        """Pad every group of D channels with zeros, on an axis of groups * D."""
         split = x.reshape(*x.shape[:axis], groups, size, *x.shape[axis + 1 :])
         width = [(0, 0)] * split.ndim
         width[axis + 1] = (0, root**2 - size)
@@ -206,26 +206,26 @@ def scores_are_divided_by_the_root_of_the_head_size(trial: Trial) -> Verdicts:
         x = fill(scaled_qkv(name, x, q=root), x.ndim - 1, 3 * heads if "c_attn" in name else heads)
         return fill(x, 0) if name.endswith("weight") else x
 
-    own, width = changed(trial, config={"scale_attn_weights": False}), heads * root**2
+    unscaled, width = changed(trial, config={"scale_attn_weights": False}), heads * root**2
     wide = _reweigh(
-        own,
+        unscaled,
         change,
         sizes={"C": width, "D": root**2},
         config={"scale_attn_weights": True, "n_embd": width},
         x=fill(trial.arguments["x"], 2),
         past=None if past is None else tuple(fill(x, 3, 1) for x in past),
     )
-    if is_tame(own, wide):
+    if is_tame(unscaled, wide):
         original = fill(np.ones(heads * size), 0) == 1
-        yield trial.close(wide.run()[0][..., original], own.run()[0], own.noise() + wide.noise())
+        yield trial.close(wide.run()[0][..., original], unscaled.run()[0], unscaled.noise() + wide.noise())
 
 
 @law("attention.attention")
 def scores_of_higher_precision_change_rounding_alone(trial: Trial) -> Verdicts:
-    """With or without reorder_and_upcast_attn attention returns the same.
+    """Attention returns the same with and without reorder_and_upcast_attn.
 
-    Proof: it says in what precision the scores are computed, not what they are.
+    Proof: the switch changes the precision of the scores, not their formula.
     """
-    one, other = (changed(trial, config={"reorder_and_upcast_attn": switch}) for switch in (False, True))
-    if is_tame(one):
-        yield trial.close(other.run()[0], one.run()[0], one.noise() + other.noise())
+    plain, upcast = (changed(trial, config={"reorder_and_upcast_attn": switch}) for switch in (False, True))
+    if is_tame(plain):
+        yield trial.close(upcast.run()[0], plain.run()[0], plain.noise() + upcast.noise())

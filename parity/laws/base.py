@@ -1,4 +1,4 @@
-"""What a law is, and how laws read their cases and change them."""
+"""What a law is, and helpers with which laws read and change their cases."""
 
 import contextlib
 import dataclasses
@@ -22,24 +22,24 @@ Verdicts = Iterator[Verdict]
 
 @dataclasses.dataclass(frozen=True)
 class Law:
-    """A law by name. Cases are drawn as for the function `draws`; `holds` gives a verdict on each thing it claims."""
+    """A law by name. Cases are drawn for the function `draws`; `holds` gives a verdict on each claim of the law."""
 
     name: str
     draws: str
     holds: Callable[[Trial], Verdicts]
     trains: bool = False
-    """Whether it lets the backend train models."""
+    """Whether it trains models."""
     generates: bool = False
-    """Whether it lets the backend continue texts."""
+    """Whether it generates text."""
 
     @property
     def statement(self) -> str:
-        """What must hold, in one sentence or two."""
+        """The claim, in one or two sentences."""
         return inspect.cleandoc(self.holds.__doc__ or "").partition("\n\nProof: ")[0]
 
     @property
     def proof(self) -> str:
-        """Why it does, in one paragraph."""
+        """Why the claim holds, in one paragraph."""
         return inspect.cleandoc(self.holds.__doc__ or "").partition("\n\nProof: ")[2]
 
 
@@ -49,7 +49,7 @@ LAWS: list[Law] = []
 def law(
     draws: str, *, trains: bool = False, generates: bool = False
 ) -> Callable[[Callable[[Trial], Verdicts]], Callable[[Trial], Verdicts]]:
-    """Make a law of a function; its cases are those of the function named."""
+    """Register a function as a law; `draws` names the function whose cases it gets."""
 
     def add(holds: Callable[[Trial], Verdicts]) -> Callable[[Trial], Verdicts]:
         LAWS.append(Law(holds.__name__, draws, holds, trains, generates))
@@ -66,7 +66,7 @@ def random_of(trial: Trial) -> np.random.Generator:
 
 
 def given_arguments(trial: Trial, *names: str) -> dict[str, Any]:
-    """Those of the arguments that the case has."""
+    """The named arguments that the case has."""
     return {name: trial.arguments[name] for name in names if name in trial.arguments}
 
 
@@ -75,7 +75,7 @@ def past_length(trial: Trial) -> int:
 
 
 def mask_of(trial: Trial) -> Array:
-    """True where a position, of the past or new, is a token: (B, S)."""
+    """True where a position, in the past or new, is a token, not a pad: (B, S)."""
     new = trial.arguments["ids" if "ids" in trial.arguments else "x"]
     mask = trial.arguments.get("attention_mask")
     return np.ones((len(new), past_length(trial) + new.shape[1]), bool) if mask is None else mask != 0
@@ -94,7 +94,7 @@ def inputs_of(trial: Trial) -> tuple[Array, Array, Array]:
 
 
 def is_tame(*trials: Trial) -> bool:
-    """Whether all numbers stay so far inside the dtype's range that what is hidden has a weight of exactly 0."""
+    """Whether all numbers are so far inside the dtype's range that a hidden key has a weight of exactly 0."""
     end = float(ml_dtypes.finfo(trials[0].dtype).max) / 8  # type: ignore[no-untyped-call] # half of it hides a key
     tame = []
 
@@ -127,33 +127,33 @@ def _reweigh(trial: Trial, change: Callable[[str, Array], Array], **others: Any)
 
 
 def without_past(trial: Trial) -> Trial:
-    """The same new tokens with nothing before them."""
+    """The same new tokens without a past."""
     mask = trial.arguments.get("attention_mask")
     shown = None if mask is None else mask[:, past_length(trial) :]
     return changed(trial, {"P": 0, "S": trial.case.sizes["T"]}, past=None, attention_mask=shown)
 
 
 def untied(trial: Trial) -> Trial:
-    """The same model with its head as a parameter of its own."""
+    """The same model with the head as a separate parameter."""
     params = {"lm_head": trial.arguments["params"]["wte"], **trial.arguments["params"]}
     return changed(trial, config={"tie_word_embeddings": False}, params=params)
 
 
 def longer_context(trial: Trial, positions: int) -> Trial:
-    """The same model with more positions, which no token has: an engine may refuse more tokens than positions."""
+    """The same model with more positions, unused by tokens: an engine may refuse more tokens than positions."""
     params, length = trial.arguments["params"], trial.case.sizes["L"] + positions
     wpe = {"weight": np.pad(params["wpe"]["weight"], ((0, positions), (0, 0)))}
     return changed(trial, {"L": length}, {"n_positions": length}, params={**params, "wpe": wpe})
 
 
 def shifted(x: Array, step: float) -> tuple[Array, Array]:
-    """Two arrays that differ by exactly `step`: where x + step comes from, once it is rounded, and x + step."""
+    """Two arrays that differ by exactly `step`: y - step and y, where y is x + step after rounding."""
     there = x + np.array(step, x.dtype)
     return there - np.array(step, x.dtype), there
 
 
 def scaled_qkv(name: str, x: Array, q: float = 1, k: float = 1, v: float = 1) -> Array:
-    """A parameter; c_attn's has its queries, keys and values times a number each, exactly for 0 and powers of two."""
+    """x, but for c_attn with queries, keys and values each multiplied by a number; exact for 0 and powers of two."""
     return x * np.repeat([q, k, v], x.shape[-1] // 3).astype(x.dtype) if "c_attn" in name else x
 
 
@@ -162,19 +162,19 @@ def other_rows(trial: Trial) -> tuple[Array, Array]:
     x = trial.arguments["x"]
     row = np.zeros((*x.shape[:2], 1), bool)
     row[tuple(random_of(trial).integers(0, x.shape[:2]))] = True
-    return row, np.where(row, x, -x[..., ::-1] / 2)  # of another size too: a variance knows neither sign nor order
+    return row, np.where(row, x, -x[..., ::-1] / 2)  # smaller too: a variance depends on neither sign nor order
 
 
 def silenced(layer: dict) -> dict:
-    """A layer that adds nothing: both its last affine maps are zero."""
+    """A layer that adds nothing: the last affine maps of both sub-blocks are zero."""
     return map_tree(lambda name, x: np.zeros_like(x) if "c_proj" in name else x, layer)
 
 
-# How a law asks the backend, and what it says of the answers.
+# How a law calls the backend, and judges its results.
 
 
 def same_bits(trial: Trial, found: Iterable[Array], expected: Iterable[Array], rows: Array | None = None) -> Verdicts:
-    """The same bits."""
+    """Verdicts that the arrays are equal, bit for bit."""
     for value, known in zip(found, expected, strict=True):
         yield trial.identical(value, known, rows)
 
@@ -182,7 +182,7 @@ def same_bits(trial: Trial, found: Iterable[Array], expected: Iterable[Array], r
 def equal_but_for_rounding(
     trial: Trial, found: Iterable[Array], expected: Iterable[Array], noise: float, rows: Array | None = None
 ) -> Verdicts:
-    """Equal in exact arithmetic."""
+    """Verdicts that the arrays are equal in exact arithmetic."""
     for value, known in zip(found, expected, strict=True):
         yield trial.close(value, known, noise, rows)
 
@@ -192,7 +192,7 @@ def must_hold(trial: Trial, found: Array) -> Verdict:
 
 
 def where_offered(*parts: Verdicts) -> Verdicts:
-    """The verdicts of all parts but those that ask for a function which the backend does not offer.
+    """The verdicts of all parts, except those that call a function which the backend does not offer.
 
     Raises NotImplementedError if it offers none.
     """
@@ -207,7 +207,7 @@ def where_offered(*parts: Verdicts) -> Verdicts:
 
 
 def model_scores(trial: Trial) -> list[Array]:
-    """A whole model's scores, as its engine and, if the backend offers it, as the plain function computes them."""
+    """A whole model's scores from its engine and, if the backend offers it, from the plain function."""
     scores = trial.of("engine.logits", **trial.arguments).run()
     with contextlib.suppress(NotImplementedError):
         scores.append(trial.of("model.language_model", **trial.arguments).run()[0])
@@ -222,7 +222,7 @@ def scores_by_piece(decoder: Decoder, inputs: tuple[Array, ...], ends: list[int]
 
 
 def everything_returned(model: BackendModel, trial: Trial) -> list[Array]:
-    """What a language model returns: scores, those of a decoder, and every stage."""
+    """Everything that a language model returns: scores, a decoder's scores, and every stage."""
     inputs = inputs_of(trial)
     decoder = model.decoder(*inputs[0].shape)
     read = scores_by_piece(decoder, inputs, two_pieces(inputs[0].shape[1]))

@@ -1,4 +1,4 @@
-"""Laws of the blocks, of the weights inside them, and of what dropout leaves out."""
+"""Laws of blocks, of the weights inside them, and of dropout."""
 
 import numpy as np
 
@@ -34,28 +34,28 @@ from reference.config import map_tree
 def fast_forms_are_the_plain_ones(trial: Trial) -> Verdicts:
     """attention_fast and mlp_fast return what attention and mlp return, at every token that is no pad.
 
-    Proof: weights stand the other way round, and the mask is added; the mathematics is the same.
+    Proof: weights are transposed, and the mask is added; the mathematics is the same.
     """
-    own = without_past(trial)
-    params, given, masks = (
-        own.arguments["params"],
-        given_arguments(own, "x", "config"),
-        given_arguments(own, "attention_mask"),
+    no_past = without_past(trial)
+    params, inputs, masks = (
+        no_past.arguments["params"],
+        given_arguments(no_past, "x", "config"),
+        given_arguments(no_past, "attention_mask"),
     )
-    turned, layer = map_tree(lambda name, x: x.T if name.endswith("weight") else x, params), own.arguments["layer"]
+    turned, layer = map_tree(lambda name, x: x.T if name.endswith("weight") else x, params), no_past.arguments["layer"]
 
     def attention() -> Verdicts:
-        tokens, heads = given["x"].shape[1], given["config"].n_head
+        tokens, heads = inputs["x"].shape[1], inputs["config"].n_head
         sizes = {"query_length": tokens, "key_length": tokens, "n_head": heads, "dtype": trial.dtype, "slot": 0}
-        hidden = own.of("fast.hidden_keys", **sizes, **masks).run()[0]
-        plain = own.of("attention.attention", params=params["attn"], layer=layer, **given, **masks)
-        fast = own.of("fast.attention_fast", params=turned["attn"], layer=layer, hidden=hidden, **given)
+        hidden = no_past.of("fast.hidden_keys", **sizes, **masks).run()[0]
+        plain = no_past.of("attention.attention", params=params["attn"], layer=layer, **inputs, **masks)
+        fast = no_past.of("fast.attention_fast", params=turned["attn"], layer=layer, hidden=hidden, **inputs)
         if is_tame(plain):
-            yield trial.close(fast.run()[0], plain.run()[0], 2 * plain.noise(), token_rows(own))
+            yield trial.close(fast.run()[0], plain.run()[0], 2 * plain.noise(), token_rows(no_past))
 
     def mlp() -> Verdicts:
-        plain = own.of("model.mlp", params=params["mlp"], layer=layer, **given)
-        fast = own.of("fast.mlp_fast", params=turned["mlp"], **given)
+        plain = no_past.of("model.mlp", params=params["mlp"], layer=layer, **inputs)
+        fast = no_past.of("fast.mlp_fast", params=turned["mlp"], **inputs)
         yield trial.close(fast.run()[0], plain.run()[0], 2 * plain.noise())
 
     return where_offered(attention(), mlp())
@@ -63,23 +63,23 @@ def fast_forms_are_the_plain_ones(trial: Trial) -> Verdicts:
 
 @law("model.mlp")
 def the_mlp_treats_each_token_alone(trial: Trial) -> Verdicts:
-    """The MLP's result at a token does not depend on the other tokens, bit for bit, nor on where the token stands.
+    """The MLP's result at a token does not depend on the other tokens, bit for bit, nor on the token's place.
 
-    Proof: affine maps and activation act on each token's channels alone; elsewhere in the array they may sum in another
-    order.
+    Proof: affine maps and activation use only the token's own channels; at another place in the array they may sum in
+    another order.
     """
-    (row, changed), own = other_rows(trial), trial.run()[0]
-    yield trial.identical(trial.with_arguments(x=changed).run()[0], own, row)
+    (row, changed), expected = other_rows(trial), trial.run()[0]
+    yield trial.identical(trial.with_arguments(x=changed).run()[0], expected, row)
     turned = trial.with_arguments(x=trial.arguments["x"][::-1, ::-1]).run()[0]
-    yield trial.close(turned, own[::-1, ::-1], 2 * trial.noise())
+    yield trial.close(turned, expected[::-1, ::-1], 2 * trial.noise())
 
 
 @law("model.block")
 def a_silent_block_adds_its_last_biases(trial: Trial) -> Verdicts:
-    """A block whose last affine maps have zero weights adds their two biases to x; if these are zero, it returns x bit
-    for bit.
+    """A block whose last affine maps have zero weights adds their two biases to x; if these are zero too, it returns x,
+    bit for bit.
 
-    Proof: both sub-blocks are added to the residual stream, and each returns its last bias.
+    Proof: the results of both sub-blocks are added to the residual stream, and each returns its last bias.
     """
     x, params = trial.arguments["x"], trial.arguments["params"]
     if not is_tame(trial):
@@ -92,9 +92,9 @@ def a_silent_block_adds_its_last_biases(trial: Trial) -> Verdicts:
 
 @law("model.block")
 def a_block_forgets_a_shift_of_all_channels(trial: Trial) -> Verdicts:
-    """What a block adds to x does not change when the same number is added to all channels of x.
+    """What a block adds to x does not change if the same number is added to all channels of x.
 
-    Proof: both sub-blocks read the residual stream through a LayerNorm, which forgets the shift; the stream itself
+    Proof: both sub-blocks read the residual stream through a LayerNorm, which removes the shift; the stream itself
     keeps it.
     """
     x = shifted(trial.arguments["x"], 4)
@@ -107,15 +107,15 @@ def a_block_forgets_a_shift_of_all_channels(trial: Trial) -> Verdicts:
 
 @law("engine.logits")
 def gains_and_biases_fold_into_the_next_weights(trial: Trial) -> Verdicts:
-    """A LayerNorm's gains can as well stand in the rows of the weight that follows, and its bias, as that makes of it,
-    in the bias that follows.
+    """A LayerNorm's gains can be folded into the rows of the next weight, and its bias, times that weight, into the
+    next bias.
 
-    Proof: (n * gain + shift) @ weight + bias = n @ (gain * weight) + (bias + shift @ weight). Gains are made small
-    powers of two, shifts 1 in one channel and 0 elsewhere, and the following biases 0, so that all of it is exact.
+    Proof: (n * gain + shift) @ weight + bias = n @ (gain * weight) + (bias + shift @ weight). Gains are set to small
+    powers of two, shifts to 1 in one channel and 0 elsewhere, and the next biases to 0, so that everything is exact.
     """
     random, own_head, channels = random_of(trial), untied(trial), trial.case.sizes["C"]
     # two copies of the tree
-    own, folded = (map_tree(lambda name, x: x, own_head.arguments["params"]) for _ in range(2))
+    unfolded, folded = (map_tree(lambda name, x: x, own_head.arguments["params"]) for _ in range(2))
     one_each, none = np.ones(channels, trial.dtype), np.zeros(channels, trial.dtype)
 
     def fold(layers: tuple[dict, dict], norm: str, part: str, name: str) -> None:
@@ -126,21 +126,21 @@ def gains_and_biases_fold_into_the_next_weights(trial: Trial) -> Verdicts:
         layers[0][part][name] = {"weight": weight, "bias": np.zeros_like(weight[0])}
         layers[1][part][name] = {"weight": gain[:, None] * weight, "bias": weight[channel]}
 
-    for layers in zip(own["h"], folded["h"], strict=True):
+    for layers in zip(unfolded["h"], folded["h"], strict=True):
         fold(layers, "ln_1", "attn", "c_attn")
         fold(layers, "ln_2", "mlp", "c_fc")
     gain = random.choice([-2.0, -1.0, 1.0, 2.0, 4.0], channels).astype(trial.dtype)
-    own["ln_f"], folded["ln_f"] = {"weight": gain, "bias": none}, {"weight": one_each, "bias": none}
-    folded["lm_head"] = {"weight": gain * own["lm_head"]["weight"]}
-    one, other = (own_head.with_arguments(params=params) for params in (own, folded))
-    if is_tame(one, other):
+    unfolded["ln_f"], folded["ln_f"] = {"weight": gain, "bias": none}, {"weight": one_each, "bias": none}
+    folded["lm_head"] = {"weight": gain * unfolded["lm_head"]["weight"]}
+    before, after = (own_head.with_arguments(params=params) for params in (unfolded, folded))
+    if is_tame(before, after):
         yield from equal_but_for_rounding(
-            trial, model_scores(other), model_scores(one), one.noise() + other.noise(), token_rows(trial)
+            trial, model_scores(after), model_scores(before), before.noise() + after.noise(), token_rows(trial)
         )
 
 
 def _widened(trial: Trial, heads: int, channels: int) -> Trial:
-    """The same model with so many (heads * channels) times as many channels of the residual stream.
+    """The same model with heads * channels times as many channels of the residual stream.
 
     It has `heads` times as many heads, each with `channels` times as many channels. All are copies of the original
     ones, and no copy is read: its row in the next weight is zero.
@@ -171,30 +171,30 @@ def _widened(trial: Trial, heads: int, channels: int) -> Trial:
 
 @law("engine.logits")
 def a_silent_head_adds_nothing(trial: Trial) -> Verdicts:
-    """A model with every channel of the residual stream twice, and as many heads again whose results go nowhere, gives
-    the same scores. The head is untied.
+    """A model with every channel of the residual stream twice, and twice as many heads, the new ones unused, gives the
+    same scores. The head is untied.
 
-    Proof: mean and variance of a row are those of the row repeated; copies of channels and the new heads meet zero
-    weights alone; and the scale of the scores depends on the size of a head, not on how many channels there are.
+    Proof: repeating a row does not change its mean and variance; copied channels and new heads meet only zero weights;
+    and the scale of the scores depends on the size of a head, not on the number of channels.
     """
-    own = untied(trial)
-    wide = _widened(own, heads=2, channels=1)
-    if is_tame(own, wide):
+    narrow = untied(trial)
+    wide = _widened(narrow, heads=2, channels=1)
+    if is_tame(narrow, wide):
         yield from equal_but_for_rounding(
-            trial, model_scores(wide), model_scores(own), own.noise() + wide.noise(), token_rows(trial)
+            trial, model_scores(wide), model_scores(narrow), narrow.noise() + wide.noise(), token_rows(trial)
         )
 
 
 @law("engine.logits")
 def four_times_the_channels_double_the_scores(trial: Trial) -> Verdicts:
-    """In a model that scales its scores, heads with every channel of query and key four times are heads with queries
-    twice as large. The head is untied.
+    """In a model that scales its scores, repeating every channel of query and key four times has the same effect as
+    doubling the queries. The head is untied.
 
-    Proof: a product of four equal parts is four times as large, and is divided by a root that is twice as large. The
-    copies of a head's values and of the residual stream meet zero weights alone.
+    Proof: the product has four equal parts, so it is four times as large, and is divided by a root twice as large. The
+    copies of a head's values and of the residual stream meet only zero weights.
     """
-    own = changed(untied(trial), config={"scale_attn_weights": True})
-    twice, wide = _reweigh(own, lambda name, x: scaled_qkv(name, x, q=2)), _widened(own, heads=1, channels=4)
+    scaled = changed(untied(trial), config={"scale_attn_weights": True})
+    twice, wide = _reweigh(scaled, lambda name, x: scaled_qkv(name, x, q=2)), _widened(scaled, heads=1, channels=4)
     if is_tame(twice, wide):
         yield from equal_but_for_rounding(
             trial, model_scores(wide), model_scores(twice), twice.noise() + wide.noise(), token_rows(trial)
@@ -203,37 +203,37 @@ def four_times_the_channels_double_the_scores(trial: Trial) -> Verdicts:
 
 @law("engine.logits")
 def a_silent_layer_can_be_left_out(trial: Trial) -> Verdicts:
-    """A layer whose last affine maps are zero changes no score, wherever it stands, bit for bit. The scale does not
-    depend on the layer's number here.
+    """A layer whose last affine maps are zero changes no score, at any place in the model, bit for bit. Here, the scale
+    does not depend on the layer's number.
 
     Proof: it adds exactly 0 to the residual stream.
     """
-    params, own = trial.arguments["params"], changed(trial, config={"scale_attn_by_inverse_layer_idx": False})
-    if not is_tame(own):
+    params, base = trial.arguments["params"], changed(trial, config={"scale_attn_by_inverse_layer_idx": False})
+    if not is_tame(base):
         return
-    expected, silent = model_scores(own), silenced(params["h"][0])
+    expected, silent = model_scores(base), silenced(params["h"][0])
     for layers in ([silent, *params["h"]], [*params["h"], silent]):
-        deeper = changed(own, config={"n_layer": len(layers)}, params={**params, "h": layers})
+        deeper = changed(base, config={"n_layer": len(layers)}, params={**params, "h": layers})
         yield from same_bits(trial, model_scores(deeper), expected, token_rows(trial))
 
 
 @law("engine.logits")
 def layers_are_counted_from_one(trial: Trial) -> Verdicts:
-    """With scale_attn_by_inverse_layer_idx, the second or the fourth layer, behind silent ones, with its queries twice
-    or four times as large, is what it is alone and without that switch.
+    """With scale_attn_by_inverse_layer_idx, the second or fourth layer, after layers that add nothing and with queries
+    two or four times as large, gives the same as alone and without that switch.
 
-    Proof: the switch divides the scores of layer n, counted from 1, by n; silent layers add nothing.
+    Proof: the switch divides the scores of layer n, counted from 1, by n; the layers before add nothing.
     """
     params, number = trial.arguments["params"], (2, 4)[trial.case.seed % 2]
     layer = params["h"][0]
     louder = map_tree(lambda name, x: scaled_qkv(name, x, q=number), layer)
     layers = [*[silenced(layer)] * (number - 1), louder]
     switch = "scale_attn_by_inverse_layer_idx"
-    own = changed(trial, config={"n_layer": 1, switch: False}, params={**params, "h": [layer]})
+    single = changed(trial, config={"n_layer": 1, switch: False}, params={**params, "h": [layer]})
     deep = changed(trial, config={"n_layer": number, switch: True}, params={**params, "h": layers})
-    if is_tame(own, deep):
+    if is_tame(single, deep):
         yield from equal_but_for_rounding(
-            trial, model_scores(deep), model_scores(own), own.noise() + deep.noise(), token_rows(trial)
+            trial, model_scores(deep), model_scores(single), single.noise() + deep.noise(), token_rows(trial)
         )
 
 
@@ -242,28 +242,28 @@ def layers_are_counted_from_one(trial: Trial) -> Verdicts:
 
 @law("ops.dropout")
 def dropout_thins_out(trial: Trial) -> Verdicts:
-    """What dropout keeps is divided by 1 - rate, what it leaves out is 0; at rate 0 all of x passes bit for bit.
+    """Dropout divides kept values by 1 - rate and sets dropped values to 0; at rate 0 it returns x, bit for bit.
 
-    Proof: that is its definition; the mean over all masks is then x.
+    Proof: this is its definition, by which the mean over all masks is x.
     """
     x, rate = trial.arguments["x"], trial.arguments["rate"]
     keep = random_of(trial).random(x.shape) < 0.7
     thinned = trial.with_arguments(keep=keep)
-    found, expected = thinned.run()[0], np.where(keep, x.astype(np.float64) / (1 - rate), 0)
-    yield trial.close(found, expected, thinned.noise())
-    yield trial.identical(found, np.zeros_like(x), ~keep)
+    actual, expected = thinned.run()[0], np.where(keep, x.astype(np.float64) / (1 - rate), 0)
+    yield trial.close(actual, expected, thinned.noise())
+    yield trial.identical(actual, np.zeros_like(x), ~keep)
     yield trial.identical(trial.with_arguments(keep=np.ones_like(keep), rate=0.0).run()[0], x)
 
 
 @law("model.block")
 def a_block_whose_branches_are_left_out_passes_x(trial: Trial) -> Verdicts:
-    """If dropout leaves out all that attention and the MLP add, a block returns x, bit for bit.
+    """If dropout drops everything that attention and the MLP add, a block returns x, bit for bit.
 
-    Proof: each branch is thinned out behind its last affine map and before it is added to the residual stream.
+    Proof: dropout of each branch comes after its last affine map and before the sum with the residual stream.
     """
-    own, x = without_past(trial), trial.arguments["x"]
+    no_past, x = without_past(trial), trial.arguments["x"]
     all_keys = np.ones((len(x), trial.case.sizes["H"], x.shape[1], x.shape[1]), bool)
     nothing = np.zeros(x.shape, bool)
     keep = {"attn": {"attn_weights": all_keys, "c_proj": nothing}, "mlp": {"c_proj": nothing}}
-    if is_tame(own):
-        yield trial.identical(own.with_arguments(keep=keep).run()[0], x)
+    if is_tame(no_past):
+        yield trial.identical(no_past.with_arguments(keep=keep).run()[0], x)

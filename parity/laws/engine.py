@@ -1,4 +1,4 @@
-"""Laws of engines: what a loaded model, its decoders and its weights must keep to."""
+"""Laws of engines: what must hold for a loaded model, its decoders and its weights."""
 
 from collections.abc import Iterator
 
@@ -33,9 +33,9 @@ from reference.config import flatten
 
 @law("engine.logits")
 def an_engine_is_the_plain_model(trial: Trial) -> Verdicts:
-    """The scores that an engine returns are those in which its named stages end, and those of the plain function.
+    """The scores of an engine equal the last of its named stages, and the scores of the plain function.
 
-    Proof: all three are one formula.
+    Proof: all three follow the same formula.
     """
     if is_tame(trial):
         named = trial.model().stages(*inputs_of(trial))["logits"]
@@ -45,9 +45,9 @@ def an_engine_is_the_plain_model(trial: Trial) -> Verdicts:
 
 @law("engine.logits")
 def the_same_call_gives_the_same_bits(trial: Trial) -> Verdicts:
-    """Called twice with the same arguments, a model returns the same bits, of scores, of a decoder and of every stage.
+    """Called twice with the same arguments, a model returns the same bits: scores, a decoder's scores, every stage.
 
-    Proof: nothing is drawn at random, and nothing that was computed before is looked at.
+    Proof: nothing is random, and no earlier result is used.
     """
     model = trial.model()
     yield from same_bits(trial, everything_returned(model, trial), everything_returned(model, trial))
@@ -60,10 +60,10 @@ def _other_weights(trial: Trial) -> dict[str, Array]:
 
 @law("engine.logits")
 def assigned_weights_are_used(trial: Trial) -> Verdicts:
-    """A model that has run, and is then assigned other weights, returns what a new model of these returns, bit for bit:
-    scores, those of a decoder, and every stage.
+    """A model that has run and then gets other weights returns the same bits as a new model with these weights: scores,
+    a decoder's scores, and every stage.
 
-    Proof: all weights are replaced, the shapes stay, so every sum is taken in the same order.
+    Proof: all weights are replaced and shapes do not change, so every sum has the same order.
     """
     other, model = _other_weights(trial), trial.model()
     everything_returned(model, trial)
@@ -74,8 +74,8 @@ def assigned_weights_are_used(trial: Trial) -> Verdicts:
 
 @law("engine.classify")
 def assigned_weights_reach_the_classifier(trial: Trial) -> Verdicts:
-    """A classifier that has run, and is then assigned other weights, returns what a new one of these returns, bit for
-    bit.
+    """A classifier that has run and then gets other weights returns the same bits as a new classifier with these
+    weights.
 
     Proof: as for assigned_weights_are_used.
     """
@@ -88,7 +88,7 @@ def assigned_weights_reach_the_classifier(trial: Trial) -> Verdicts:
 
 @law("engine.logits")
 def results_do_not_change_afterwards(trial: Trial) -> Verdicts:
-    """An array that a model has returned stays as it is when the model is run again or assigned other weights.
+    """An array that a model has returned does not change when the model runs again or gets other weights.
 
     Proof: a result belongs to the caller.
     """
@@ -103,27 +103,27 @@ def results_do_not_change_afterwards(trial: Trial) -> Verdicts:
 
 @law("engine.logits")
 def decoders_do_not_meet(trial: Trial) -> Verdicts:
-    """A decoder has the same scores, bit for bit, while another one of its model reads other tokens in turn with it,
-    and after others have been used.
+    """A decoder has the same scores, bit for bit, while another decoder of the same model reads other tokens in turns
+    with it, and after other decoders have been used.
 
-    Proof: each has a cache of its own, empty at the start.
+    Proof: each decoder has its own cache, empty at the start.
     """
     model, inputs = trial.model(), inputs_of(trial)
     others = ((inputs[0] + 1) % trial.case.sizes["V"], *inputs[1:])
 
-    def read(what: tuple[Array, ...]) -> Iterator[Array]:
-        return scores_by_piece(model.decoder(*what[0].shape), what, two_pieces(what[0].shape[1]))
+    def read(tokens: tuple[Array, ...]) -> Iterator[Array]:
+        return scores_by_piece(model.decoder(*tokens[0].shape), tokens, two_pieces(tokens[0].shape[1]))
 
     expected = list(read(inputs))
-    in_turn = [one for one, _ in zip(read(inputs), read(others), strict=True)]
+    in_turn = [scores for scores, _ in zip(read(inputs), read(others), strict=True)]
     yield from same_bits(trial, [*in_turn, *read(inputs)], expected * 2)
 
 
 @law("engine.logits")
 def a_decoder_chooses_by_its_scores(trial: Trial) -> Verdicts:
-    """The id that a decoder chooses greedily, or samples from the likeliest one alone, has the highest of its scores.
+    """The id that a decoder chooses greedily, or samples from the likeliest id alone, has the highest of its scores.
 
-    Proof: that is what greedy means; of one id there is nothing to sample.
+    Proof: this is the definition of greedy; sampling from one id has no choice.
     """
     inputs = inputs_of(trial)
     decoder = trial.model().decoder(*inputs[0].shape)
@@ -155,8 +155,8 @@ def results_have_the_promised_shape_and_dtype(trial: Trial) -> Verdicts:
             yield _promised(alone, x, stage_axes(name), x.dtype if name.endswith("scores") else dtype)
 
     def plain() -> Verdicts:
-        found = trial.run()
-        for x, axes in zip(found, result_axes(trial.case, len(found)), strict=True):
+        results = trial.run()
+        for x, axes in zip(results, result_axes(trial.case, len(results)), strict=True):
             yield _promised(trial, x, axes, trial.dtype)
 
     return where_offered(engine(), plain())

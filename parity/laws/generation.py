@@ -1,7 +1,7 @@
-"""Laws of generation: what holds of every correct continuation of a text. They are read as those of ops.py are.
+"""Laws of generation: what must hold for every correct continuation of a text.
 
-A choice between two ids that lie as near as rounding goes is noise. So where a law foretells a choice, it objects only
-if that choice stays the same when all scores move at random by as much as two correct implementations may differ.
+A choice between two ids is noise if their scores differ by rounding only. So where a law predicts a choice, it objects
+only if the prediction is the same after moving all scores at random by as much as correct implementations may differ.
 """
 
 import dataclasses
@@ -31,7 +31,7 @@ FILL = 0
 
 @dataclasses.dataclass(frozen=True)
 class Scene:
-    """Prompts (B, T), padded on the left, and a model with room to continue them. trial: whose model it is."""
+    """Prompts (B, T), padded on the left, and a model with room to continue them. trial: the source of the model."""
 
     trial: Trial
     engine: BackendModel
@@ -40,7 +40,7 @@ class Scene:
     vocabulary: int
 
     def run(self, watch: Watch = reader.NOBODY, engine: Any = None, context: int = 0, **options: Any) -> Generation:
-        """The backend's continuation of the prompts; by another engine, in a narrower context."""
+        """The backend's continuation of the prompts; optionally by another engine, in a shorter context."""
         run: Callable[..., Generation] = getattr(self.trial.backend, "continue_batch", loop.continue_batch)
         room = context or self.trial.case.sizes["L"]
         return run(engine or self.engine, self.ids, self.mask, _config(options), room, FILL, True, watch)
@@ -65,7 +65,7 @@ class Scene:
         return self.engine.logits(*inputs.values()).astype(np.float64), read.noise()
 
     def may_err(self, found: Generation) -> float:
-        """How far the scores of two correct implementations may lie apart while they write this text."""
+        """How far the scores of two correct implementations may differ while they write this text."""
         scores, noise = self.reads(found.ids)
         return _allowed(scores, noise, self.trial.dtype)
 
@@ -75,14 +75,14 @@ def _allowed(scores: Array, noise: float, dtype: np.dtype) -> float:
 
 
 def _scene(trial: Trial) -> Scene:
-    """Most batches have pads on the left. What stands there is a trap: the last token, and what the row would write.
+    """Make a scene. Most batches have pads on the left, whose ids are a trap: the last token, and likely next ids.
 
-    It must not count as read.
+    They must not count as read.
     """
-    own = longer_context(trial, NEW)
+    roomy = longer_context(trial, NEW)
     ids, random = trial.arguments["ids"], np.random.default_rng(trial.case.seed)
     mask = padding_mask(random, ids.shape, str(random.choice(["none", "left", "left"])))
-    scene = Scene(own, own.model(), ids.copy(), mask, trial.case.sizes["V"])
+    scene = Scene(roomy, roomy.model(), ids.copy(), mask, trial.case.sizes["V"])
     for row, new in enumerate(scene.run().new_ids):
         pads = int((mask[row] == 0).sum())
         scene.ids[row, :pads] = np.resize((scene.prompt(row)[-1:] if pads > 1 else []) + new, pads)
@@ -90,7 +90,7 @@ def _scene(trial: Trial) -> Scene:
 
 
 def _options(scene: Scene) -> dict[str, Any]:
-    """Options that bite, for they forbid, or end with, what the model would write without them."""
+    """Options that change the text: they forbid, or stop at, what the model would write without them."""
     random = np.random.default_rng([scene.trial.case.seed, 1])
     plain = scene.run().new_ids
     row = plain[random.integers(len(plain))]
@@ -108,7 +108,7 @@ def _options(scene: Scene) -> dict[str, Any]:
 
 
 def _drawn(scene: Scene) -> dict[str, Any]:
-    """Options of sampling, the cuts one by one or together."""
+    """Options of sampling, with top-k, top-p and min-p one by one or together."""
     random = np.random.default_rng([scene.trial.case.seed, 2])
     return {
         "temperature": float(random.choice([1.0, 0.5, 3.0])),
@@ -120,7 +120,7 @@ def _drawn(scene: Scene) -> dict[str, Any]:
 
 
 def _strategies(scene: Scene) -> Iterator[dict[str, Any]]:
-    """Greedy, sampling, and, each with what looks back at the text, one of these or a beam search."""
+    """Options for greedy, for sampling, and for one of these or beam search with penalties and bans."""
     random = np.random.default_rng([scene.trial.case.seed, 3])
     beams = {"num_beams": int(random.integers(2, 5)), "length_penalty": float(random.choice([1.0, 0.0, 2.0]))}
     yield {}
@@ -132,7 +132,7 @@ def _config(options: dict[str, Any]) -> GenerationConfig:
     return GenerationConfig(**{"max_new_tokens": NEW, "stop_ids": (), **options})
 
 
-# What a strategy is, in the plainest words: on float64, one text at a time.
+# The strategies in their simplest form: in float64, one text at a time.
 
 
 def _processed(scores: Array, read: Sequence[int], config: GenerationConfig, step: int) -> Array:
@@ -153,7 +153,7 @@ def _processed(scores: Array, read: Sequence[int], config: GenerationConfig, ste
 
 
 def _chances(scores: Array, config: GenerationConfig) -> tuple[Array, Array]:
-    """Probabilities (M, V) of what may be drawn, likeliest first, and whose they are."""
+    """Probabilities (M, V) of the ids that may be drawn, likeliest first, and these ids."""
     order = np.argsort(-scores, axis=1, kind="stable")
     ordered = np.take_along_axis(scores, order, axis=1) / config.temperature
     shares = np.exp(ordered - ordered[:, :1])
@@ -165,7 +165,7 @@ def _chances(scores: Array, config: GenerationConfig) -> tuple[Array, Array]:
 
 
 def _choices(scores: Array, config: GenerationConfig, chance: Array) -> Array:
-    """The id chosen from each of the processed scores (M, V); chance (M,) is what is drawn by."""
+    """The id chosen from each of the processed scores (M, V); chance (M,) are the random numbers."""
     if config.temperature == 0:
         return np.argmax(scores, axis=1)
     shares, order = _chances(scores, config)
@@ -177,16 +177,16 @@ def _choices(scores: Array, config: GenerationConfig, chance: Array) -> Array:
 def _foretold(
     scores: Array, read: Sequence[int], config: GenerationConfig, step: int, row: int, by: float
 ) -> int | None:
-    """The next id of a text by its scores (V,), -1 if all are banned; None if that is noise, where scores err `by`."""
+    """The next id of a text by its scores (V,), -1 if all are banned; None if it is noise for errors up to `by`."""
     random = np.random.default_rng([step, row])
     moved = scores + by * random.uniform(-1, 1, (MOVES, len(scores))) * (np.arange(MOVES)[:, None] > 0)
     processed = _processed(moved, read, config, step)
     if np.isneginf(processed).all():
         return -1
-    unit = len(scores) * float(ulp(np.array(1.0), np.dtype(np.float32)))  # shares are added up in float32
+    unit = len(scores) * float(ulp(np.array(1.0), np.dtype(np.float32)))  # probabilities are summed in float32
     chance = loop.uniform(config.seed, step, 1, config.first_row + row) + unit * random.uniform(-1, 1, MOVES)
-    found = set(_choices(processed, config, chance).tolist())
-    return found.pop() if len(found) == 1 else None
+    choices = set(_choices(processed, config, chance).tolist())
+    return choices.pop() if len(choices) == 1 else None
 
 
 def _objection(found: int, expected: int | None) -> Verdict:
@@ -194,7 +194,7 @@ def _objection(found: int, expected: int | None) -> Verdict:
 
 
 class _Uncached:
-    """An engine whose decoders keep no keys and values: they read the whole text anew for every token.
+    """An engine whose decoders have no cache: they read the whole text again for every token.
 
     Their scores err at random by as much as `by`.
     """
@@ -207,7 +207,7 @@ class _Uncached:
 
 
 class _Rereader:
-    """A decoder by way of the engine's scores of whole texts."""
+    """A decoder that uses the engine's scores of whole texts."""
 
     def __init__(self, owner: _Uncached, batch_size: int) -> None:
         self._owner = owner
@@ -240,14 +240,14 @@ class _Rereader:
 
 
 def _is_noise(scene: Scene, known: Generation, **options: Any) -> bool:
-    """Whether other ids are chosen when scores err by as much as they may."""
+    """Whether other ids are chosen if scores err by as much as they may."""
     by = scene.may_err(known)
     moved = (scene.run(engine=_Uncached(scene.engine, by, member), **options) for member in range(MOVES))
-    return any(one.new_ids != known.new_ids for one in moved)
+    return any(text.new_ids != known.new_ids for text in moved)
 
 
 def _same_ids(scene: Scene, found: list[list[int]], known: Generation, **options: Any) -> Verdict:
-    """The verdict on ids that a law says are those of `known`, unless the choice is noise."""
+    """The verdict on ids that, by a law, equal those of `known` unless the choice is noise."""
     same = found == known.new_ids or _is_noise(scene, known, **options)
     return identical(np.array(same), np.array(True))
 
@@ -257,34 +257,34 @@ def _same_ids(scene: Scene, found: list[list[int]], known: Generation, **options
 
 @law("engine.logits", generates=True)
 def a_cache_changes_no_choice(trial: Trial) -> Verdicts:
-    """Greedy, sampling and beam search, with penalties and bans or without, give the ids that they give when every
-    step's scores are computed from the whole text anew. No verdict where rounding decides.
+    """Greedy, sampling and beam search, with or without penalties and bans, choose the same ids with a cache as without
+    one, when every step computes the whole text again. No verdict where rounding decides.
 
-    Proof: keys and values of a token do not depend on what comes after it, so what was kept of them is what would be
-    computed; the loops are the same.
+    Proof: keys and values of a token do not depend on later tokens, so the cached ones equal those computed again; the
+    loops are the same.
     """
     scene = _scene(trial)
     for options in _strategies(scene):
-        found, known = scene.run(**options), scene.run(engine=_Uncached(scene.engine), **options)
-        yield _same_ids(scene, found.new_ids, known, **options)
+        cached, known = scene.run(**options), scene.run(engine=_Uncached(scene.engine), **options)
+        yield _same_ids(scene, cached.new_ids, known, **options)
 
 
 @law("engine.logits", generates=True)
 def choices_are_those_of_the_whole_text(trial: Trial) -> Verdicts:
-    """Every id is the likeliest, or the one that the number drawn for its seed, step and row falls to, by the scores
-    that the engine gives the text before it: after the penalty, the bans, the temperature and the cuts, in this order.
-    A text of which every id is banned ends. No verdict where rounding decides.
+    """Every id is the likeliest one, or the one that the random number of its seed, step and row selects, by the scores
+    that the engine gives the text before it, after penalty, bans, temperature and cuts, in this order. A text ends if
+    every next id is banned. No verdict where rounding decides.
 
-    Proof: that is what the options mean; they are read here in float64, text by text, from sets and lists.
+    Proof: this is the meaning of the options; here they are applied in float64, text by text, with sets and lists.
     """
     scene = _scene(trial)
     length = scene.ids.shape[1]
     for options in ({}, _drawn(scene), _options(scene), _options(scene) | _drawn(scene)):
-        config, found = _config(options), scene.run(**options)
-        scores, noise = scene.reads(found.ids)
+        config, result = _config(options), scene.run(**options)
+        scores, noise = scene.reads(result.ids)
         by = _allowed(scores, noise, trial.dtype)
-        for row, new in enumerate(found.new_ids):
-            for step in range(len(new) + (found.finish_reasons[row] == "banned")):
+        for row, new in enumerate(result.new_ids):
+            for step in range(len(new) + (result.finish_reasons[row] == "banned")):
                 chosen = [*new, -1][step]
                 read = scene.prompt(row) + new[:step]
                 yield _objection(chosen, _foretold(scores[row, length + step - 1], read, config, step, row, by))
@@ -292,27 +292,27 @@ def choices_are_those_of_the_whole_text(trial: Trial) -> Verdicts:
 
 @law("engine.logits", generates=True)
 def a_prompt_goes_on_in_a_batch_as_alone(trial: Trial) -> Verdicts:
-    """A prompt among others, with pads on its left, is continued as it is alone; when sampled, by the same row number.
+    """A prompt in a batch, with pads on its left, is continued as it is alone; for sampling, with the same row number.
     No verdict where rounding decides.
 
-    Proof: sequences do not meet, pads are unseen, positions count tokens, and neither penalties nor bans look at pads
-    or at other rows.
+    Proof: sequences do not affect each other, pads are hidden, positions count tokens, and penalties and bans use
+    neither pads nor other rows.
     """
     scene = _scene(trial)
     row = int(scene.mask.sum(axis=1).argmin()) if trial.case.seed % 2 else trial.case.seed // 2 % len(scene.ids)
     alone = scene.alone(row)
     for options in _strategies(scene):
-        found, own = scene.run(**options), options | {"first_row": row}
-        known = alone.run(**own)
-        yield _same_ids(alone, [found.new_ids[row]], known, **own)
+        batched, row_options = scene.run(**options), options | {"first_row": row}
+        known = alone.run(**row_options)
+        yield _same_ids(alone, [batched.new_ids[row]], known, **row_options)
 
 
 @law("engine.logits", generates=True)
 def a_text_ends_where_it_should(trial: Trial) -> Verdicts:
-    """A stop id stands at the end of a text or nowhere, and not before min_new_tokens others; a text that does not end
-    with one has max_new_tokens, or every id was banned.
+    """A stop id occurs only at the end of a text, after at least min_new_tokens others; a text without a stop id has
+    max_new_tokens, or every next id was banned.
 
-    Proof: a text ends at the first stop id that it meets; until there are enough tokens they are banned.
+    Proof: a text ends at its first stop id; until there are enough tokens, stop ids are banned.
     """
     scene = _scene(trial)
     first, wide = scene.run().new_ids[0], {"num_beams": 3, "num_return_sequences": 3}
@@ -320,8 +320,8 @@ def a_text_ends_where_it_should(trial: Trial) -> Verdicts:
     least: dict[str, Any] = {"min_new_tokens": int(random.integers(NEW + 1))}
     stops: dict[str, Any] = {"stop_ids": [int(random.integers(scene.vocabulary)), first[int(random.integers(NEW))]]}
     for options in (stops | least, stops | least | _drawn(scene), stops | least | wide, stops):
-        found = scene.run(**options)
-        for new, reason in zip(found.new_ids, found.finish_reasons, strict=True):
+        result = scene.run(**options)
+        for new, reason in zip(result.new_ids, result.finish_reasons, strict=True):
             ends = [i in stops["stop_ids"] for i in new]
             yield identical(np.array(any(ends[:-1])), np.array(False))
             if reason == "stop":
@@ -333,17 +333,17 @@ def a_text_ends_where_it_should(trial: Trial) -> Verdicts:
 
 @law("engine.logits", generates=True)
 def what_is_forbidden_is_not_written(trial: Trial) -> Verdicts:
-    """No new token ends an n-gram that the text has already, those of the prompt included, and none a bad word.
+    """No new token repeats an n-gram of the text, prompt included, and no new token completes a bad word.
 
-    Proof: just these ids are banned at each step, and what is banned has no probability.
+    Proof: these ids are banned at each step, and a banned id has probability 0.
     """
     scene = _scene(trial)
     size, row = int(np.random.default_rng(trial.case.seed).integers(1, 4)), scene.run().new_ids[0]
     forbidden: dict[str, Any] = {"no_repeat_ngram_size": size, "bad_words": [row[:1], row[1:3]]}
     for options in ({}, _drawn(scene), {"num_beams": 3, "num_return_sequences": 3}):
-        found = scene.run(**forbidden, **options)
-        for i, new in enumerate(found.new_ids):
-            text = scene.prompt(i * len(scene.ids) // len(found.new_ids))
+        result = scene.run(**forbidden, **options)
+        for i, new in enumerate(result.new_ids):
+            text = scene.prompt(i * len(scene.ids) // len(result.new_ids))
             for token in new:
                 text.append(token)
                 ngrams = [text[j : j + size] for j in range(len(text) - size + 1)]
@@ -355,20 +355,20 @@ def what_is_forbidden_is_not_written(trial: Trial) -> Verdicts:
 @law("engine.logits", generates=True)
 def log_probabilities_are_those_of_the_whole_text(trial: Trial) -> Verdicts:
     """Each log-probability is that of its id by the scores that the engine gives the text before it, after penalties,
-    bans and temperature; of a beam, penalties and bans come after the softmax. A score is their sum, of a beam over the
-    number of new tokens to the power length_penalty; beams come best first.
+    bans and temperature; in beam search, penalties and bans come after the softmax. The score of a text is their sum,
+    for a beam divided by the number of new tokens to the power length_penalty; beams are sorted, best first.
 
-    Proof: that is what the fields mean. A log-softmax strays at most twice as far as its scores do.
+    Proof: this is the definition of the fields. The error of a log-softmax is at most twice that of its scores.
     """
     scene = _scene(trial)
     beams = {"num_beams": 3, "num_return_sequences": 2, "length_penalty": [2.0, 0.0, -1.0][trial.case.seed % 3]}
     for options in (_options(scene), _options(scene) | {"temperature": 2.0}, _options(scene) | beams):
-        config, found = _config(options), scene.run(**options)
+        config, result = _config(options), scene.run(**options)
         copies = config.num_return_sequences
-        scores, noise = scene.reads(found.ids)
+        scores, noise = scene.reads(result.ids)
         strays = 2 * noise * max(config.repetition_penalty, 1 / config.repetition_penalty)
         strays /= config.temperature or 1.0
-        for row, (new, logs) in enumerate(zip(found.new_ids, found.log_probabilities, strict=True)):
+        for row, (new, logs) in enumerate(zip(result.new_ids, result.log_probabilities, strict=True)):
             text, sums, size = scene.prompt(row // copies), 0.0, 0.0
             for step, (token, log) in enumerate(zip(new, logs, strict=True)):
                 here = scores[row, scene.ids.shape[1] + step - 1][None]
@@ -381,9 +381,9 @@ def log_probabilities_are_those_of_the_whole_text(trial: Trial) -> Verdicts:
                 yield trial.close(np.array(log), known[token], 2 * strays, size=largest)
                 sums, size = sums + log, max(size, abs(sums), largest)
             per = len(new) ** config.length_penalty if config.num_beams > 1 and new else 1.0
-            if found.finish_reasons[row] != "banned" or config.num_beams == 1:
-                yield trial.close(np.array(found.scores[row]), sums / per, 0.0, size=size / per)
-        ranked = np.array(found.scores).reshape(-1, copies)
+            if result.finish_reasons[row] != "banned" or config.num_beams == 1:
+                yield trial.close(np.array(result.scores[row]), sums / per, 0.0, size=size / per)
+        ranked = np.array(result.scores).reshape(-1, copies)
         if config.num_beams > 1:
             yield identical(ranked, -np.sort(-ranked, axis=1))
 
@@ -395,26 +395,26 @@ def _log_softmax(x: Array) -> Array:
 
 @law("engine.logits", generates=True)
 def a_search_for_two_tokens_finds_the_best(trial: Trial) -> Verdicts:
-    """A search for two tokens with n beams returns the n best scores of these texts: each stop id alone that is among
-    the n likeliest first ids; and each of the n likeliest others with any second id. Lengths count the new tokens
-    alone. With as many beams as there are ids, these are all texts that there are. No verdict where rounding decides
-    which ids come first, nor on a single id.
+    """A search for two tokens with n beams returns the n best scores of these texts: each stop id among the n likeliest
+    first ids, alone; and each of the n likeliest other ids, followed by any second id. Lengths count only new tokens.
+    With as many beams as ids, these are all possible texts. No verdict where rounding decides which ids come first, nor
+    on a vocabulary of one id.
 
-    Proof: the first step keeps those ids, and the second looks at all that follows each. The search does not end early,
-    for of n places, n > 1, at most n - 1 are taken before the last step.
+    Proof: the first step keeps those ids, and the second tries every id after each. The search does not end early,
+    because at most n - 1 of the n places, n > 1, are taken before the last step.
     """
     scene, ids, random = _scene(trial), trial.case.sizes["V"], np.random.default_rng(trial.case.seed)
     if ids == 1:
         return
     scene, width = scene.alone(int(random.integers(len(scene.ids)))), int(random.choice([2, min(4, ids), ids]))
-    each = np.concatenate((np.repeat(scene.ids, ids, axis=0), np.arange(ids)[:, None]), axis=1)
-    scores, noise = scene.reads(each)
+    continued = np.concatenate((np.repeat(scene.ids, ids, axis=0), np.arange(ids)[:, None]), axis=1)
+    scores, noise = scene.reads(continued)
     first, second = scores[0, -2], _log_softmax(scores[:, -1])
     begun, largest, by = _log_softmax(first[None])[0], float(np.abs(scores).max()), _allowed(scores, noise, trial.dtype)
     moved = [first + by * move for move in random.uniform(-1, 1, (MOVES, ids))]
 
     def kept(scores: Array, stops: Array) -> tuple[list[int], list[int]]:
-        """Which stop ids are among the first, and which are the first others."""
+        """The stop ids among the first ids, and the first of the other ids."""
         order = np.argsort(-scores, kind="stable")
         stop = np.isin(order, stops)
         return sorted(order[:width][stop[:width]].tolist()), sorted(order[~stop][:width].tolist())
@@ -424,7 +424,7 @@ def a_search_for_two_tokens_finds_the_best(trial: Trial) -> Verdicts:
         if any(kept(scores, stops) != (ends, others) for scores in moved):
             continue
         for power in (1.0, 0.0, 2.0, -1.0):
-            found = scene.run(
+            result = scene.run(
                 max_new_tokens=2,
                 num_beams=width,
                 num_return_sequences=width,
@@ -433,17 +433,17 @@ def a_search_for_two_tokens_finds_the_best(trial: Trial) -> Verdicts:
             )
             texts = np.append((begun[:, None] + second)[others] / 2**power, begun[ends])
             best = -np.sort(-texts)[:width]
-            yield trial.close(np.array(found.scores), best, 8 * noise / min(1, 2**power), size=largest * 4)
+            yield trial.close(np.array(result.scores), best, 8 * noise / min(1, 2**power), size=largest * 4)
 
 
 @law("engine.logits", generates=True)
 def a_longer_search_is_no_worse(trial: Trial) -> Verdicts:
-    """Of each prompt, the best text of a search that stops early scores at most that of one that does not, and that one
-    at most that of one which never gives up, bit for bit; so do the second best, and so on.
+    """For each prompt, the best score with early_stopping True is at most that with False, and that with False at most
+    that with "never", bit for bit; the same holds for the second best, and so on.
 
-    Proof: which beams run does not depend on what was collected, and early_stopping True ends no later than False, and
-    False no later than "never": a sum of log-probabilities is negative, and over a higher power of the length nearer to
-    0. What is found later only adds to what is kept.
+    Proof: the running beams do not depend on the finished ones, and early_stopping True ends no later than False, and
+    False no later than "never": a sum of log-probabilities is negative, and divided by a higher power of the length it
+    is nearer to 0. Texts found later can only improve the list.
     """
     scene, random = _scene(trial), np.random.default_rng(trial.case.seed)
     stops = random.permutation(scene.vocabulary)[: scene.vocabulary // 2 + 1].tolist()
@@ -455,47 +455,47 @@ def a_longer_search_is_no_worse(trial: Trial) -> Verdicts:
     yield identical(np.minimum(usual, never), usual)
 
 
-def _keep(told: list[Array], ids: Array) -> None:
-    told.append(ids.copy())
+def _keep(tokens: list[Array], ids: Array) -> None:
+    tokens.append(ids.copy())
 
 
 @law("engine.logits", generates=True)
 def what_is_told_is_what_is_returned(trial: Trial) -> Verdicts:
-    """Prompts stand in the result as they were; behind them the new ids, filled up with the fill id. The ids told step
-    by step are the same. The same options give the same bits again.
+    """The result begins with the unchanged prompts; the new ids follow, padded with the fill id. The callback gets the
+    same ids, step by step. The same options give the same bits again.
 
-    Proof: there is one text, and chance comes from the seed alone.
+    Proof: there is one text, and all random numbers come from the seed.
     """
     scene = _scene(trial)
     length = scene.ids.shape[1]
     first_ends_at_once = {"stop_ids": scene.run().new_ids[0][:1]}
     for options in (*_strategies(scene), first_ends_at_once):
-        told: list[Array] = []
-        found = scene.run(**options)
-        yield identical(found.ids[:, :length], scene.ids)
-        for row, new in zip(found.ids[:, length:], found.new_ids, strict=True):
+        tokens: list[Array] = []
+        result = scene.run(**options)
+        yield identical(result.ids[:, :length], scene.ids)
+        for row, new in zip(result.ids[:, length:], result.new_ids, strict=True):
             yield identical(row, np.array(new + [FILL] * (len(row) - len(new)), np.int64))
-        again = scene.run(Watch(on_token=functools.partial(_keep, told)), **options)
-        yield identical(np.array([again.scores]), np.array([found.scores]))
-        yield identical(again.ids, found.ids)
-        if options.get("num_beams", 1) == 1 and told:
-            yield identical(np.stack(told, axis=1).astype(np.int64), found.ids[:, length:])
+        again = scene.run(Watch(on_token=functools.partial(_keep, tokens)), **options)
+        yield identical(np.array([again.scores]), np.array([result.scores]))
+        yield identical(again.ids, result.ids)
+        if options.get("num_beams", 1) == 1 and tokens:
+            yield identical(np.stack(tokens, axis=1).astype(np.int64), result.ids[:, length:])
 
 
 @law("engine.logits", generates=True)
 def beyond_the_context_the_last_tokens_count(trial: Trial) -> Verdicts:
-    """Where a text outgrows the context, its next id is the one that its last tokens alone would have, counted from
-    position 0. No verdict where rounding decides.
+    """If a text is longer than the context, its next id is that of its last tokens alone, with positions counted from
+    0. No verdict where rounding decides.
 
-    Proof: that is what a sliding window is.
+    Proof: this is the definition of a sliding window.
     """
     scene = _scene(trial)
     scene = scene.alone(trial.case.seed % len(scene.ids))
     length = scene.ids.shape[1]
     context = max(1, length - trial.case.seed % 2)
-    found = scene.run(context=context, sliding_window=True)
-    for step, chosen in enumerate(found.new_ids[0]):
-        read = found.ids[:, max(0, length + step - context) : length + step]
+    result = scene.run(context=context, sliding_window=True)
+    for step, chosen in enumerate(result.new_ids[0]):
+        read = result.ids[:, max(0, length + step - context) : length + step]
         window = dataclasses.replace(scene, ids=read, mask=np.ones_like(read))
         scores, noise = window.reads(read)
         by = _allowed(scores, noise, trial.dtype)

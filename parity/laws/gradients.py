@@ -32,20 +32,20 @@ def _function_of(gradient: Trial) -> Trial:
 
 
 def _gradients(trial: Trial) -> list[Trial]:
-    """The trial, and gradients of the other functions that return the like of one x."""
-    like, own = ("softmax", "log_softmax", "gelu_new", "gelu", "silu"), changed(trial, {"N": trial.case.sizes["C"]})
-    return [trial, *(own.of(f"ops.{name}_vjp", **given_arguments(trial, "grad", "x")) for name in like)]
+    """The trial, and gradients of the other functions that map one x to an array of its shape."""
+    like, square = ("softmax", "log_softmax", "gelu_new", "gelu", "silu"), changed(trial, {"N": trial.case.sizes["C"]})
+    return [trial, *(square.of(f"ops.{name}_vjp", **given_arguments(trial, "grad", "x")) for name in like)]
 
 
 SLOPE, BAND = 2.0, 0.5  # halfway to the slope of a wrong gradient
 SETTLED = 0.1
-LINES = 12  # arguments that are moved, each alone, at most
+LINES = 12  # the most arguments to move, one at a time
 STEPS = 2.0 ** -np.arange(-2, 16)
-FAR_ABOVE = 32  # a remainder so many times what rounding may do to it has a slope that is known to a few hundredths
+FAR_ABOVE = 32  # a remainder this many times its rounding error has a slope known to a few hundredths
 
 
 def _in_order_of_gradients(function: Trial) -> list[str]:
-    """The names of a function's float arguments, in the order in which gradients by them are returned."""
+    """The names of a function's float arguments, in the order of the returned gradients."""
     named = map_floats(lambda name, x: name, function.arguments)
     signature = inspect.signature(function.case.contract.target).parameters
     every: list[Any] = [leaf for part in signature for leaf in leaves(named.get(part), function.dtype)]
@@ -58,10 +58,10 @@ def _may_err(known: Reference, dtype: np.dtype) -> float:
 
 
 def _remainder(gradient: Trial, name: str, slope: Array, known: Reference) -> Callable[[float], float]:
-    """f(x + h d) - f(x) - h g.d by the step h, in size; NaN where it is not far above what rounding may do to it.
+    """|f(x + h d) - f(x) - h g.d| as a function of h; NaN where it is not far above its rounding error.
 
-    f is the function's first result, weighed with grad and summed up. x is the argument of that name, slope (g) the
-    gradient by it, d a direction in which its rows move by about as much as their numbers differ, or as they are large.
+    f is the function's first result, weighted with grad and summed. x is the argument of that name, slope (g) the
+    gradient by it, d a direction that moves its rows by about their spread, or their size.
     """
     function, grad = _function_of(gradient), gradient.arguments["grad"].astype(np.float64)
     x = float_arguments(function.arguments)[name].astype(np.float64)
@@ -88,7 +88,7 @@ def _last_slopes(remainder: Callable[[float], float]) -> Array:
 
     Remainders shrink with the step, so where they end is found by halving: of 18 steps some seven are looked at.
     """
-    known = functools.cache(lambda place: remainder(STEPS[place]))
+    known = functools.cache(lambda place: remainder(float(STEPS[place])))
     last, end = -1, len(STEPS)
     while end - last > 1:
         middle = (last + end) // 2
@@ -98,24 +98,24 @@ def _last_slopes(remainder: Callable[[float], float]) -> Array:
 
 
 def _falls_as_a_square(gradient: Trial) -> Verdicts:
-    """Verdicts on the slope by some of the arguments, at the smallest steps at which it can be told from noise.
+    """Verdicts on the slope for some of the arguments, at the smallest steps that are above the noise.
 
-    The slope of a h^2 + b h^3 from one step to its half is 2, a little more or less by b h, and half as much off at the
-    next step: that is taken off. There is no verdict where the slope has not settled yet, where the cube outweighs the
-    square, or where the steps all lead over an edge, beyond which the function is flat.
+    The slope of a h^2 + b h^3 from one step to its half is 2 plus an error of order b h, which halves at the next step
+    and is therefore extrapolated away. There is no verdict where the slope has not settled, where the cube outweighs
+    the square, or where all steps lead over an edge behind which the function is flat.
     """
     order = _in_order_of_gradients(_function_of(gradient))
     parts = dict(zip(order, zip(gradient.run(), gradient.references(), strict=True), strict=True))
     for name in random_of(gradient).permutation(order)[:LINES]:
         slopes = _last_slopes(_remainder(gradient, name, *parts[name]))
-        if np.isfinite(slopes).all() and _is_settled(*np.diff(slopes)):
+        if np.isfinite(slopes).all() and _is_settled(*map(float, np.diff(slopes))):
             slope = float(2 * slopes[2] - slopes[1])
             if SLOPE - 1.5 < slope < SLOPE + 0.5:  # by a wrong gradient it is 1
                 yield _slope_verdict(name, slope)
 
 
 def _is_settled(before: float, change: float) -> bool:
-    """Whether a slope that has changed so much over two steps is near its limit, where changes halve or are small."""
+    """Whether a slope with these changes over two steps is near its limit, where changes halve or are small."""
     is_small = abs(before) < SETTLED / 2 and abs(change) < SETTLED / 4
     return is_small or (abs(change) < SETTLED / 2 and 1.25 < before / change < 3)
 
@@ -133,18 +133,18 @@ def _smooth(trial: Trial) -> Trial:
 
 @law("ops.layer_norm_vjp")
 def gradients_are_tangents(trial: Trial) -> Verdicts:
-    """Of LayerNorm, softmax, its logarithm and the smooth activations: along a line, what is left of the function
-    beside the tangent that its gradient draws falls with the square of the step, with slope 2.0 +- 0.5 on logarithmic
-    axes. No verdict where the remainder cannot be told from rounding at three steps.
+    """For LayerNorm, softmax, its logarithm and the smooth activations: along a line, the difference between function
+    and tangent (by the gradient) falls with the square of the step, with slope 2.0 +- 0.5 on logarithmic axes. No
+    verdict where the difference is not above rounding at three steps.
 
-    Proof: Taylor, f(x + h d) = f(x) + h g.d + O(h^2). If g is wrong by e, h e.d is left, of slope 1.
+    Proof: Taylor, f(x + h d) = f(x) + h g.d + O(h^2). If g is wrong by e, h e.d remains, which has slope 1.
     """
     return where_offered(*map(_falls_as_a_square, _gradients(trial)))
 
 
 @law("model.language_model_loss_vjp")
 def gradients_of_the_loss_are_tangents(trial: Trial) -> Verdicts:
-    """The same of the loss of a language model, and all its parameters. gelu_new stands in for relu, which has a kink.
+    """The same for the loss of a language model and all its parameters. gelu_new replaces relu, which has a kink.
 
     Proof: as for gradients_are_tangents.
     """
@@ -155,9 +155,9 @@ def _adds_up(trial: Trial) -> Verdicts:
     grad = trial.arguments["grad"]
     is_even = np.arange(grad.shape[-1]) % 2 == 0
     parts = [trial.with_arguments(grad=np.where(part, grad, np.zeros_like(grad))) for part in (is_even, ~is_even)]
-    for whole, *found in zip(*(_with_noise(each) for each in (trial, *parts)), strict=True):
-        pieces = [x.astype(np.float64) for x, _ in found]
-        noise = whole[1] + sum(noise for _, noise in found)
+    for whole, *partial in zip(*(_with_noise(version) for version in (trial, *parts)), strict=True):
+        pieces = [x.astype(np.float64) for x, _ in partial]
+        noise = whole[1] + sum(noise for _, noise in partial)
         yield trial.close(whole[0], sum(pieces), noise, size=largest(*pieces))
 
 
@@ -167,17 +167,17 @@ def _with_noise(trial: Trial) -> list[tuple[Array, float]]:
 
 @law("ops.layer_norm_vjp")
 def gradients_add_up(trial: Trial) -> Verdicts:
-    """Of LayerNorm, softmax, its logarithm and the activations: what the even channels of grad give and what the odd
-    ones give make up what all give.
+    """For LayerNorm, softmax, its logarithm and the activations: the gradient for the even channels of grad plus that
+    for the odd channels is the gradient for all.
 
-    Proof: a gradient is grad times the Jacobian, a linear map, in which grad does not occur.
+    Proof: a gradient is grad times the Jacobian, which does not depend on grad, so it is linear in grad.
     """
     return where_offered(*map(_adds_up, _gradients(trial)))
 
 
 @law("model.block_vjp")
 def gradients_of_a_block_add_up(trial: Trial) -> Verdicts:
-    """The same of a block, its parameters and what enters it.
+    """The same for a block, its parameters and its input.
 
     Proof: as for gradients_add_up.
     """
@@ -192,41 +192,41 @@ def _named(trial: Trial) -> dict[str, tuple[Array, float]]:
 
 @law("model.language_model_loss_vjp")
 def gradients_grow_with_the_loss(trial: Trial) -> Verdicts:
-    """A loss four times as large has gradients four times as large, one of nothing gradients of zero, bit for bit.
+    """A loss four times as large has gradients four times as large; a loss times 0 has gradients of 0, bit for bit.
 
     Proof: the chain rule; 0 times any finite number is exactly 0.
     """
     grad = trial.arguments["grad"]
     if is_tame(trial):
         larger, none = (trial.with_arguments(grad=np.asarray(times * grad)) for times in (4, 0))
-        for (found, noise), (x, own) in zip(_with_noise(larger), _with_noise(trial), strict=True):
-            yield trial.close(found, 4 * x.astype(np.float64), noise + 4 * own)
+        for (four_times, noise), (x, own_noise) in zip(_with_noise(larger), _with_noise(trial), strict=True):
+            yield trial.close(four_times, 4 * x.astype(np.float64), noise + 4 * own_noise)
         for x in none.run():
             yield trial.identical(x, np.zeros_like(x))
 
 
 @law("model.language_model_vjp")
 def no_score_asks_what_comes_later(trial: Trial) -> Verdicts:
-    """The scores of a token have no gradient, bit for bit, by the embeddings of what comes after it: neither by the
-    rows of positions behind it, nor, where the head is untied, by rows of ids that stand there alone.
+    """The gradient of a token's scores by the embeddings of later tokens is 0, bit for bit: by the rows of later
+    positions and, if the head is untied, by the rows of ids that occur only later.
 
-    Proof: causality. What is hidden has a weight of exactly 0, and 0 times any finite number adds exactly nothing.
+    Proof: causality. A hidden key has a weight of exactly 0, and 0 times any finite number adds exactly nothing.
     """
-    own, length = untied(trial).with_arguments(position_ids=None), trial.case.sizes["T"]
+    base, length = untied(trial).with_arguments(position_ids=None), trial.case.sizes["T"]
     place = int(random_of(trial).integers(length))
     scored = (np.arange(length) == place)[None, :, None] & token_rows(trial)
-    own = own.with_arguments(grad=np.where(scored, own.arguments["grad"], np.zeros_like(own.arguments["grad"])))
-    if is_tame(own):
-        found, ids = _named(own), own.arguments["ids"]
+    base = base.with_arguments(grad=np.where(scored, base.arguments["grad"], np.zeros_like(base.arguments["grad"])))
+    if is_tame(base):
+        gradients, ids = _named(base), base.arguments["ids"]
         later = np.setdiff1d(np.arange(trial.case.sizes["V"]), ids[:, : place + 1])
-        for x in (found["wpe.weight"][0][place + 1 :], found["wte.weight"][0][later]):
+        for x in (gradients["wpe.weight"][0][place + 1 :], gradients["wte.weight"][0][later]):
             yield trial.identical(x, np.zeros_like(x))
 
 
 @law("model.language_model_loss_vjp")
 def a_tied_head_and_the_embeddings_share_a_gradient(trial: Trial) -> Verdicts:
-    """The gradient of a tied wte is what it is as embeddings plus what it is as a head, in a model where the two are
-    apart; all other gradients are those of that model.
+    """The gradient of a tied wte is the sum of the gradients of embeddings and head in a model where the two are
+    separate; all other gradients are those of that model.
 
     Proof: the chain rule, for a number that is used in two places.
     """
@@ -234,9 +234,9 @@ def a_tied_head_and_the_embeddings_share_a_gradient(trial: Trial) -> Verdicts:
     tied = changed(trial, config={"tie_word_embeddings": True}, params=params)
     if not is_tame(tied):
         return
-    found, expected = _named(tied), _named(untied(tied))
+    actual, expected = _named(tied), _named(untied(tied))
     head, noise_of_head = expected.pop("lm_head.weight")
-    for name, (x, noise) in found.items():
+    for name, (x, noise) in actual.items():
         parts = [expected[name][0].astype(np.float64)] + ([head.astype(np.float64)] if name == "wte.weight" else [])
         others = expected[name][1] + (noise_of_head if name == "wte.weight" else 0.0)
         yield trial.close(x, sum(parts), noise + others, size=largest(*parts))
@@ -246,7 +246,7 @@ def a_tied_head_and_the_embeddings_share_a_gradient(trial: Trial) -> Verdicts:
 def the_bias_of_the_keys_has_no_gradient(trial: Trial) -> Verdicts:
     """The gradient of attention by the bias of the keys is zero.
 
-    Proof: it adds the same to all scores of a query, and softmax forgets a shift.
+    Proof: it adds the same to all scores of a query, and softmax is not changed by a shift.
     """
     if is_tame(trial):
         bias, noise = _named(trial)["c_attn.bias"]

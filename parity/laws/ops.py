@@ -45,7 +45,7 @@ KNOWN_COLUMNS = {"ops.gelu_new": 1, "fast.gelu_new_fast": 1, "ops.gelu": 2, "ops
 
 @law("ops.matmul")
 def a_product_turned_is_the_product_turned_round(trial: Trial) -> Verdicts:
-    """The transposed product is the product of the transposed factors in the other order.
+    """The transpose of a product is the product of the transposed factors in reverse order.
 
     Proof: both have the sum over c of a[t, c] b[c, n] at place (n, t).
     """
@@ -56,11 +56,11 @@ def a_product_turned_is_the_product_turned_round(trial: Trial) -> Verdicts:
 
 @law("ops.conv1d")
 def conv1d_moves_channels(trial: Trial) -> Verdicts:
-    """With a permutation for a weight, output n is channel order[n] of the input, bit for bit; a zero weight leaves the
-    bias. So it is in the fast form, whose weight is turned.
+    """If the weight is a permutation, output n is channel order[n] of the input, bit for bit; if it is zero, the output
+    is the bias. The same holds for the fast form, whose weight is transposed.
 
-    Proof: of the products that each output adds up all but one are exactly 0, and that one is exactly a channel of x;
-    in the second case all are 0, and the bias alone remains.
+    Proof: each output is a sum of products, all exactly 0 but one, which is exactly a channel of x; in the second case
+    all are 0, and only the bias remains.
     """
     x, weight, bias = (trial.arguments[name] for name in ("x", "weight", "bias"))
     order = random_of(trial).permutation(x.shape[2])
@@ -77,7 +77,7 @@ def conv1d_moves_channels(trial: Trial) -> Verdicts:
 
 @law("ops.conv1d")
 def conv1d_adds_up(trial: Trial) -> Verdicts:
-    """What the even channels give and what the odd ones give make up what all give, with the bias counted once.
+    """The result for the even channels plus that for the odd channels is the result for all, with the bias added once.
 
     Proof: x @ weight is a sum over the channels; each is zero in one of the two parts and unchanged in the other.
     """
@@ -93,7 +93,7 @@ def conv1d_adds_up(trial: Trial) -> Verdicts:
 def embedding_is_a_look_up(trial: Trial) -> Verdicts:
     """Every id gets its own row of the weight, bit for bit.
 
-    Proof: that is its definition; nothing is computed.
+    Proof: this is the definition; nothing is computed.
     """
     weight = trial.arguments["weight"]
     yield trial.identical(trial.run()[0], np.stack([[weight[i] for i in row] for row in trial.arguments["ids"]]))
@@ -102,9 +102,9 @@ def embedding_is_a_look_up(trial: Trial) -> Verdicts:
 
 @law("ops.softmax")
 def softmax_forgets_a_shift(trial: Trial) -> Verdicts:
-    """The softmax of a row is that of the row plus any number, be exp of it beyond the dtype's range.
+    """The softmax of a row does not change if any number is added to the row, even one whose exp overflows.
 
-    Proof: exp(x + c) = exp(x) exp(c), and the factor exp(c) stands in every numerator and in the sum.
+    Proof: exp(x + c) = exp(x) exp(c), and the factor exp(c) is in every numerator and in the sum.
     """
     here, there = (trial.with_arguments(x=x) for x in shifted(trial.arguments["x"], 128))
     yield trial.close(there.run()[0], here.run()[0], here.noise() + there.noise())
@@ -112,9 +112,9 @@ def softmax_forgets_a_shift(trial: Trial) -> Verdicts:
 
 @law("ops.softmax")
 def softmax_gives_shares(trial: Trial) -> Verdicts:
-    """A row of softmax is nowhere negative, sums to 1, and is larger where x is larger.
+    """A row of softmax has no negative number, sums to 1, and is larger where x is larger.
 
-    Proof: exp is positive and increasing, and each is divided by the sum of all.
+    Proof: exp is positive and increasing, and each exponential is divided by the sum of all.
     """
     x, shares = trial.arguments["x"], trial.run()[0].astype(np.float64)
     yield must_hold(trial, shares >= 0)
@@ -138,8 +138,8 @@ def softmax_undoes_the_logarithm(trial: Trial) -> Verdicts:
 def layer_norm_normalises(trial: Trial) -> Verdicts:
     """With gain 1 and bias 0 each row has mean 0 and variance v / (v + eps), where v is the variance of the row of x.
 
-    Proof: the centred row has mean 0 and mean square v; divided by the root of v + eps, v / (v + eps). The result's
-    mean and standard deviation stray no further than its elements do.
+    Proof: the centred row has mean 0 and mean square v; after division by the root of v + eps, v / (v + eps). The
+    errors of mean and standard deviation are no larger than those of the elements.
     """
     weight, bias, eps = (trial.arguments[name] for name in ("weight", "bias", "eps"))
     plain = trial.with_arguments(weight=np.ones_like(weight), bias=np.zeros_like(bias))
@@ -150,9 +150,9 @@ def layer_norm_normalises(trial: Trial) -> Verdicts:
 
 @law("ops.layer_norm")
 def layer_norm_forgets_shift_and_scale(trial: Trial) -> Verdicts:
-    """A number added to all channels changes nothing, nor does doubling them when eps is made four times as large.
+    """A number added to all channels changes nothing; doubling the channels and multiplying eps by 4 changes nothing.
 
-    Proof: the mean takes the shift with it; the centred row and the root of v + eps both double.
+    Proof: subtracting the mean removes the shift; the centred row and the root of v + eps both double.
     """
     x, eps = trial.arguments["x"], trial.arguments["eps"]
     here, there = (trial.with_arguments(x=moved) for moved in shifted(x, 4))
@@ -163,9 +163,9 @@ def layer_norm_forgets_shift_and_scale(trial: Trial) -> Verdicts:
 
 @law("ops.layer_norm")
 def layer_norm_applies_gain_and_bias_last(trial: Trial) -> Verdicts:
-    """LayerNorm is what it is with gain 1 and bias 0, times the gain, plus the bias.
+    """LayerNorm equals LayerNorm with gain 1 and bias 0, times the gain, plus the bias.
 
-    Proof: that is its definition, equation 4 of Ba et al. 2016.
+    Proof: this is its definition, equation 4 of Ba et al. 2016.
     """
     weight, bias = trial.arguments["weight"], trial.arguments["bias"]
     plain = trial.with_arguments(weight=np.ones_like(weight), bias=np.zeros_like(bias))
@@ -184,16 +184,16 @@ def an_activation_less_its_mirror_image_is_x(trial: Trial) -> Verdicts:
     x = trial.arguments["x"]
 
     def mirrored(name: str) -> Verdicts:
-        one, other = trial.of(name, x=x), trial.of(name, x=-x)
-        difference = one.run()[0].astype(np.float64) - other.run()[0].astype(np.float64)
-        yield trial.close(difference, x, one.noise() + other.noise(), size=largest(x))
+        plus, minus = trial.of(name, x=x), trial.of(name, x=-x)
+        difference = plus.run()[0].astype(np.float64) - minus.run()[0].astype(np.float64)
+        yield trial.close(difference, x, plus.noise() + minus.noise(), size=largest(x))
 
     return where_offered(*(mirrored(name) for name in ELEMENTWISE))
 
 
 @law("ops.gelu_new")
 def activations_have_known_values(trial: Trial) -> Verdicts:
-    """The activations have the values that their formulas give, wherever in the array.
+    """The activations have the values of their formulas, at any place in the array.
 
     Proof: the values were computed to 20 digits with mpmath.
     """
@@ -209,15 +209,15 @@ def activations_have_known_values(trial: Trial) -> Verdicts:
 
 @law("ops.layer_norm")
 def rows_are_computed_alone(trial: Trial) -> Verdicts:
-    """What LayerNorm, softmax and the activations make of a row does not depend on the other rows, bit for bit.
+    """The result of LayerNorm, softmax and the activations for a row does not depend on the other rows, bit for bit.
 
-    Proof: no formula mixes rows, and with the shapes unchanged a row's numbers meet in the same order.
+    Proof: no formula mixes rows, and with the same shapes, the sums within a row have the same order.
     """
     row, changed = other_rows(trial)
 
     def alone(name: str, **others: Any) -> Verdicts:
-        one, other = (trial.of(name, x=x, **others) for x in (trial.arguments["x"], changed))
-        yield trial.identical(other.run()[0], one.run()[0], row)
+        before, after = (trial.of(name, x=x, **others) for x in (trial.arguments["x"], changed))
+        yield trial.identical(after.run()[0], before.run()[0], row)
 
     norm = alone("ops.layer_norm", **given_arguments(trial, "weight", "bias", "eps"))
     return where_offered(norm, *(alone(name) for name in ("ops.softmax", *ELEMENTWISE)))

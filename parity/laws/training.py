@@ -1,4 +1,4 @@
-"""Laws of training: what holds of every correct trainer by itself. They are read as those of ops.py are."""
+"""Laws of training: what must hold for every correct trainer."""
 
 import dataclasses
 from collections.abc import Iterator
@@ -21,10 +21,10 @@ PLAIN = TrainingConfig(learning_rate=1e-2, weight_decay=0.0, max_grad_norm=None)
 
 
 def _course(trial: Trial, micro_batches: int, **settings: object) -> Course:
-    """The trial's course, cut to so many micro-batches, under plain settings but for those given."""
-    own = course_of(trial)
-    changed = dataclasses.replace(PLAIN, ignore_index=own.settings.ignore_index, **settings)  # type: ignore[arg-type]
-    return dataclasses.replace(own, settings=changed, batches=own.batches[:micro_batches])
+    """The trial's course, cut to `micro_batches`, with plain settings except those given."""
+    course = course_of(trial)
+    changed = dataclasses.replace(PLAIN, ignore_index=course.settings.ignore_index, **settings)  # type: ignore[arg-type]
+    return dataclasses.replace(course, settings=changed, batches=course.batches[:micro_batches])
 
 
 def _moments(trainer: Trainer, letter: str = "m") -> dict[str, Array]:
@@ -38,11 +38,11 @@ def _same(found: dict[str, Array], expected: dict[str, Array]) -> Verdicts:
 
 @law("model.language_model_loss", trains=True)
 def an_overflow_leaves_everything_as_it_was(trial: Trial) -> Verdicts:
-    """Where a gradient overflows in float16, weights and moments stay bit for bit and the scale shrinks by its factor;
-    after scale_window finite ones in a row it grows by it. Weights are finite all the time.
+    """If a gradient overflows in float16, weights and moments do not change by a bit, and the scale shrinks by its
+    factor; after scale_window finite micro-batches in a row it grows by it. Weights are always finite.
 
-    Proof: what is not finite is nowhere added up, and the rules of the scale are those of mindspore.amp. (Gradients are
-    finite at any scale where nothing is scored: one in a row, and the overflow after it begins the row anew.)
+    Proof: a gradient that is not finite is never added, and the scale follows the rules of mindspore.amp. (If no label
+    is scored, gradients are finite at any scale: that counts as one in a row; the next overflow restarts the count.)
     """
     factor, window = int(np.random.default_rng(trial.case.seed).choice([4, 16])), 2
     course = _course(
@@ -69,10 +69,10 @@ def an_overflow_leaves_everything_as_it_was(trial: Trial) -> Verdicts:
 
 @law("model.language_model_loss", trains=True)
 def accumulated_micro_batches_are_one_batch(trial: Trial) -> Verdicts:
-    """Several micro-batches with as many scored tokens each make the update that one batch of them all makes.
+    """Several micro-batches with equal numbers of scored tokens make the same update as one batch of all of them.
 
-    Proof: the loss is a mean over scored tokens, so the mean of equal parts' gradients is the gradient of the whole;
-    clipping comes after it, once.
+    Proof: the loss is a mean over scored tokens, so the mean of the gradients of equal parts is the gradient of the
+    whole; clipping comes after it, once.
     """
     norm = [None, 0.05][trial.case.seed % 2]
     parts = _course(trial, 2, accumulate_step=2, max_grad_norm=norm)
@@ -99,8 +99,8 @@ def accumulated_micro_batches_are_one_batch(trial: Trial) -> Verdicts:
 
 @law("model.language_model_loss", trains=True)
 def the_loss_reported_is_that_of_the_micro_batch(trial: Trial) -> Verdicts:
-    """A trainer's first report has the loss of its first micro-batch under the parameters that it began with; so has
-    its answer when asked for the loss alone, which changes nothing.
+    """A trainer's first report has the loss of its first micro-batch under the initial parameters; `loss` returns the
+    same and changes nothing.
 
     Proof: neither the loss scale nor accumulation is part of the loss.
     """
@@ -118,58 +118,58 @@ def the_loss_reported_is_that_of_the_micro_batch(trial: Trial) -> Verdicts:
 def a_scale_that_is_a_power_of_two_changes_no_bit(trial: Trial) -> Verdicts:
     """In float32, moments are the same, bit for bit, with and without a static loss scale of 16.
 
-    Proof: to multiply by a power of two is exact, and so is to divide by it, where nothing is denormal.
+    Proof: multiplication and division by a power of two are exact if no number is denormal.
     """
     if trial.case.regime == "denormals":
         return
     plain = _course(trial, 1)
     scaled = _course(trial, 1, loss_scaler="static", scale_value=16.0)
-    found = []
+    moments = []
     for course in (plain, scaled):
         trainer = trainer_of(trial, course)
         trainer.step(course.batches[0])
-        found.append(_moments(trainer))
-    for name, x in found[0].items():
+        moments.append(_moments(trainer))
+    for name, x in moments[0].items():
         large = np.abs(x) > np.finfo(np.float32).tiny * 2.0**24
-        yield identical(found[1][name], x, large)
+        yield identical(moments[1][name], x, large)
 
 
 @law("model.language_model_loss", trains=True)
 def clipping_leaves_the_norm_that_was_asked_for(trial: Trial) -> Verdicts:
-    """The first update's mean of gradients has the norm (1 - beta1) min(norm of the gradients, max_grad_norm).
+    """After the first update, m has the norm (1 - beta1) min(norm of the gradients, max_grad_norm).
 
-    Proof: m starts at 0 and becomes (1 - beta1) times the gradient, which clipping shortens to that norm.
+    Proof: m starts at 0 and becomes (1 - beta1) times the gradient, which clipping scales down to that norm.
     """
     limit = [0.01, 1e6][trial.case.seed % 2]
     course = _course(trial, 2, accumulate_step=2, max_grad_norm=limit)
     trainer = trainer_of(trial, course)
     norm = [trainer.step(batch) for batch in course.batches][-1].grad_norm
     means = [x.astype(np.float64).ravel() for x in _moments(trainer).values()]
-    found = np.sqrt(np.sum(np.concatenate(means) ** 2)) / (1 - course.settings.beta1)
+    clipped = np.sqrt(np.sum(np.concatenate(means) ** 2)) / (1 - course.settings.beta1)
     band = training_band(course, trial.backend.accuracy)
     noise = sum(float(np.linalg.norm(known.noise * np.ones(known.oracle.shape))) for known in band.means())
-    yield close(found, norm * min(1.0, limit / (norm + 1e-6)), noise / (1 - course.settings.beta1), DTYPE)
+    yield close(clipped, norm * min(1.0, limit / (norm + 1e-6)), noise / (1 - course.settings.beta1), DTYPE)
 
 
 @law("model.language_model_loss", trains=True)
 def weight_decay_is_decoupled(trial: Trial) -> Verdicts:
-    """With weight decay, weights move by lr * weight_decay times themselves more; biases and gains as without it.
+    """Weight decay moves weights by an additional lr * weight_decay times their value; biases and gains do not change.
 
-    Proof: the decay is no part of the gradient, so the moments and what they do are the same.
+    Proof: the decay is not part of the gradient, so the moments and their effect are the same.
     """
     plain, decayed = (_course(trial, 1, weight_decay=decay) for decay in (0.0, 0.5))
-    found = []
+    results = []
     for course in (plain, decayed):
         trainer = trainer_of(trial, course)
         trainer.step(course.batches[0])
-        found.append((trainer.parameters(), _moments(trainer)))
-    yield from _same(found[1][1], found[0][1])
+        results.append((trainer.parameters(), _moments(trainer)))
+    yield from _same(results[1][1], results[0][1])
     for name, start in plain.parameters.items():
         if decays(name):
-            less = found[0][0][name].astype(np.float64) - PLAIN.learning_rate * 0.5 * start
-            yield close(found[1][0][name], less, 0.0, DTYPE, size=float(np.abs(start).max()))
+            less = results[0][0][name].astype(np.float64) - PLAIN.learning_rate * 0.5 * start
+            yield close(results[1][0][name], less, 0.0, DTYPE, size=float(np.abs(start).max()))
         else:
-            yield identical(found[1][0][name], found[0][0][name])
+            yield identical(results[1][0][name], results[0][0][name])
 
 
 @law("model.language_model_loss", trains=True)
@@ -192,9 +192,9 @@ def the_first_step_of_adamw_has_the_length_of_the_rate(trial: Trial) -> Verdicts
 
 @law("model.language_model_loss", trains=True)
 def warm_up_begins_at_zero(trial: Trial) -> Verdicts:
-    """The first update of a warm-up moves no weight by a bit, and the one after it has lr / warmup_steps.
+    """The first update of a warm-up changes no bit of a weight, and the second has rate lr / warmup_steps.
 
-    Proof: its rate is lr * 0 / warmup_steps; decay is multiplied by the rate too.
+    Proof: the first rate is lr * 0 / warmup_steps; the decay is multiplied by the rate too.
     """
     course = _course(trial, 2, warmup_steps=2, weight_decay=0.5)
     trainer = trainer_of(trial, course)
@@ -207,9 +207,9 @@ def warm_up_begins_at_zero(trial: Trial) -> Verdicts:
 
 @law("model.language_model_loss", trains=True)
 def a_run_goes_on_where_it_was_left(trial: Trial) -> Verdicts:
-    """Two runs, one of them carried from one trainer to another between micro-batches, end with the same bits.
+    """Two runs, one of them moved to another trainer between micro-batches, end with the same bits.
 
-    Proof: `parameters` and `state` hold all that the next step depends on.
+    Proof: `parameters` and `state` hold everything that the next step depends on.
     """
     course = course_of(trial)
     trainer = trainer_of(trial, course)
@@ -225,9 +225,9 @@ def a_run_goes_on_where_it_was_left(trial: Trial) -> Verdicts:
 
 @law("model.language_model_loss", trains=True)
 def a_level_runs_in_float16_what_it_says(trial: Trial) -> Verdicts:
-    """Stages behind an affine map are float16 from O1 on, all others from O2 on; the loss and the weights never are.
+    """Stages of attention and MLP are float16 from O1 on, all others from O2 on; the loss and the weights never are.
 
-    Proof: an op runs in the dtype of its weights, and a level is which weights are taken in float16.
+    Proof: an op runs in the dtype of its weights, and a level decides which weights are float16: at O1, affine maps.
     """
     for level in LEVELS:
         course = _course(trial, 1, level=level)

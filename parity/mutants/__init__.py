@@ -1,4 +1,4 @@
-"""Planted bugs: mistakes that people make when they port GPT-2, each alone in a copy of the sources."""
+"""Planted bugs: common mistakes in ports of GPT-2, each alone in a copy of the sources."""
 
 from parity.mutants.all import MUTANTS, mutant
 

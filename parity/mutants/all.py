@@ -1,4 +1,4 @@
-"""Every planted bug, and where one is found by its name."""
+"""The list of all planted bugs, and the look-up by name."""
 
 import difflib
 

@@ -17,7 +17,7 @@ HEADS = (
     ),
     Mutant(
         "heads merged but not moved back",
-        "The transpose before the last reshape forgotten.",
+        "The transpose before the last reshape is missing.",
         (Edit("reference.attention.merge_heads", "x.swapaxes(1, 2).reshape(batch", "x.reshape(batch"),),
         ("attn.merged", "attention.merge_heads"),
     ),
@@ -35,7 +35,7 @@ HEADS = (
     ),
     Mutant(
         "queries and keys swapped",
-        "c_attn read as k, q, v.",
+        "The result of c_attn is read as k, q, v.",
         (
             Edit(
                 "reference.attention.queries_keys_values",
@@ -60,7 +60,7 @@ HEADS = (
     ),
     Mutant(
         "q, k, v channel by channel",
-        "c_attn's outputs read in steps of three.",
+        "The outputs of c_attn are read in steps of three.",
         (
             Edit(
                 "reference.attention.queries_keys_values",
@@ -72,7 +72,7 @@ HEADS = (
     ),
     Mutant(
         "keys for values",
-        "A line copied and not changed.",
+        "A copied line was not changed.",
         (
             Edit(
                 "reference.fast.attention_fast",
@@ -98,7 +98,7 @@ SCORES = (
     ),
     Mutant(
         "scores scaled by the root of C",
-        "The width of the model taken for that of a head.",
+        "The width of the model is used in place of the width of a head.",
         (Edit("reference.attention.attention_scale", "math.sqrt(config.head_size)", "math.sqrt(config.n_embd)"),),
         ("attn.scores", "attention.attention_scale"),
     ),
@@ -110,7 +110,7 @@ SCORES = (
     ),
     Mutant(
         "layers counted from zero in the scale",
-        "scale_attn_by_inverse_layer_idx divides by layer + 1.",
+        "scale_attn_by_inverse_layer_idx must divide by layer + 1.",
         (Edit("reference.attention.attention_scale", "scale * (layer + 1)", "scale * max(layer, 1)"),),
         ("attn.scores", "attention.attention_scale"),
     ),
@@ -140,7 +140,7 @@ SCORES = (
     ),
     Mutant(
         "scores in float16",
-        "Mixed precision that also takes in the product of queries and keys, in a model that should run in float32.",
+        "Mixed precision that includes the product of queries and keys, in a model that should run in float32.",
         (
             Edit(
                 "reference.attention.attention_scores",
@@ -154,7 +154,7 @@ SCORES = (
 MASKS = (
     Mutant(
         "the mask shows the next token",
-        "A diagonal too many.",
+        "The mask has one diagonal too many.",
         (
             Edit(
                 "reference.attention.causal_bias",
@@ -166,7 +166,7 @@ MASKS = (
     ),
     Mutant(
         "the mask hides the token itself",
-        "A diagonal too few.",
+        "The mask has one diagonal too few.",
         (
             Edit(
                 "reference.attention.causal_bias",
@@ -204,7 +204,7 @@ MASKS = (
     ),
     Mutant(
         "a mask for four tokens",
-        "A mask kept in a buffer that is shorter than the context: what lies beyond it is not masked.",
+        "A mask in a buffer that is shorter than the context: tokens beyond it are not masked.",
         (
             Edit(
                 "reference.attention.causal_bias",
@@ -231,13 +231,13 @@ MASKS = (
     ),
     Mutant(
         "masked scores of -1e4",
-        "Hugging Face's GPT-2 had it for float16's sake; real scores come as low: transformers, issues 3181 and 9594.",
+        "Hugging Face's GPT-2 had it for float16, but real scores can be as low: transformers, issues 3181 and 9594.",
         (Edit("reference.attention.mask_value", "return float(np.finfo(dtype).min)", "return -1e4"),),
         ("attn.masked_scores", "attention.mask_value"),
     ),
     Mutant(
         "masked scores of -4",
-        "A number that is low beside the scores of a fresh model.",
+        "A number that is low only in comparison with the scores of a fresh model.",
         (
             Edit(
                 "reference.attention.mask_scores",
@@ -280,7 +280,7 @@ MASKS = (
     ),
     Mutant(
         "mask added twice",
-        "The causal mask and that of the pads, each the lowest float16, add up to minus infinity; a row of nothing "
+        "The causal mask and the padding mask, each the lowest float16, add up to minus infinity; a row of nothing "
         "else is NaN after softmax: Hugging Face transformers, pull request 17306.",
         (
             Edit(
@@ -299,7 +299,7 @@ MASKS = (
     ),
     Mutant(
         "padding ignored",
-        "GPT-2 itself knows no pads: its model.py has no such mask.",
+        "OpenAI's model.py knows no pads, so it has no such mask.",
         (
             Edit(
                 "reference.attention.visible_keys",
@@ -321,7 +321,7 @@ MASKS = (
     ),
     Mutant(
         "pads hidden as queries",
-        "The mask broadcast over the wrong axis: pads look at nothing, and everybody looks at pads.",
+        "The mask is broadcast over the wrong axis: pads see no key, and all other tokens see the pads.",
         (
             Edit(
                 "reference.attention.visible_keys",
@@ -346,7 +346,7 @@ MASKS = (
     ),
     Mutant(
         "the first sequence's mask for all",
-        "A mask of one row where each sequence has its own.",
+        "A mask of one row for all sequences, although each has its own pads.",
         (Edit("reference.fast.attend", "hidden[b % len(hidden), heads]", "hidden[0, heads]"),),
         ("fast.attend",),
     ),

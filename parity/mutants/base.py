@@ -1,6 +1,6 @@
-"""Other implementations to try the judge on: the NumPy engine, or the MindSpore one, with a few lines changed.
+"""Other implementations to test the judge: the NumPy or the MindSpore engine with a few lines changed.
 
-The lines are changed in a copy of the sources, which is imported under another name; the original stays as it is.
+The lines are changed in a copy of the sources, which is imported under another name; the original does not change.
 """
 
 import ast
@@ -19,7 +19,7 @@ from types import ModuleType
 from gpt2.backends import Backend
 
 ROOT = Path(__file__).parents[2]
-# What a copy takes along. The configuration is shared: it computes nothing.
+# The files that are copied. The configuration is shared: it computes nothing.
 COPIED = (
     "reference/**/*.py",
     "ms_backend/**/*.py",
@@ -32,10 +32,10 @@ _numbers = itertools.count()
 
 @dataclasses.dataclass(frozen=True)
 class Edit:
-    """Replace `old`, which stands once in a function, by `new`.
+    """Replace `old`, which occurs once in a function, by `new`.
 
-    function: "reference.ops.layer_norm", or "gpt2.backends.numpy_backend.NumPyDecoder.read", with its decorators; a
-    module's or a class's name alone takes in all that stands there.
+    function: "reference.ops.layer_norm", or "gpt2.backends.numpy_backend.NumPyDecoder.read", with its decorators; the
+    name of a module or a class means all of it.
     """
 
     function: str
@@ -49,37 +49,37 @@ class Edit:
 
     @property
     def name(self) -> str:
-        """What the function is called in its file, "NumPyDecoder.read"; "" for all of it."""
+        """The name of the function in its file, "NumPyDecoder.read"; "" for the whole file."""
         return self.function.removeprefix(_module(self.function)).removeprefix(".")
 
     def apply(self, text: str) -> str:
         """The text of the file with the edit made. Raises ValueError if it does not fit."""
         start, end = _span(text, self.name, self.function)
-        found = text[start:end].count(self.old)
-        if found != 1:
-            raise ValueError(f"{self.function}: expected {self.old!r} once, but it stands there {found} times")
+        count = text[start:end].count(self.old)
+        if count != 1:
+            raise ValueError(f"{self.function}: expected {self.old!r} once, found it {count} times")
         return text[:start] + text[start:end].replace(self.old, self.new) + text[end:]
 
 
 @functools.cache
 def _module(function: str) -> str:
-    """The longest beginning of a dotted name that is a file of the sources."""
+    """The longest prefix of a dotted name that is a file of the sources."""
     steps = function.split(".")
     for count in range(len(steps), 0, -1):
         if ROOT.joinpath(*steps[:count]).with_suffix(".py").is_file():
             return ".".join(steps[:count])
-    raise ValueError(f"no source holds {function}")
+    raise ValueError(f"no source file contains {function}")
 
 
 def _span(text: str, name: str, where: str) -> tuple[int, int]:
-    """Where a function or class stands in the text of a file; the whole text for no name."""
+    """Start and end of a function or class in the text of a file; those of the whole text without a name."""
     body: list[ast.stmt] = ast.parse(text).body
     first, last = 1, text.count("\n") + 1
     for step in name.split(".") if name else ():
         named = [node for node in body if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name == step]
         if not named:
-            raise ValueError(f"{where}: no {step} stands there")
-        first = min([named[0].lineno, *(each.lineno for each in named[0].decorator_list)])
+            raise ValueError(f"{where}: there is no {step}")
+        first = min([named[0].lineno, *(decorator.lineno for decorator in named[0].decorator_list)])
         last, body = named[0].end_lineno or first, named[0].body
     lines = text.splitlines(keepends=True)
     start = sum(map(len, lines[: first - 1]))
@@ -88,14 +88,14 @@ def _span(text: str, name: str, where: str) -> tuple[int, int]:
 
 @dataclasses.dataclass(frozen=True)
 class Twin:
-    """The sources of an engine ("numpy" or "mindspore") with some edits made to them."""
+    """The sources of an engine ("numpy" or "mindspore") with some edits."""
 
     name: str
     edits: tuple[Edit, ...]
     engine: str = "numpy"
 
     def backend(self, device: str = "CPU", dtype: str = "float32", mode: str | None = None) -> Backend:
-        """The engine that those sources make. Its `sources` is the folder they lie in, `continue_batch` their loops.
+        """The engine made from these sources. Its `sources` is their folder, `continue_batch` their generation loop.
 
         Raises ValueError if an edit does not fit the sources.
         """
@@ -114,13 +114,13 @@ class Twin:
 
 @dataclasses.dataclass(frozen=True)
 class Mutant:
-    """A backend with one bug in it. `edits` are the lines that were changed, `story` says who makes this mistake.
+    """A backend with one bug. `edits` are the changed lines, `story` explains the mistake and who made it.
 
-    where: what may be named as the place of the bug: the stages ("attn.scores") that are wrong first, and the functions
-    that hold it ("attention.attention_scores"), or the law that sees it if no comparison does. dtype, engine ("numpy",
-    "mindspore") and mode: what it shows in.
+    where: the correct places to blame: the first wrong stages ("attn.scores"), and the functions that contain the bug
+    ("attention.attention_scores"), or the law that detects it if no comparison does. dtype, engine ("numpy",
+    "mindspore") and mode: where the bug shows.
     equivalent: the proof, if it is the same function in exact arithmetic and rounds as well: no rule may object.
-    beyond_laws: why no law sees it, but only the comparison with a reference.
+    beyond_laws: why no law detects it, only the comparison with a reference.
     """
 
     name: str
@@ -134,7 +134,7 @@ class Mutant:
     beyond_laws: str = ""
 
     def backend(self) -> Backend:
-        """The engine with the bug in it.
+        """The engine with the bug.
 
         Raises ValueError if an edit does not fit the sources.
         """
@@ -158,7 +158,7 @@ def _load(edits: tuple[Edit, ...]) -> ModuleType:
         copy.write_text(text, encoding="utf-8")
     unknown = [edit.function for edit in edits if not (folder / name / edit.file).is_file()]
     if unknown:
-        raise ValueError(f"{unknown[0]} is not among the sources that a twin is made of")
+        raise ValueError(f"{unknown[0]} is not one of the copied sources")
     sys.path.insert(0, str(folder))
     try:
         return importlib.import_module(name)
@@ -171,13 +171,13 @@ def _edit(text: str, edits: list[Edit]) -> str:
 
 
 def _rename(text: str, package: str) -> str:
-    """Let imports of what was copied find the copy; the configuration and the protocol are shared."""
+    """Let imports of copied files find the copy; the configuration and the protocol are shared."""
     copied = r"(reference(?!\.config\b)|ms_backend|gpt2\.generation)\b"
     return re.sub(rf"^(\s*from ){copied}", rf"\1{package}.\2", text, flags=re.MULTILINE)
 
 
 # A correct implementation that rounds in other places: sums run backwards, biases are fused into products, scales and
-# divisions stand elsewhere. The judge must not object to it.
+# divisions come at other steps. The judge must not object to it.
 REORDERED = Twin(
     "reordered",
     (
@@ -187,7 +187,7 @@ REORDERED = Twin(
             "(matmul(rows, weight) + bias)",
             "matmul(np.c_[rows, np.ones(len(rows), rows.dtype)], np.r_[weight, bias[None]])",
         ),
-        Edit("reference.ops.layer_norm", "centred = x - mean(x)", "centred = x - _mean(x[..., ::-1])"),
+        Edit("reference.ops.layer_norm", "centred = x - mean(x)", "centred = x - mean(x[..., ::-1])"),
         Edit("reference.ops.layer_norm", "/ np.sqrt(variance + eps) * weight", "* (weight / np.sqrt(variance + eps))"),
         Edit("reference.ops.gelu_new", "0.5 * x * (1 + tanh(inner))", "(x + x * np.tanh(inner)) / 2"),
         Edit(

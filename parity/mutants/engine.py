@@ -1,11 +1,11 @@
-"""Planted bugs of engines: caches, fast forms, weights that are loaded."""
+"""Planted bugs of engines: caches, fast forms, loaded weights."""
 
 from parity.mutants.base import Edit, Mutant
 
 CACHES = (
     Mutant(
         "the past behind the new keys",
-        "The two halves of a concatenation swapped.",
+        "The two parts of a concatenation are swapped.",
         (
             Edit(
                 "reference.attention.attention",
@@ -17,7 +17,7 @@ CACHES = (
     ),
     Mutant(
         "keys and values of the past swapped",
-        "A pair unpacked in the wrong order.",
+        "A pair is unpacked in the wrong order.",
         (
             Edit(
                 "reference.attention.attention",
@@ -29,13 +29,13 @@ CACHES = (
     ),
     Mutant(
         "the first layer's past for all",
-        "An index forgotten.",
+        "The index of the layer is missing.",
         (Edit("reference.model.gpt2", "past[i], ", "past[0], "),),
         ("model.gpt2",),
     ),
     Mutant(
         "the cache overwritten at its start",
-        "The slot left out: every token goes to slot 0.",
+        "The slot is ignored: every token is written to slot 0.",
         (
             Edit(
                 "reference.fast.attention_fast",
@@ -73,7 +73,7 @@ CACHES = (
     ),
     Mutant(
         "keys and values swapped in the cache",
-        "A pair packed in the wrong order.",
+        "A pair is packed in the wrong order.",
         (Edit("reference.fast.attention_fast", "zip(cache, (k, v), strict=True)", "zip(cache, (v, k), strict=True)"),),
         ("fast.attention_fast", "engine.cached"),
     ),
@@ -91,13 +91,13 @@ CACHES = (
     ),
     Mutant(
         "slots counted by calls",
-        "The slot moves by one at each call, also when a prompt of several tokens was read.",
+        "The slot moves by one per call, even if the call read a prompt of several tokens.",
         (Edit("gpt2.backends.numpy_backend.NumPyDecoder.read", "self._slot = end", "self._slot += 1"),),
         ("engine.cached",),
     ),
     Mutant(
         "the mask stays that of the prompt",
-        "The attention mask not extended by the tokens that follow.",
+        "The attention mask is not extended by the new tokens.",
         (
             Edit(
                 "gpt2.backends.numpy_backend.NumPyDecoder.read",
@@ -109,7 +109,7 @@ CACHES = (
     ),
     Mutant(
         "the decoder counts pads as positions",
-        "The slot taken for the position, though the prompt has pads on the left.",
+        "The slot is used as the position, although the prompt has pads on the left.",
         (
             Edit(
                 "gpt2.backends.numpy_backend.NumPyDecoder._scores",
@@ -121,7 +121,7 @@ CACHES = (
     ),
     Mutant(
         "position_ids ignored",
-        "Arguments taken and not handed on.",
+        "Arguments are accepted but not passed on.",
         (
             Edit(
                 "gpt2.backends.numpy_backend.NumPyModel.logits",
@@ -139,7 +139,7 @@ CACHES = (
     ),
     Mutant(
         "scores one step late",
-        "Results fetched while the next step runs, and handed out a step late.",
+        "Results are fetched while the next step runs, and returned one step late.",
         (
             Edit(
                 "gpt2.backends.numpy_backend.NumPyDecoder.__init__",
@@ -156,7 +156,7 @@ CACHES = (
     ),
     Mutant(
         "scores that change later",
-        "A view of a buffer handed out, which the next step overwrites.",
+        "A view of a buffer is returned, which the next step overwrites.",
         (
             Edit(
                 "gpt2.backends.numpy_backend.NumPyDecoder.__init__",
@@ -175,7 +175,7 @@ CACHES = (
 LOADING = (
     Mutant(
         "new weights for the plain form alone",
-        "A second copy of the weights, turned for speed, that is not renewed with the first.",
+        "A second copy of the weights, transposed for speed, is not updated with the first.",
         (
             Edit(
                 "gpt2.backends.numpy_backend.NumPyModel.assign",
@@ -188,7 +188,7 @@ LOADING = (
     ),
     Mutant(
         "the tied head copied once",
-        "A head that is tied when the model is made and keeps the old embeddings when new ones come.",
+        "The head is tied when the model is made, and keeps the old embeddings when new ones are assigned.",
         (
             Edit(
                 "gpt2.backends.numpy_backend.NumPyModel._place",
@@ -208,7 +208,7 @@ LOADING = (
     ),
     Mutant(
         "weights through float16",
-        "A checkpoint saved in half precision to save room.",
+        "A checkpoint was saved in half precision to save space.",
         (
             Edit(
                 "gpt2.backends.numpy_backend.NumPyModel._place",

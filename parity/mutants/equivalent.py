@@ -1,11 +1,11 @@
-"""Forms that are the same function and round as well: the judge must stay silent on them."""
+"""Equivalent forms: the same function, rounded as well. The judge must not object to them."""
 
 from parity.mutants.base import Edit, Mutant
 
 EQUIVALENT = (
     Mutant(
         "queries scaled before the product",
-        "As Hugging Face's BART has it.",
+        "Hugging Face's BART does so.",
         (
             Edit(
                 "reference.attention.attention_scores",
@@ -14,7 +14,7 @@ EQUIVALENT = (
             ),
         ),
         ("attn.scores", "attention.attention_scores"),
-        equivalent="(q / s) k^T = (q k^T) / s, for s is one number. A rounding of q in place of one of the sum.",
+        equivalent="(q / s) k^T = (q k^T) / s, because s is a number. It rounds q instead of the sum.",
     ),
     Mutant(
         "an epsilon in the softmax",
@@ -42,7 +42,7 @@ EQUIVALENT = (
         ),
         ("mlp.gelu_new", "ops.gelu_new"),
         equivalent="(1 + tanh u) / 2 = e^u / (e^u + e^-u) = 1 / (1 + e^-2u). Where e^-2u overflows the quotient is 0, "
-        "as 1 + tanh u is; below that it rounds better, for nothing cancels.",
+        "as 1 + tanh u is; below that it rounds better, because nothing cancels.",
     ),
     Mutant(
         "keys without a bias",
@@ -57,12 +57,12 @@ EQUIVALENT = (
             ),
         ),
         ("fast.attention_fast",),
-        equivalent="A bias b of the keys adds q b to every score of a query, and softmax forgets what is added to a "
-        "whole row. The keys themselves differ, but the fast path hands out none.",
+        equivalent="A bias b of the keys adds q b to every score of a query, and a number added to a row leaves its "
+        "softmax unchanged. The keys themselves differ, but the fast path returns none.",
     ),
     Mutant(
         "the stream centred",
-        "center_writing_weights of TransformerLens, done to the embeddings.",
+        "center_writing_weights of TransformerLens, applied to the embeddings.",
         (
             Edit(
                 "reference.fast.gpt2_fast",
@@ -71,12 +71,12 @@ EQUIVALENT = (
             ),
         ),
         ("fast.language_model_fast",),
-        equivalent="The stream is read through LayerNorms alone, and each takes off what all channels have in common; "
-        "what the layers add to it is therefore the same.",
+        equivalent="The stream is read only through LayerNorms, and each subtracts the mean of the channels; so "
+        "the layers add the same to it.",
     ),
     Mutant(
         "reorder_and_upcast_attn ignored",
-        "The scores of 16-bit queries and keys stay in 16 bits.",
+        "The scores of 16-bit queries and keys remain in 16 bits.",
         (
             Edit(
                 "reference.attention.attention_weights",
@@ -87,12 +87,12 @@ EQUIVALENT = (
         ),
         ("attn.scores", "attention.attention"),
         dtype="float16",
-        equivalent="The switch asks for more bits in between, for the same function. q and k have been rounded to 11 "
-        "bits each before, which moves a score as far as rounding it, and the quotient, does.",
+        equivalent="The switch asks for more bits inside the same function. q and k were rounded to 11 bits before, "
+        "which moves a score as far as rounding the score and the quotient does.",
     ),
     Mutant(
         "scores always in float32",
-        "reorder_and_upcast_attn taken for granted, as fused kernels do.",
+        "reorder_and_upcast_attn is always on, as in fused kernels.",
         (
             Edit(
                 "reference.attention.attention_weights",
@@ -102,6 +102,6 @@ EQUIVALENT = (
         ),
         ("attn.scores", "attention.attention"),
         dtype="float16",
-        equivalent="The same products, rounded to 24 bits in place of 11: nearer to exact arithmetic, never farther.",
+        equivalent="The same products, rounded to 24 bits instead of 11: nearer to exact arithmetic, never farther.",
     ),
 )

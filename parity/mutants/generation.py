@@ -1,4 +1,4 @@
-"""Planted bugs of generation: caches and positions, penalties and bans, ends, chance, beam search. See mutants.py."""
+"""Planted bugs of generation: caches and positions, penalties and bans, ends, random numbers, beam search."""
 
 from parity.mutants.base import Edit, Mutant
 
@@ -28,7 +28,7 @@ DECODERS = (
     ),
     Mutant(
         "positions count pads on the device",
-        "After the prompt, the position is the slot: right for a prompt alone, wrong for one with pads on its left.",
+        "After the prompt, the slot is used as position: right without pads, wrong for a prompt with pads on its left.",
         (
             Edit(
                 "gpt2.backends.numpy_backend.NumPyDecoder.read",
@@ -52,7 +52,7 @@ DECODERS = (
     ),
     Mutant(
         "positions count the pads of the prompt",
-        "position_ids left to their default when the batch is padded on the left: the model answers, a little worse.",
+        "position_ids keep their default in a batch padded on the left: the model still answers, a little worse.",
         (
             Edit(
                 "gpt2.generation.reader.Reader._open",
@@ -64,7 +64,7 @@ DECODERS = (
     ),
     Mutant(
         "beams reordered, the cache not",
-        "The ids of a beam are moved to its new place, its keys and values stay: the next scores are another beam's.",
+        "The ids of a beam move to its new place, its keys and values do not: the next scores are another beam's.",
         (Edit("gpt2.generation.reader.Reader.append", "            self.decoder.reorder(rows)\n", ""),),
         (LOGS,),
     ),
@@ -82,7 +82,7 @@ DECODERS = (
     ),
     Mutant(
         "beams reordered, their text not",
-        "Penalties and bans look at what another beam has read.",
+        "Penalties and bans use the ids of another beam.",
         (
             Edit(
                 "gpt2.generation.reader.Reader.append",
@@ -94,7 +94,7 @@ DECODERS = (
     ),
     Mutant(
         "the beams of the first prompt for all",
-        "The number of a beam taken for that of its row in the batch.",
+        "The index of a beam is used as the index of its row in the batch.",
         (
             Edit(
                 "gpt2.generation.beams.search_beams",
@@ -126,7 +126,7 @@ DECODERS = (
 PROCESSORS = (
     Mutant(
         "the penalty once for each time",
-        "A loop over what was read, dividing at every turn: a token seen twice is penalized twice.",
+        "A loop over the ids read divides every time: a token that occurs twice is penalized twice.",
         (
             Edit(
                 "reference.generate.penalize_repetition",
@@ -142,7 +142,7 @@ PROCESSORS = (
     ),
     Mutant(
         "the penalty divides negative scores",
-        "As in the paper's formula: what is below zero becomes likelier by it.",
+        "As in the paper's formula: a negative score becomes higher, its id likelier.",
         (
             Edit(
                 "reference.generate.penalize_repetition",
@@ -154,7 +154,7 @@ PROCESSORS = (
     ),
     Mutant(
         "pads are penalized",
-        "The pad's id counts as read: in a batch a prompt goes on otherwise than alone, as in Hugging Face "
+        "The pad's id counts as read: in a batch, a prompt is continued differently than alone, as in Hugging Face "
         "transformers.",
         (
             Edit(
@@ -167,7 +167,7 @@ PROCESSORS = (
     ),
     Mutant(
         "n-grams of pads",
-        "Pads are tokens like others to the search for repetitions.",
+        "The search for repeated n-grams treats pads as tokens.",
         (
             Edit(
                 "reference.generate.ban_repeated_ngrams",
@@ -179,7 +179,7 @@ PROCESSORS = (
     ),
     Mutant(
         "n-grams across rows",
-        "One table of n-grams for the batch: what one row has, no other may write.",
+        "One table of n-grams for the batch: no row may write an n-gram of another row.",
         (
             Edit(
                 "reference.generate.ban_repeated_ngrams",
@@ -191,7 +191,7 @@ PROCESSORS = (
     ),
     Mutant(
         "n-grams one token longer",
-        "no_repeat_ngram_size taken for the number of tokens before the one that is banned.",
+        "no_repeat_ngram_size is read as the number of tokens before the banned one.",
         (
             Edit(
                 "gpt2.generation.reader.process_scores",
@@ -203,7 +203,7 @@ PROCESSORS = (
     ),
     Mutant(
         "n-grams of the new text alone",
-        "The prompt is not looked at: its phrases come again.",
+        "The prompt is ignored: its phrases may be repeated.",
         (
             Edit(
                 "gpt2.generation.reader.process_scores",
@@ -217,7 +217,7 @@ PROCESSORS = (
     ),
     Mutant(
         "bad words banned from the start",
-        "The last id of a bad word is banned whether or not the others stand before it.",
+        "The last id of a bad word is banned even if the word's other ids do not come before it.",
         (
             Edit(
                 "reference.generate.ban_word",
@@ -229,7 +229,7 @@ PROCESSORS = (
     ),
     Mutant(
         "only the last bad word",
-        "Each word is banned from the scores as they were: of the bans one remains.",
+        "Each word is banned in the original scores: only the last ban remains.",
         (
             Edit(
                 "gpt2.generation.reader.process_scores",
@@ -241,7 +241,7 @@ PROCESSORS = (
     ),
     Mutant(
         "temperature after the cuts",
-        "Sampling cuts by the probabilities at temperature 1, and then warms up what is left.",
+        "Sampling cuts by the probabilities at temperature 1, and then applies the temperature to the rest.",
         (
             Edit("reference.generate._likeliest_first", "axis=-1) / np.array(temperature, logits.dtype)", "axis=-1)"),
             Edit(
@@ -254,7 +254,7 @@ PROCESSORS = (
     ),
     Mutant(
         "min-p without the likeliest",
-        "A share of 1, not of the likeliest id's probability: a flat distribution loses all.",
+        "min_p is a share of 1, not of the likeliest id's probability: a flat distribution loses all ids.",
         (
             Edit(
                 "reference.generate._likeliest_first",
@@ -269,7 +269,7 @@ PROCESSORS = (
 ENDINGS = (
     Mutant(
         "only the first stop id ends",
-        "eos_token_id[0]: chat models have several.",
+        "eos_token_id[0] is used, but chat models have several stop ids.",
         (
             Edit(
                 "gpt2.generation.reader.finish_reason",
@@ -281,7 +281,7 @@ ENDINGS = (
     ),
     Mutant(
         "min_new_tokens one short",
-        "The stop id counted among the tokens that there must be.",
+        "The stop id counts as one of the min_new_tokens.",
         (
             Edit(
                 "gpt2.generation.reader.process_scores",
@@ -293,7 +293,7 @@ ENDINGS = (
     ),
     Mutant(
         "min_new_tokens counts the prompt",
-        "min_length for min_new_tokens: a long prompt is enough.",
+        "min_length in place of min_new_tokens: a long prompt is enough.",
         (
             Edit(
                 "gpt2.generation.reader.process_scores",
@@ -305,7 +305,7 @@ ENDINGS = (
     ),
     Mutant(
         "max_new_tokens one short",
-        "The counter is raised before it is looked at.",
+        "The counter is incremented before it is compared.",
         (
             Edit(
                 "gpt2.generation.reader.finish_reason",
@@ -317,7 +317,7 @@ ENDINGS = (
     ),
     Mutant(
         "an ended row is written on",
-        "In a batch, what comes behind the stop id of a row is kept until all rows have ended.",
+        "In a batch, tokens after a row's stop id are kept until all rows have ended.",
         (
             Edit(
                 "gpt2.generation.loop.choose_one_by_one",
@@ -329,7 +329,7 @@ ENDINGS = (
     ),
     Mutant(
         "the fill read by rows that go on",
-        "When one row has ended, all read the fill id.",
+        "When one row has ended, all rows read the fill id.",
         (
             Edit(
                 "gpt2.generation.loop.choose_one_by_one",
@@ -353,7 +353,7 @@ ENDINGS = (
     ),
     Mutant(
         "log-probabilities before penalties",
-        "The model's own log-probabilities in place of those that the ids were chosen by.",
+        "The model's log-probabilities in place of those by which the ids were chosen.",
         (
             Edit(
                 "gpt2.generation.loop.choose_one_by_one",
@@ -368,19 +368,19 @@ ENDINGS = (
 CHANCE = (
     Mutant(
         "the same chance for all rows",
-        "One number drawn for the batch: equal prompts give equal texts.",
+        "One random number for the whole batch: equal prompts give equal texts.",
         (Edit("gpt2.generation.loop.uniform", ".random(first_row + rows)[first_row:]", ".random(1).repeat(rows)"),),
         (CHOICES,),
     ),
     Mutant(
         "the same chance at every step",
-        "The generator is made anew from the seed each time, its counter forgotten.",
+        "The random generator is made again from the seed at every step, without the step's counter.",
         (Edit("gpt2.generation.loop.uniform", "counter=[0, 0, 0, step]", "counter=[0, 0, 0, 0]"),),
         (CHOICES,),
     ),
     Mutant(
         "chance by a state",
-        "A global generator: what is drawn depends on all that was drawn before, and no seed brings it back.",
+        "A global random generator: a number depends on all numbers drawn before, so the seed does not reproduce it.",
         (
             Edit(
                 "gpt2.generation.loop.uniform",
@@ -393,7 +393,7 @@ CHANCE = (
     ),
     Mutant(
         "chance by the place in the part",
-        "A batch sampled in parts: each part begins again at row 0.",
+        "A batch is sampled in parts, and each part begins again at row 0.",
         (Edit("gpt2.generation.loop.uniform", ".random(first_row + rows)[first_row:]", ".random(rows)"),),
         (ALONE,),
     ),
@@ -402,7 +402,7 @@ CHANCE = (
 BEAMS = (
     Mutant(
         "all beams begin alike",
-        "Without the -inf of all but the first beam, the search runs num_beams times the same greedy text.",
+        "Without the -inf for all beams but the first, all num_beams beams write the same greedy text.",
         (
             Edit(
                 "gpt2.generation.beams.search_beams",
@@ -414,7 +414,7 @@ BEAMS = (
     ),
     Mutant(
         "a finished beam goes on",
-        "What has ended is collected, and stays among the beams too: texts go on behind the stop id.",
+        "A finished text is collected but also remains a beam: texts continue after the stop id.",
         (
             Edit(
                 "gpt2.generation.beams.search_beams",
@@ -443,7 +443,7 @@ BEAMS = (
     ),
     Mutant(
         "the length penalty counts the prompt",
-        "The length of all ids, not of the new ones: the same search ranks otherwise behind a longer prompt.",
+        "The length of all ids, not of the new ones: after a longer prompt, the same search ranks differently.",
         (
             Edit(
                 "gpt2.generation.beams._collect",
@@ -465,7 +465,7 @@ BEAMS = (
     ),
     Mutant(
         "as many candidates as beams",
-        "Continuations that end take the places of those that could go on.",
+        "Finished continuations take the places of those that could go on.",
         (
             Edit(
                 "gpt2.generation.beams.search_beams",
@@ -486,11 +486,11 @@ BEAMS = (
             ),
         ),
         ("generate.beams_may_improve",),
-        beyond_laws="When a search gives up is a convention: each of its ends is that of a correct search.",
+        beyond_laws="When a search stops is a convention: with each setting, a correct search ends somewhere.",
     ),
     Mutant(
         "early stopping turned round",
-        "The search that should end first goes on longest.",
+        "The setting that should stop first searches longest.",
         (
             Edit(
                 "gpt2.generation.beams.search_beams",
@@ -502,7 +502,7 @@ BEAMS = (
     ),
     Mutant(
         "beams not ranked",
-        "What was found is returned in the order in which it was found.",
+        "Finished texts are returned in the order in which they finished.",
         (
             Edit(
                 "gpt2.generation.beams._collect",

@@ -1,4 +1,4 @@
-"""Bugs planted in the MindSpore twin: what only an engine that compiles and holds memory can get wrong."""
+"""Bugs planted in the MindSpore twin: mistakes that only an engine with graphs and its own memory can make."""
 
 from parity.mutants.base import Edit, Mutant
 from parity.mutants.places import NORMS
@@ -28,7 +28,7 @@ OF_MINDSPORE = (
     ),
     Mutant(
         "MindSpore: dropout left on",
-        "ops.dropout has training=True for its default; no Cell's set_train reaches it.",
+        "ops.dropout has the default training=True, which a Cell's set_train does not change.",
         (
             Edit(
                 "ms_backend.fast.block_fast",
@@ -44,7 +44,7 @@ OF_MINDSPORE = (
     ),
     Mutant(
         "MindSpore: the slot compiled in",
-        "A number that the graph takes for fixed: every token goes to the slot of the first.",
+        "The graph treats a number as a constant: every token goes to the slot of the first.",
         (
             Edit(
                 "ms_backend.engine.cache.Cache.__init__",
@@ -63,7 +63,7 @@ OF_MINDSPORE = (
     ),
     Mutant(
         "MindSpore: one graph for all models",
-        "Compiled graphs kept by function; the weights and the configuration are those of the first model.",
+        "Compiled graphs are cached by function only; weights and configuration are those of the first model.",
         (
             Edit(
                 "ms_backend.engine.runner.Runner.__init__",
@@ -85,7 +85,7 @@ OF_MINDSPORE = (
     ),
     Mutant(
         "MindSpore: scores that change later",
-        "Tensor.asnumpy() shares the tensor's memory; of a Parameter that the next step writes to, it changes.",
+        "Tensor.asnumpy() shares the tensor's memory; if the next step writes to that Parameter, the result changes.",
         (
             Edit(
                 "ms_backend.engine.device.MindSporeDevice.fetch",
@@ -110,7 +110,7 @@ OF_MINDSPORE = (
     ),
     Mutant(
         "MindSpore: pads of a bucket are seen",
-        "Ids filled up to a round number for the compiler, and the mask with ones.",
+        "Ids are padded to a round number for the compiler, but the mask is padded with ones.",
         (
             Edit(
                 "ms_backend.engine.decoder.MindSporeDecoder.read",
@@ -144,7 +144,7 @@ OF_MINDSPORE = (
     ),
     Mutant(
         "MindSpore: the weights of a compiled graph",
-        "set_data in place of assign: a graph that is compiled already goes on with the old weights.",
+        "set_data in place of assign: a graph that is compiled already still uses the old weights.",
         (Edit("ms_backend.weights.assign", "P.assign(parameter, value)", "parameter.set_data(value)"),),
         ("engine.logits", "engine.cached", "laws.assigned_weights_are_used"),
         engine="mindspore",
@@ -152,7 +152,7 @@ OF_MINDSPORE = (
     ),
     Mutant(
         "MindSpore: a cache not cleared",
-        "A cache used again as it was left: a NaN in it reaches through any mask, for 0 * NaN is NaN.",
+        "A cache is reused without clearing: a NaN in it passes through any mask, because 0 * NaN is NaN.",
         (Edit("ms_backend.engine.cache.Caches.take", "                cache.clear()\n", ""),),
         ("engine.logits", "engine.cached", "laws.assigned_weights_are_used", "laws.decoders_do_not_meet"),
         engine="mindspore",

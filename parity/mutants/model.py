@@ -17,7 +17,7 @@ WEIGHTS = (
     ),
     Mutant(
         "softmax without the maximum",
-        "The formula as it stands in the books: exp overflows above 88.",
+        "The textbook formula: exp overflows above 88.",
         (Edit("reference.ops.softmax", "exp(x - x.max(axis=-1, keepdims=True))", "np.exp(x)"),),
         ("attn.attn_weights", "ops.softmax", "attention.attention"),
     ),
@@ -35,7 +35,7 @@ WEIGHTS = (
     ),
     Mutant(
         "softmax overwrites its input",
-        "Exponentials taken in place to save memory, in an array that is the caller's.",
+        "Exponentials are computed in place to save memory, but the array is the caller's.",
         (
             Edit(
                 "reference.ops.softmax",
@@ -69,7 +69,7 @@ WEIGHTS = (
 BLOCKS = (
     Mutant(
         "post-LN",
-        "Each norm behind its sub-block, as in Vaswani et al. 2017 and in GPT-1.",
+        "Each norm comes after its sub-block, as in Vaswani et al. 2017 and in GPT-1.",
         (
             Edit(
                 "reference.model.block",
@@ -108,13 +108,13 @@ BLOCKS = (
     ),
     Mutant(
         "residual of the normed input",
-        "Attention is added to what it has read: apply_residual_connection_post_layernorm of Megatron and BLOOM.",
+        "Attention is added to its own input: apply_residual_connection_post_layernorm of Megatron and BLOOM.",
         (Edit("reference.model.block", 'attn_residual", x + attended', 'attn_residual", normed + attended'),),
         ("attn_residual", "model.block"),
     ),
     Mutant(
         "residual missing",
-        "The MLP's result replaces the stream.",
+        "The MLP's result replaces the residual stream.",
         (Edit("reference.model.block", 'x + mlp(normed, params["mlp"]', 'mlp(normed, params["mlp"]'),),
         ("mlp_residual", "model.block"),
     ),
@@ -133,7 +133,7 @@ BLOCKS = (
     ),
     Mutant(
         "the last layer left out",
-        "range(n_layer - 1).",
+        "A loop over range(n_layer - 1).",
         (Edit("reference.model.gpt2", 'enumerate(params["h"])', 'enumerate(params["h"][:-1])'),),
         ("ln_1", "ln_f", "model.gpt2"),
     ),
@@ -147,7 +147,7 @@ BLOCKS = (
 HEADS_OF_THE_MODEL = (
     Mutant(
         "tie_word_embeddings ignored",
-        "The token embeddings taken for the head, though the checkpoint has one: transformers, pull request 42612; "
+        "The token embeddings are used as head, although the checkpoint has one: transformers, pull request 42612; "
         "vLLM, pull request 51665.",
         (
             Edit(
@@ -160,7 +160,7 @@ HEADS_OF_THE_MODEL = (
     ),
     Mutant(
         "the head as it was initialised",
-        "Tying lost on loading, lm_head random: Mistral 3 in Hugging Face transformers (pull request 43429).",
+        "Tying is lost on loading, lm_head stays random: Mistral 3 in Hugging Face transformers (pull request 43429).",
         (
             Edit(
                 "reference.fast._scores",
@@ -239,7 +239,7 @@ HEADS_OF_THE_MODEL = (
     ),
     Mutant(
         "pad_token_id ignored",
-        "Without a mask the last position is taken for the last token.",
+        "Without a mask, the last position is used as the last token.",
         (
             Edit(
                 "reference.model.last_tokens",

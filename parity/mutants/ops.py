@@ -6,7 +6,7 @@ from parity.mutants.places import AFFINE, NORMS, PRODUCTS
 ACTIVATIONS = (
     Mutant(
         "erf for tanh",
-        "PyTorch's nn.GELU() and MindSpore's ops.gelu compute erf unless told otherwise. nanoGPT took nn.GELU() for "
+        "PyTorch's nn.GELU() and MindSpore's ops.gelu compute erf by default. nanoGPT used nn.GELU() for "
         "GPT-2's tanh form in pull request 274; the two differ by 5e-4 at most.",
         (
             Edit(
@@ -19,7 +19,7 @@ ACTIVATIONS = (
     ),
     Mutant(
         "two digits of 0.044715 swapped",
-        "The constant typed from memory.",
+        "The constant was typed from memory.",
         (Edit("reference.ops.gelu_new", "0.044715 * (x", "0.044175 * (x"),),
         ("mlp.gelu_new", "ops.gelu_new"),
     ),
@@ -37,7 +37,7 @@ ACTIVATIONS = (
     ),
     Mutant(
         "tanh by a rational formula",
-        "A cheap tanh for a device that has none; MindSpore 2.10's own is off by 1e-4 on CPU.",
+        "An approximate tanh for a device without one; that of MindSpore 2.10 is off by 1e-4 on CPU.",
         (
             Edit(
                 "reference.ops.gelu_new",
@@ -75,13 +75,13 @@ ACTIVATIONS = (
     ),
     Mutant(
         "activation_function ignored",
-        "GPT-2's own activation written into the MLP, whatever config.json says.",
+        "The MLP always uses GPT-2's activation and ignores config.json.",
         (Edit("reference.model.mlp", "getattr(ops, name)(h)", "ops.gelu_new(h)"),),
         ("mlp.gelu", "mlp.relu", "mlp.silu", "model.mlp"),
     ),
     Mutant(
         "the tanh form for every gelu",
-        "A fast path that is taken for both kinds of GELU.",
+        "A fast path with the tanh form is used for both kinds of GELU.",
         (Edit("reference.fast.mlp_fast", 'if name == "gelu_new"', 'if name.startswith("gelu")'),),
         ("fast.mlp_fast",),
     ),
@@ -107,13 +107,13 @@ LAYER_NORMS = (
     ),
     Mutant(
         "epsilon always 1e-5",
-        "The usual value written into the function, whatever is asked for.",
+        "The function always uses the usual value and ignores its argument.",
         (Edit("reference.ops.layer_norm", "variance + eps", "variance + 1e-5"),),
         (*NORMS, "ops.layer_norm"),
     ),
     Mutant(
         "epsilon of 1e-7",
-        "layer_norm_epsilon not handed on to a layer whose default is another: MindSpore's nn.LayerNorm has 1e-7, "
+        "layer_norm_epsilon is not passed to a layer with another default: MindSpore's nn.LayerNorm has 1e-7, "
         "PyTorch's 1e-5, Keras's 1e-3.",
         (
             Edit(
@@ -126,7 +126,7 @@ LAYER_NORMS = (
     ),
     Mutant(
         "ln_f keeps the default epsilon",
-        "layer_norm_epsilon handed to the blocks and forgotten for the last norm.",
+        "layer_norm_epsilon is passed to the blocks, but not to the last norm.",
         (
             Edit(
                 "reference.model._norm",
@@ -163,7 +163,7 @@ LAYER_NORMS = (
     ),
     Mutant(
         "mean of absolute values",
-        "The mean deviation taken for the standard deviation.",
+        "The mean absolute deviation is used as the standard deviation.",
         (
             Edit(
                 "reference.ops.layer_norm",
@@ -181,7 +181,7 @@ LAYER_NORMS = (
     ),
     Mutant(
         "LayerNorm's gain dropped",
-        "A fresh model has gains of one, so nobody notices before trained weights are loaded.",
+        "A fresh model has gains of one, so the bug shows only with trained weights.",
         (
             Edit(
                 "reference.ops.layer_norm", "np.sqrt(variance + eps) * weight + bias", "np.sqrt(variance + eps) + bias"
@@ -213,7 +213,7 @@ LAYER_NORMS = (
     ),
     Mutant(
         "RMSNorm for LayerNorm",
-        "The mean is not taken off: the norm of LLaMA, with GPT-2's bias.",
+        "The mean is not subtracted: the norm of LLaMA, with GPT-2's bias.",
         (Edit("reference.ops.layer_norm", "centred = x - mean(x)", "centred = x"),),
         (*NORMS, "ops.layer_norm"),
     ),
@@ -236,20 +236,20 @@ LAYER_NORMS = (
     ),
     Mutant(
         "LayerNorm in float16",
-        "A norm that is not kept in float32 under mixed precision: the mean is rounded before it is taken off.",
+        "A norm that is not kept in float32 under mixed precision: the mean is rounded before it is subtracted.",
         (Edit("reference.ops.layer_norm", "@rounded_once\ndef layer_norm(", "def layer_norm("),),
         (*NORMS, "ops.layer_norm"),
         dtype="float16",
     ),
     Mutant(
         "no LayerNorm at all",
-        "A stub that was left in.",
+        "A stub was left in the code.",
         (Edit("reference.ops.layer_norm", "return centred / np.sqrt(variance + eps) * weight + bias", "return x"),),
         (*NORMS, "ops.layer_norm"),
     ),
     Mutant(
         "ln_1 for both norms",
-        "A line copied and not changed.",
+        "A copied line was not changed.",
         (Edit("reference.model.block", 'x, params["ln_2"]', 'x, params["ln_1"]'),),
         ("ln_2", "model.block"),
     ),
@@ -275,14 +275,14 @@ LAYER_NORMS = (
 AFFINE_MAPS = (
     Mutant(
         "the bias dropped",
-        "A fresh model has biases of zero, so nobody notices before trained weights are loaded.",
+        "A fresh model has biases of zero, so the bug shows only with trained weights.",
         (Edit("reference.ops.conv1d", "(matmul(rows, weight) + bias)", "matmul(rows, weight)"),),
         (*AFFINE, "ops.conv1d"),
     ),
     Mutant(
         "c_proj transposed",
-        "GPT-2's Conv1D stores (in, out), nn.Linear (out, in). nanoGPT turns four weights over when it loads; the one "
-        "that is square fits either way and fails in silence.",
+        "GPT-2's Conv1D stores (in, out), nn.Linear (out, in). nanoGPT transposes four weights on loading; the square "
+        "one fits either way, so a missing transpose raises no error.",
         (
             Edit(
                 "reference.attention.attention",
@@ -294,7 +294,7 @@ AFFINE_MAPS = (
     ),
     Mutant(
         "the bias of every rank",
-        "A matrix cut by rows over two devices, each of which adds the whole bias before the sum.",
+        "A matrix is split by rows over two devices, and each adds the whole bias before the sum.",
         (
             Edit(
                 "reference.attention.attention",
@@ -331,7 +331,7 @@ AFFINE_MAPS = (
     ),
     Mutant(
         "one buffer for all results",
-        "Products written into a buffer that is kept for the next call of the same shape; the keys and values of a "
+        "Products are written to a buffer that the next call of the same shape reuses; the keys and values of a "
         "layer are views of it, and the next layer overwrites them.",
         (
             Edit("reference.ops", "from typing import Any", "from functools import lru_cache\nfrom typing import Any"),
@@ -381,7 +381,7 @@ EMBEDDINGS = (
     ),
     Mutant(
         "positions added twice",
-        "Once in the embedding, once in the model.",
+        "They are added once in the embedding and once in the model.",
         (
             Edit(
                 "reference.model.embed",
@@ -405,7 +405,7 @@ EMBEDDINGS = (
     ),
     Mutant(
         "float64 leaks in",
-        "np.zeros makes float64 unless told otherwise, and all that comes after follows.",
+        "np.zeros makes float64 by default, and all later results become float64 too.",
         (
             Edit(
                 "reference.model.embed",
@@ -441,7 +441,7 @@ EMBEDDINGS = (
     ),
     Mutant(
         "positions restart after the past",
-        "A cache added to a model that takes arange(T) for the positions.",
+        "A cache is added to a model whose positions are arange(T).",
         (Edit("reference.model.gpt2", "past_length = 0 if past is None else past[0][0].shape[2]", "past_length = 0"),),
         ("model.gpt2",),
     ),

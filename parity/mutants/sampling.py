@@ -11,7 +11,7 @@ SAMPLING = (
     ),
     Mutant(
         "the last of equals",
-        "Of equal scores the highest id. In 16 bits scores are often equal.",
+        "Of equal scores, the highest id is chosen. In 16 bits, scores are often equal.",
         (
             Edit(
                 "reference.generate.greedy",
@@ -60,7 +60,7 @@ SAMPLING = (
     ),
     Mutant(
         "temperature multiplied",
-        "A factor taken for a divisor.",
+        "The scores are multiplied by the temperature, not divided.",
         (
             Edit(
                 "reference.generate._likeliest_first",
@@ -72,7 +72,7 @@ SAMPLING = (
     ),
     Mutant(
         "temperature after the softmax",
-        "Probabilities divided by the temperature: once they are made to add up to 1 again, it has no effect.",
+        "Probabilities are divided by the temperature: after normalising to sum 1 again, it has no effect.",
         (
             Edit("reference.generate._likeliest_first", " / np.array(temperature, logits.dtype)", ""),
             Edit(
@@ -85,7 +85,7 @@ SAMPLING = (
     ),
     Mutant(
         "the chance of what was cut off",
-        "The number drawn compared with a sum that no longer ends at 1: the cut-off tail falls to the last id kept.",
+        "The random number is compared with a sum that does not reach 1: the cut-off tail goes to the last id kept.",
         (
             Edit(
                 "reference.generate.sample",
@@ -97,7 +97,7 @@ SAMPLING = (
     ),
     Mutant(
         "the rank for the id",
-        "The way back from the sorted order forgotten.",
+        "The index in sorted order is returned as the id.",
         (
             Edit(
                 "reference.generate.sample",
@@ -109,7 +109,7 @@ SAMPLING = (
     ),
     Mutant(
         "equals in reverse order",
-        "A sort turned round: of equal scores, which are frequent in 16 bits, the last comes first.",
+        "The sort is reversed: of equal scores, which are frequent in 16 bits, the last id comes first.",
         (
             Edit(
                 "reference.generate._likeliest_first",
@@ -119,6 +119,6 @@ SAMPLING = (
         ),
         ("generate.sample",),
         dtype="float16",
-        beyond_laws="Which of two equal ids comes first is a convention: in either order each has its chance.",
+        beyond_laws="Which of two equal ids comes first is a convention: in either order, both keep their chance.",
     ),
 )

@@ -1,4 +1,4 @@
-"""Planted bugs of training: gradients, losses, optimizers, accumulation, mixed precision. See mutants.py."""
+"""Planted bugs of training: gradients, losses, optimizers, accumulation, mixed precision."""
 
 from parity.mutants.base import Edit, Mutant
 
@@ -8,8 +8,8 @@ GRADIENTS = ("model.gpt2_vjp", "model.language_model_vjp")
 LOSSES = (
     Mutant(
         "labels not shifted",
-        "Each token is trained to predict itself: labels handed to a loss that does not shift, or shifted by the "
-        "caller and by the model, have been seen in many fine-tuning scripts.",
+        "Each token is trained to predict itself: many fine-tuning scripts pass labels to a loss that does not shift, "
+        "or shift them both in the caller and in the model.",
         (
             Edit(
                 "reference.model.shift_labels",
@@ -34,7 +34,7 @@ LOSSES = (
     ),
     Mutant(
         "ignored labels counted in the mean",
-        "The sum over scored tokens divided by all tokens: the loss depends on how much padding there is.",
+        "The sum over scored tokens is divided by the number of all tokens: the loss depends on the padding.",
         (
             Edit(
                 "reference.ops._mean_surprise",
@@ -46,7 +46,7 @@ LOSSES = (
     ),
     Mutant(
         "ignored labels taken for the first token",
-        "Pads are labelled 0 and nobody leaves them out: the model learns to write token 0.",
+        "Pads have label 0 and are not ignored: the model learns to write token 0.",
         (
             Edit(
                 "reference.ops.cross_entropy",
@@ -58,7 +58,7 @@ LOSSES = (
     ),
     Mutant(
         "ignored labels scored in the gradient",
-        "The loss leaves them out, the gradient does not.",
+        "The loss ignores them, the gradient does not.",
         (
             Edit(
                 "reference.gradients.ops.cross_entropy_vjp",
@@ -70,7 +70,7 @@ LOSSES = (
     ),
     Mutant(
         "the loss summed up",
-        "reduction='sum': the rate that suited one batch size suits no other.",
+        "reduction='sum': the learning rate must change with the batch size.",
         (
             Edit(
                 "reference.ops._mean_surprise",
@@ -82,7 +82,7 @@ LOSSES = (
     ),
     Mutant(
         "the gradient of a sum",
-        "The loss is a mean, its gradient that of the sum.",
+        "The loss is a mean, but its gradient is that of the sum.",
         (
             Edit(
                 "reference.gradients.ops.cross_entropy_vjp",
@@ -94,7 +94,7 @@ LOSSES = (
     ),
     Mutant(
         "one-hot forgotten",
-        "The gradient of the log-sum-exp alone: softmax / n, without the label taken off.",
+        "Only the gradient of the log-sum-exp: softmax / n, without subtracting the label.",
         (
             Edit(
                 "reference.gradients.ops.log_softmax_vjp",
@@ -109,7 +109,7 @@ LOSSES = (
 OF_OPS = (
     Mutant(
         "the bias' gradient a mean",
-        "Summed over the batch in the weight, averaged in the bias.",
+        "The weight's gradient is summed over the batch, the bias' gradient averaged.",
         (Edit("reference.gradients.ops._sum_rows", "return x.sum(axis=0)", "return x.mean(axis=0)"),),
         ("ops.conv1d_vjp",),
     ),
@@ -127,7 +127,7 @@ OF_OPS = (
     ),
     Mutant(
         "LayerNorm's variance left out of its gradient",
-        "dx as if the deviation were a constant: a detached statistic.",
+        "dx as if the standard deviation were a constant: a detached statistic.",
         (
             Edit(
                 "reference.gradients.ops.layer_norm_vjp",
@@ -155,7 +155,7 @@ OF_OPS = (
     ),
     Mutant(
         "the gradient of erf's GELU",
-        "The forward pass takes tanh, a fused backward kernel takes erf.",
+        "The forward pass uses tanh, a fused backward kernel uses erf.",
         (
             Edit(
                 "reference.gradients.ops.gelu_new_vjp",
@@ -164,17 +164,17 @@ OF_OPS = (
             ),
         ),
         ("ops.gelu_new_vjp",),
-        beyond_laws="The two slopes differ by a thousandth, less than the tangent law can tell.",
+        beyond_laws="The two slopes differ by a thousandth, less than the tangent law can detect.",
     ),
     Mutant(
         "the cube's slope without its 3",
-        "d(x^3) = x^2.",
+        "The derivative of x^3 is taken as x^2.",
         (Edit("reference.gradients.ops.gelu_new_vjp", "(1 + 3 * 0.044715 * x * x)", "(1 + 0.044715 * x * x)"),),
         ("ops.gelu_new_vjp",),
     ),
     Mutant(
         "relu passes gradients at and below zero",
-        "A leaky mask: >= on the wrong side.",
+        "A wrong mask: >= on the wrong side.",
         (
             Edit(
                 "reference.gradients.ops.relu_vjp",
@@ -183,7 +183,7 @@ OF_OPS = (
             ),
         ),
         ("ops.relu_vjp",),
-        beyond_laws="The tangent law leaves relu out, for its kink.",
+        beyond_laws="The tangent law leaves relu out, because of its kink.",
     ),
     Mutant(
         "softmax's gradient without the sum",
@@ -199,8 +199,8 @@ OF_OPS = (
     ),
     Mutant(
         "a repeated token's gradient overwritten",
-        "d_weight[ids] = grad: of a token that stands twice, the last one counts. MindSpore's scatter and NumPy's "
-        "fancy assignment both do it.",
+        "d_weight[ids] = grad: if a token occurs twice, only the last one counts. MindSpore's scatter and NumPy's "
+        "fancy assignment both do this.",
         (Edit("reference.gradients.ops.embedding_vjp", "np.add.at(d_weight, ids, grad)", "d_weight[ids] = grad"),),
         ("ops.embedding_vjp",),
     ),
@@ -218,7 +218,7 @@ OF_OPS = (
     ),
     Mutant(
         "dropout keeps what it should drop",
-        "The mask means drop to one side and keep to the other.",
+        "The mask means drop in one function and keep in the other.",
         (
             Edit(
                 "reference.ops._thin_out",
@@ -240,7 +240,7 @@ OF_THE_MODEL = (
             ),
         ),
         ("attention.mask_scores_vjp",),
-        beyond_laws="A hidden key has the weight 0, and its score the gradient 0; what sees no key means nothing.",
+        beyond_laws="A hidden key has weight 0, so its score has gradient 0; a query that sees no key means nothing.",
     ),
     Mutant(
         "the scale left out of the scores' gradient",
@@ -256,7 +256,7 @@ OF_THE_MODEL = (
     ),
     Mutant(
         "the weights' dropout forgotten in the backward pass",
-        "Dropped attention weights get a gradient all the same.",
+        "Dropped attention weights still get a gradient.",
         (
             Edit(
                 "reference.gradients.attention.attention_vjp",
@@ -265,11 +265,11 @@ OF_THE_MODEL = (
             ),
         ),
         ("attention.attention_vjp",),
-        beyond_laws="Dropout masks are fixed, and the laws of gradients run without them.",
+        beyond_laws="The laws of gradients run without dropout masks.",
     ),
     Mutant(
         "the residual's gradient dropped",
-        "Only what went through the MLP comes back.",
+        "Only the gradient through the MLP is returned.",
         (Edit("reference.gradients.model.block_vjp", 'd_y = observe("rounding", grad + d_branch)', "d_y = d_branch"),),
         ("model.block_vjp",),
     ),
@@ -287,7 +287,7 @@ OF_THE_MODEL = (
     ),
     Mutant(
         "the head's share of a tied gradient lost",
-        "The tied weight is copied into the head: what the copy learns is thrown away.",
+        "The tied weight is copied into the head, and the copy's gradient is discarded.",
         (
             Edit(
                 "reference.gradients.model.language_model_vjp",
@@ -299,13 +299,13 @@ OF_THE_MODEL = (
     ),
     Mutant(
         "the embedding's share of a tied gradient lost",
-        "The other half: the dict's later entry replaces the earlier one.",
+        "The other half of the sum is lost: the dict's later entry replaces the earlier one.",
         (Edit("reference.gradients.model.language_model_vjp", 'observe("rounding", shared + d_head)', "d_head"),),
         ("model.language_model_vjp",),
     ),
     Mutant(
         "the first layer's gradient for all",
-        "One gradient buffer, reused.",
+        "One gradient buffer is reused for all layers.",
         (
             Edit(
                 "reference.gradients.model.gpt2_vjp",
@@ -320,7 +320,7 @@ OF_THE_MODEL = (
 OPTIMIZERS = (
     Mutant(
         "no bias correction",
-        "mindspore.nn.AdamWeightDecay, which the course takes for AdamW: the first steps are 3.2 times too long.",
+        "mindspore.nn.AdamWeightDecay, which the course uses as AdamW: the first steps are 3.2 times too long.",
         (
             Edit(
                 "reference.optim.adamw",
@@ -332,7 +332,7 @@ OPTIMIZERS = (
     ),
     Mutant(
         "bias corrected for the next step",
-        "The counter is read after it has been raised, or raised twice.",
+        "The counter is read after it was incremented, or incremented twice.",
         (Edit("reference.optim.adamw", "m / (1 - beta1 ** int(step))", "m / (1 - beta1 ** (int(step) + 1))"),),
         ("optim.adamw",),
     ),
@@ -351,13 +351,13 @@ OPTIMIZERS = (
     ),
     Mutant(
         "decay not multiplied by the rate",
-        "Read so from the paper's first version: the weights shrink whatever the schedule says.",
+        "From the paper's first version: the weights shrink independently of the schedule.",
         (Edit("reference.optim.adamw", "param * (1 - float(lr) * weight_decay)", "param * (1 - weight_decay)"),),
         ("optim.adamw",),
     ),
     Mutant(
         "decay on biases and norms",
-        "One parameter group for all.",
+        "There is only one parameter group.",
         (
             Edit(
                 "reference.optim.AdamW.__call__",
@@ -375,7 +375,7 @@ OPTIMIZERS = (
     ),
     Mutant(
         "betas swapped",
-        "beta2 for the mean, beta1 for the square.",
+        "beta2 is used for the mean, beta1 for the square.",
         (
             Edit(
                 "reference.optim._running_means",
@@ -387,7 +387,7 @@ OPTIMIZERS = (
     ),
     Mutant(
         "warm-up counted from one",
-        "lr * (step + 1) / warmup: nanoGPT's, not that of the recipe.",
+        "lr * (step + 1) / warmup: the warm-up of nanoGPT, not of this recipe.",
         (
             Edit(
                 "reference.optim._warm_up", "int(step) / max(1, warmup_steps)", "(int(step) + 1) / max(1, warmup_steps)"
@@ -397,7 +397,7 @@ OPTIMIZERS = (
     ),
     Mutant(
         "decay of the rate begun too early",
-        "The line to zero starts at step 0, below the warm-up.",
+        "The line to zero starts at step 0, during the warm-up.",
         (
             Edit(
                 "reference.optim._remaining",
@@ -406,7 +406,7 @@ OPTIMIZERS = (
             ),
         ),
         ("optim.linear_schedule", "optim.cosine_schedule"),
-        beyond_laws="The laws know where a warm-up begins; how the rate falls after it is a choice, not a necessity.",
+        beyond_laws="The laws know where a warm-up begins; how the rate falls after it is a convention.",
     ),
     Mutant(
         "clipping tensor by tensor",
@@ -449,13 +449,13 @@ STEPS = (
     ),
     Mutant(
         "micro-batches summed up",
-        "The mean is forgotten: clipping hides it, where there is clipping.",
+        "The division is missing; clipping hides it, if there is clipping.",
         (Edit("reference.optim.Accumulator.__call__", "x / self.accumulate_step for name, x", "x.copy() for name, x"),),
         RUNS,
     ),
     Mutant(
         "divided by accumulate_step twice",
-        "The loss is divided, and then the sum of the gradients once more.",
+        "The loss is divided, and then the sum of the gradients again.",
         (
             Edit(
                 "reference.optim.Accumulator.__call__",
@@ -467,10 +467,10 @@ STEPS = (
     ),
     Mutant(
         "accumulated gradients not reset",
-        "zero_grad forgotten: each update goes on with all gradients before it.",
+        "zero_grad is missing: each update also uses all earlier gradients.",
         (Edit("reference.optim.Accumulator._reset", "            x[...] = 0\n", "            x[...] = x\n"),),
         RUNS,
-        beyond_laws="It shows from the second update on, which no law looks at by itself.",
+        beyond_laws="It shows from the second update on, which no law tests alone.",
     ),
     Mutant(
         "each micro-batch clipped",
@@ -487,7 +487,7 @@ STEPS = (
     ),
     Mutant(
         "the last micro-batch alone",
-        "The update is made with the gradients at hand, not with those summed up.",
+        "The update uses the gradients of the last micro-batch, not the sum.",
         (
             Edit(
                 "reference.optim.Accumulator.__call__",
@@ -499,7 +499,7 @@ STEPS = (
     ),
     Mutant(
         "the printed loss divided by accumulate_step",
-        "The course prints it so: twice as many micro-batches, half the loss.",
+        "The course prints it this way: twice as many micro-batches, half the loss.",
         (
             Edit(
                 "gpt2.backends.numpy_backend.NumPyTrainer.step",
@@ -523,13 +523,13 @@ STEPS = (
     ),
     Mutant(
         "unscale forgotten",
-        "Adam does not notice, for it divides by the root of v; clipping does.",
+        "Adam hides it, because it divides by the root of v; clipping does not.",
         (Edit("reference.train.train_step", "accumulator(scaler.unscale(gradients))", "accumulator(gradients)"),),
         RUNS,
     ),
     Mutant(
         "an overflowed step applied",
-        "all_finite is computed and not asked.",
+        "all_finite is computed, but its result is not used.",
         (Edit("reference.train.train_step", "    if finite:\n", "    if True:\n"),),
         ("laws.an_overflow_leaves_everything_as_it_was",),
     ),
@@ -545,7 +545,7 @@ STEPS = (
     ),
     Mutant(
         "overflow looked for in the first gradient",
-        "The others are not looked at.",
+        "The other gradients are not checked.",
         (
             Edit(
                 "reference.optim.all_finite",
@@ -557,7 +557,7 @@ STEPS = (
     ),
     Mutant(
         "the scale never grows back",
-        "One overflow at the start, and the rest of the run keeps a scale that is too small.",
+        "After one overflow at the start, the rest of the run has a scale that is too small.",
         (
             Edit(
                 "reference.optim.DynamicLossScaler.adjust",
@@ -569,7 +569,7 @@ STEPS = (
     ),
     Mutant(
         "the scale does not shrink",
-        "Every step overflows from then on, and none is made.",
+        "From then on, every step overflows and is skipped.",
         (
             Edit(
                 "reference.optim.DynamicLossScaler.adjust",
@@ -605,7 +605,7 @@ STEPS = (
     ),
     Mutant(
         "every level is O0",
-        "auto_mixed_precision O1 changes nothing for plain operators: what was meant to run in float16 does not.",
+        "auto_mixed_precision O1 does not change plain operators: code meant for float16 runs in float32.",
         (
             Edit(
                 "reference.precision.cast_parameters",
@@ -617,7 +617,7 @@ STEPS = (
     ),
     Mutant(
         "a moment saved under the other's name",
-        "One name written twice.",
+        "The same name is written twice.",
         (
             Edit(
                 "reference.optim.AdamW.state",
@@ -632,7 +632,7 @@ STEPS = (
 EQUIVALENT = (
     Mutant(
         "bias correction folded into the rate",
-        "The efficient form at the end of Kingma and Ba's section 2, epsilon scaled along: one pass less.",
+        "The efficient form at the end of Kingma and Ba's section 2, with epsilon scaled too: one pass less.",
         (
             Edit(
                 "reference.optim.adamw",
@@ -648,7 +648,7 @@ EQUIVALENT = (
     ),
     Mutant(
         "each micro-batch's gradient divided before it is added",
-        "loss / accumulate_step, as PyTorch loops have it.",
+        "loss / accumulate_step, as in PyTorch loops.",
         (
             Edit(
                 "reference.optim.Accumulator.__call__",

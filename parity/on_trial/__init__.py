@@ -1,1 +1,1 @@
-"""The judge on trial: does it see the planted bugs, name their place, and stay silent on what is right?"""
+"""The judge on trial: does it detect the planted bugs, name their place, and accept correct code?"""

@@ -1,4 +1,4 @@
-"""The judge on trial, on what it says of a failure: the place that it blames, how little it leaves, its script."""
+"""The judge on trial: are its diagnoses right? The place that it blames, the shrunk input, and the script."""
 
 import dataclasses
 import statistics
@@ -25,17 +25,17 @@ from parity.on_trial.pool import Work
 from parity.verdict.trial import Trial
 
 GRAPH_EXAMPLES = 4  # at most: compiled for each shape, a case takes some hundred times as long
-CRASHED = 70  # taken for the exit code of a script that ends in an exception: Python's own, 1, is that of a failure
+CRASHED = 70  # the exit code recorded for a script that raises: Python's own, 1, means that the check failed
 
 
 @dataclasses.dataclass
 class Diagnosis:
-    """What the judge says of one planted bug.
+    """The judge's diagnosis of one planted bug.
 
-    place: the stage or function that it blames; "" if none. rule: the first whose failure gives a script, and numbers:
-    how many non-zero floats are left in it of weights and inputs. exit_codes: of the script run in a fresh interpreter,
-    on the bug and on the reference (CRASHED: an exception); None if there is no script. not_shrunk: why no smallest
-    failure was looked for.
+    place: the stage or function that it blames; "" if none. rule: the first whose failure gives a script; numbers: how
+    many non-zero floats of weights and inputs are left in the script. exit_codes: those of the script in a fresh
+    interpreter, on the bug and on the reference (CRASHED: an exception); None if there is no script. not_shrunk: why
+    the judge did not look for a smallest failure.
     """
 
     mutant: Mutant
@@ -47,7 +47,7 @@ class Diagnosis:
 
     @property
     def right(self) -> bool:
-        """Whether the place that is blamed is one of the bug."""
+        """Whether the blamed place is one of the bug's places."""
         return self.place in self.mutant.where
 
     @property
@@ -56,7 +56,7 @@ class Diagnosis:
         return self.exit_codes == (1, 0)
 
     def to_dict(self) -> dict[str, Any]:
-        """The same facts for machines."""
+        """The same facts as a dict, fit for JSON."""
         return {
             "name": self.mutant.name,
             "place": self.place or None,
@@ -70,27 +70,27 @@ class Diagnosis:
 
 
 def measure(mutants: Iterable[Mutant], examples: int, seed: int, work: Work | None = None) -> list[Diagnosis]:
-    """Have the judge say what it makes of each bug, on at most that many cases of each rule.
+    """Diagnose each bug, on at most `examples` cases of each rule.
 
-    work: how it is done; if that is interrupted, the diagnoses are those until then.
+    work: how the tasks run; after an interruption, the result is the diagnoses finished so far.
     """
-    chosen = [each for each in mutants if not each.equivalent]
-    slow_first = sorted(chosen, key=lambda each: ("graph", "pynative", "").index(each.mode))
-    tasks = [(each.name, examples, seed) for each in slow_first]
-    found = {name: found for (name, *_), found in (work or Work()).do(diagnosis_of, tasks)}
-    return [found[each.name] for each in chosen if each.name in found]
+    chosen = [bug for bug in mutants if not bug.equivalent]
+    slow_first = sorted(chosen, key=lambda bug: ("graph", "pynative", "").index(bug.mode))
+    tasks = [(bug.name, examples, seed) for bug in slow_first]
+    finished = {name: diagnosis for (name, *_), diagnosis in (work or Work()).do(diagnosis_of, tasks)}
+    return [finished[bug.name] for bug in chosen if bug.name in finished]
 
 
 def diagnosis_of(name: str, examples: int, seed: int) -> Diagnosis:
-    """What the judge says of the bug of that name."""
-    each = mutant(name)
-    backend = each.backend()
+    """Diagnose the bug of that name."""
+    bug = mutant(name)
+    backend = bug.backend()
     with warnings.catch_warnings(), np.errstate(all="ignore"):  # bugs overflow, and divide by zero
         warnings.simplefilter("ignore")
-        if each.engine != "numpy":
-            few = min(examples, GRAPH_EXAMPLES) if each.mode == "graph" else examples
-            return Diagnosis(each, locate(backend, few, seed) or "", not_shrunk="MindSpore takes its time")
-        diagnosis = Diagnosis(each, locate(backend, examples, seed) or "")
+        if bug.engine != "numpy":
+            few = min(examples, GRAPH_EXAMPLES) if bug.mode == "graph" else examples
+            return Diagnosis(bug, locate(backend, few, seed) or "", not_shrunk="MindSpore is slow")
+        diagnosis = Diagnosis(bug, locate(backend, examples, seed) or "")
         failure = first_failure(backend, examples, seed)
         if failure is not None:
             rule, trial = failure
@@ -100,7 +100,7 @@ def diagnosis_of(name: str, examples: int, seed: int) -> Diagnosis:
 
 
 def first_failure(backend: Backend, examples: int, seed: int) -> tuple[Rule, Trial] | None:
-    """The first rule that a backend breaks by what it returns, not by breaking down, and the smallest case found."""
+    """The first rule that a backend breaks by a wrong result, not by an exception, and the smallest case found."""
     for rule in rules().values():
         cases = drawn(rule.name, backend.dtype, examples, seed)
         if any(breaks(rule, Trial(case, backend, memory)) for case, memory in cases):
@@ -125,26 +125,26 @@ def _exit_code(path: Path, *arguments: str) -> int:
 
 def all_well(diagnoses: list[Diagnosis]) -> bool:
     """Whether every bug is located somewhere, and every script holds."""
-    return all(each.place and (each.exit_codes is None or each.script_holds) for each in diagnoses)
+    return all(diagnosis.place and (diagnosis.exit_codes is None or diagnosis.script_holds) for diagnosis in diagnoses)
 
 
 def summary(diagnoses: list[Diagnosis]) -> str:
     """The diagnoses in one sentence."""
-    right, scripts = sum(each.right for each in diagnoses), [each for each in diagnoses if each.exit_codes is not None]
+    right, scripts = sum(row.right for row in diagnoses), [row for row in diagnoses if row.exit_codes is not None]
     return (
         f"Blame names the right place for {right} of {len(diagnoses)} bugs; a median of {_median(diagnoses)} non-zero "
-        f"numbers is left; {sum(each.script_holds for each in scripts)} of {len(scripts)} scripts fail on the bug and "
+        f"numbers is left; {sum(row.script_holds for row in scripts)} of {len(scripts)} scripts fail on the bug and "
         "pass on numpy."
     )
 
 
 def diagnosis_table(diagnoses: list[Diagnosis]) -> Table:
     """One row per bug."""
-    shown = Table(title="Planted bugs: what is said of them", title_justify="left")
+    shown = Table(title="Planted bugs and their diagnoses", title_justify="left")
     for heading in HEADINGS:
         shown.add_column(heading, justify="right" if heading == "numbers left" else "left")
-    for each in diagnoses:
-        name, place, right, rule, numbers, script = _cells(each)
+    for diagnosis in diagnoses:
+        name, place, right, rule, numbers, script = _cells(diagnosis)
         marks = [f"[bold red]{word}[/bold red]" if word in WRONG else word for word in (right, script)]
         shown.add_row(name, place, marks[0], rule, numbers, marks[1])
     return shown
@@ -152,7 +152,7 @@ def diagnosis_table(diagnoses: list[Diagnosis]) -> Table:
 
 def markdown(diagnoses: list[Diagnosis], examples: int, seed: int) -> str:
     """The page docs/tables/diagnosis.md."""
-    models = [each for each in diagnoses if each.rule and _is_of_a_model(rules()[each.rule])]
+    models = [diagnosis for diagnosis in diagnoses if diagnosis.rule and _is_of_a_model(rules()[diagnosis.rule])]
     lines = [
         "# What is said of each bug",
         "",
@@ -163,7 +163,7 @@ def markdown(diagnoses: list[Diagnosis], examples: int, seed: int) -> str:
         "",
         "Each bug is a few lines changed in a copy of the sources (`parity/mutants/`); the judge is not told which.",
         "It blames a stage of the forward pass that is wrong by itself, or else the first function that differs. It is",
-        "right if it names the function in which the lines were changed, or the stage that they compute.",
+        "right if it names the function whose lines were changed, or the stage that they compute.",
         "",
         "The first function that differs, in the order of the lesson, is then made small: the numbers left are the",
         "non-zero floats among all weights and inputs (0: sizes, switches and token ids alone show the bug). For",
@@ -176,7 +176,7 @@ def markdown(diagnoses: list[Diagnosis], examples: int, seed: int) -> str:
         "| " + " | ".join(HEADINGS) + " |",
         "|" + "---|" * len(HEADINGS),
     ]
-    lines += ["| " + " | ".join(_cells(each)) + " |" for each in diagnoses]
+    lines += ["| " + " | ".join(_cells(diagnosis)) + " |" for diagnosis in diagnoses]
     return "\n".join(lines) + "\n"
 
 
@@ -184,15 +184,15 @@ HEADINGS = ("bug", "blamed place", "right?", "smallest failure", "numbers left",
 WRONG = ("no", "DOES NOT HOLD")
 
 
-def _cells(each: Diagnosis) -> tuple[str, ...]:
-    script = "none" if each.exit_codes is None else "holds" if each.script_holds else WRONG[1]
-    numbers = "" if each.numbers is None else str(each.numbers)
-    failure = (f"not looked for: {each.not_shrunk}", "", "") if each.not_shrunk else (each.rule, numbers, script)
-    return each.mutant.name, each.place or "none", "yes" if each.right else WRONG[0], *failure
+def _cells(row: Diagnosis) -> tuple[str, ...]:
+    script = "none" if row.exit_codes is None else "holds" if row.script_holds else WRONG[1]
+    numbers = "" if row.numbers is None else str(row.numbers)
+    failure = (f"not looked for: {row.not_shrunk}", "", "") if row.not_shrunk else (row.rule, numbers, script)
+    return row.mutant.name, row.place or "none", "yes" if row.right else WRONG[0], *failure
 
 
 def _median(diagnoses: list[Diagnosis]) -> str:
-    numbers = [each.numbers for each in diagnoses if each.numbers is not None]
+    numbers = [diagnosis.numbers for diagnosis in diagnoses if diagnosis.numbers is not None]
     return f"{statistics.median(numbers):g}" if numbers else "no"
 
 

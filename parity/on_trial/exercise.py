@@ -1,4 +1,4 @@
-"""Twins by name: "twin:erf for tanh" says which bug it has; "exercise:7" leaves it to the reader to find out."""
+"""Backends with a planted bug: "twin:erf for tanh" names the bug; in "exercise:7" the reader has to find it."""
 
 import difflib
 import hashlib
@@ -23,24 +23,24 @@ def get_twin(name: str = "", device: str = "CPU", dtype: str = "float32", mode: 
 
 
 def get_exercise(number: str = "", device: str = "CPU", dtype: str = "float32", mode: str | None = None) -> Backend:
-    """The backend with the bug of that number. Raises GPT2Error for a number that is none."""
+    """The backend with the bug of that number. Raises GPT2Error for an unknown number."""
     backend = _twin(exercise(number)).backend(device, dtype, mode)
     backend.name = f"exercise:{number}"
     return backend
 
 
-def _twin(each: Mutant) -> Twin:
-    return Twin(each.name, each.edits, each.engine)
+def _twin(bug: Mutant) -> Twin:
+    return Twin(bug.name, bug.edits, bug.engine)
 
 
 def exercises() -> list[Mutant]:
-    """The planted bugs that show in float32 on NumPy, in an order that tells nothing; those of generation come last."""
-    chosen = [each for each in MUTANTS if each.engine == "numpy" and each.dtype == "float32" and not each.equivalent]
-    return sorted(chosen, key=lambda each: (each in GENERATION, hashlib.sha256(each.name.encode()).digest()))
+    """The planted bugs that show in float32 on NumPy, in an order that shows nothing; those of generation come last."""
+    chosen = [bug for bug in MUTANTS if bug.engine == "numpy" and bug.dtype == "float32" and not bug.equivalent]
+    return sorted(chosen, key=lambda bug: (bug in GENERATION, hashlib.sha256(bug.name.encode()).digest()))
 
 
 def exercise(number: str) -> Mutant:
-    """The bug of that number, from 1. Raises GPT2Error for another."""
+    """The bug of that number, counted from 1. Raises GPT2Error for an unknown number."""
     count = len(exercises())
     if not number.isdecimal() or not 1 <= int(number) <= count:
         raise GPT2Error(f"exercise {number!r} does not exist: choose a number from 1 to {count}")
@@ -48,7 +48,7 @@ def exercise(number: str) -> Mutant:
 
 
 def difference(each: Mutant) -> str:
-    """What was changed, as a unified diff."""
+    """The changed lines, as a unified diff."""
     lines: list[str] = []
     for file in dict.fromkeys(edit.file for edit in each.edits):
         text = changed = (ROOT / file).read_text(encoding="utf-8")

@@ -1,4 +1,4 @@
-"""The judge on trial: put planted bugs to every rule, and note which rule sees which bug after how many cases."""
+"""The judge on trial: run every rule on planted bugs; record which rule detects which bug after how many cases."""
 
 import dataclasses
 import itertools
@@ -22,15 +22,15 @@ from parity.verdict.trial import Memory, Trial
 from parity.verdict.verdict import Verdict
 
 ROOT = Path(__file__).parents[2]
-# Cases of a rule on which it is watched which functions it reaches. A bug in any other function is out of its sight.
+# Cases on which we trace the functions that a rule runs. A bug in any other function is out of its sight.
 WATCHED = 6
-# Until they are seen, bugs are put to the first so many cases of every rule, then to so many more.
+# Bugs that are not yet detected get the first so many cases of every rule, then so many more.
 ROUNDS = (4, 20)
 
 
 @dataclasses.dataclass
 class Kill:
-    """How a mutant fared: the rules that saw it, each with the number of the first case that did.
+    """The result for a mutant: the rules that detect it, each with the number of the first case that does.
 
     out_of_sight: rules that do not run the mutant's lines.
     """
@@ -41,21 +41,21 @@ class Kill:
 
     @property
     def cases(self) -> int | None:
-        """The fewest cases that a rule needed; None if no rule saw it."""
+        """The fewest cases that a rule needed; None if no rule detects it."""
         return min(self.rules.values(), default=None)
 
     @property
     def laws(self) -> list[str]:
-        """The laws that saw it."""
+        """The laws that detect it."""
         return [name for name in self.rules if name.startswith("laws.")]
 
     @property
     def right(self) -> bool:
-        """Whether the judge did as it should: see it, or, of an equivalent mutant, see nothing."""
+        """Whether the judge is right: it detects a bug, or accepts an equivalent mutant."""
         return bool(self.rules) != bool(self.mutant.equivalent)
 
     def to_dict(self) -> dict[str, Any]:
-        """The same facts for machines."""
+        """The same facts as a dict, fit for JSON."""
         return {
             "name": self.mutant.name,
             "killed_by": list(self.rules),
@@ -74,17 +74,17 @@ Group = tuple[str, str, str]  # engine, dtype, mode: what is judged with the sam
 def hunt(
     mutants: Iterable[Mutant], examples: int, seed: int, thorough: bool = True, work: Work | None = None
 ) -> list[Kill]:
-    """Put mutants to the rules, on at most that many cases of each; the same seed draws the same cases.
+    """Run the rules on mutants, on at most `examples` cases of each rule; the same seed draws the same cases.
 
-    thorough: every mutant to every rule. Otherwise a mutant that a comparison has seen is put to no other comparison,
-    and one that a law has seen, or that is said to be beyond the laws, to no other law. Rules of training and laws of
-    generation come after the others, for bugs of their own and what nothing else has seen (bugs of generation are put
-    to no rule of training). Unless thorough, laws of generation look at the bugs alone that name them. Bugs planted in
-    MindSpore, where a case takes some fifty times as long, are put to the rules of their place alone, until one sees
-    them. work: how it is done; if that is interrupted, the kills are those until then.
+    thorough: run every rule on every mutant. Otherwise, other comparisons skip a mutant that a comparison has detected,
+    and other laws skip a mutant that a law has detected or that is declared beyond the laws. Rules of training and laws
+    of generation come last, for their own bugs and bugs not yet detected (rules of training skip bugs of generation).
+    Unless thorough, laws of generation run only on the bugs that name them. Bugs planted in MindSpore, where a case
+    takes about fifty times as long, get only the rules of their place, until one detects them. work: how the tasks run;
+    after an interruption, the result is the kills found so far.
     """
     work = work or Work()
-    kills = {each.name: Kill(each) for each in mutants}
+    kills = {bug.name: Kill(bug) for bug in mutants}
     bounds = [0, *(end for end in ROUNDS if not thorough and end < examples), examples]
     for (start, end), dear in itertools.product(itertools.pairwise(bounds), (False, True)):
         tasks = [
@@ -93,8 +93,8 @@ def hunt(
             if (rule.learns or rule.generates) == dear
             for group, names in _groups(rule, kills.values(), thorough).items()
         ]
-        for (rule_name, *_), (found, out_of_sight) in work.do(look, tasks):
-            for name, cases in found.items():
+        for (rule_name, *_), (first_cases, out_of_sight) in work.do(look, tasks):
+            for name, cases in first_cases.items():
                 kills[name].rules[rule_name] = cases
             for name in out_of_sight:
                 kills[name].out_of_sight.add(rule_name)
@@ -107,34 +107,34 @@ def hunt(
 
 
 def _groups(rule: Rule, kills: Iterable[Kill], thorough: bool) -> dict[Group, list[str]]:
-    """The mutants that a rule has still to look at, those together that see the same cases."""
+    """The mutants that a rule has still to run on, grouped by the cases that they get."""
     groups: dict[Group, list[str]] = {}
     for kill in kills:
-        each, law = kill.mutant, rule.name.startswith("laws.")
-        mode = "eager" if each.engine == "numpy" else each.mode or "pynative"
-        enough = (kill.laws or each.beyond_laws) if law else len(kill.rules) > len(kill.laws)
+        bug, law = kill.mutant, rule.name.startswith("laws.")
+        mode = "eager" if bug.engine == "numpy" else bug.mode or "pynative"
+        enough = (kill.laws or bug.beyond_laws) if law else len(kill.rules) > len(kill.laws)
         wanted = rule.name not in kill.rules and rule.name not in kill.out_of_sight and (thorough or not enough)
         if rule.learns or rule.generates:
-            own = each in (GENERATION if rule.generates else TRAINING)
-            wanted = wanted and (own or not (kill.rules or each.equivalent))
-            wanted = wanted and not (rule.trains and each.dtype != "float32")
-        if rule.learns and each in GENERATION:
-            wanted = False  # a text is continued by what was learnt: no rule of training reaches it
+            of_this_area = bug in (GENERATION if rule.generates else TRAINING)
+            wanted = wanted and (of_this_area or not (kill.rules or bug.equivalent))
+            wanted = wanted and not (rule.trains and bug.dtype != "float32")
+        if rule.learns and bug in GENERATION:
+            wanted = False  # no rule of training runs the code of generation
         if rule.generates and not thorough:
-            wanted = wanted and rule.name in each.where
-        if each.engine != "numpy":
-            wanted = rule.name in each.where and not kill.rules
+            wanted = wanted and rule.name in bug.where
+        if bug.engine != "numpy":
+            wanted = rule.name in bug.where and not kill.rules
         if wanted:
-            groups.setdefault((each.engine, each.dtype, mode), []).append(each.name)
+            groups.setdefault((bug.engine, bug.dtype, mode), []).append(bug.name)
     return groups
 
 
 def look(
     rule_name: str, group: Group, names: list[str], part: slice, examples: int, seed: int
 ) -> tuple[dict[str, int], list[str]]:
-    """The mutants that one rule sees on a part of its cases, each with the number of the case that did it.
+    """The mutants that one rule detects on a part of its cases, each with the number of the first such case.
 
-    And those out of its sight, which is found out on the first part.
+    Also the mutants out of its sight, which the first part decides.
     """
     rule, (engine, dtype, mode) = rules()[rule_name], group
     drawn = draw(rule, numpy_dtype(dtype), examples, seed, max(part.stop, WATCHED))
@@ -162,14 +162,14 @@ Place = tuple[str, str]  # a file, "reference/ops.py", and the name of a functio
 
 
 def reach(rule: Rule, trials: list[Trial]) -> set[Place]:
-    """The functions that run when a rule looks at a backend, and what stands outside of functions."""
+    """The functions that run when a rule judges a backend, and code outside of functions."""
     codes: set[CodeType] = set()
 
     def note(frame: FrameType, event: str, _: Any) -> None:
         codes.add(frame.f_code)
 
     for trial in trials:
-        _verdicts(rule, trial)  # what the reference says is in the trial's memory now
+        _verdicts(rule, trial)  # now the trial's memory holds the reference's results
         sys.setprofile(note)
         try:
             _verdicts(rule, trial)
@@ -189,7 +189,7 @@ def places(each: Mutant) -> set[Place]:
 
 
 def _verdicts(rule: Rule, trial: Trial) -> list[Verdict]:
-    """A rule's verdicts; a backend that breaks down on an input has not kept the rule."""
+    """A rule's verdicts; an exception of the backend breaks the rule."""
     try:
         with warnings.catch_warnings(), np.errstate(all="ignore"):  # bugs overflow, and divide by zero
             warnings.simplefilter("ignore")

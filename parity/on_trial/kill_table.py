@@ -1,4 +1,4 @@
-"""Which rule sees which planted bug, and what other projects' rules see of them, as tables for people."""
+"""Tables for people: which rule detects which planted bug, and which bugs other projects' rules detect."""
 
 import datetime
 import platform
@@ -10,16 +10,16 @@ from parity.laws.base import LAWS
 from parity.on_trial.hunt import Kill
 from parity.on_trial.other_rules import Score
 
-# Why a law is not known to see a bug, where it is not that no law can.
-UNTRIED = "it is put to the rules of its place alone, for MindSpore takes its time, and none of them is a law."
+# Why no law is known to detect a bug, when some law perhaps could.
+UNTRIED = "it only runs under the rules of its place, because MindSpore is slow, and none of these is a law."
 
 
 def kill_table(kills: list[Kill], interrupted: bool = False) -> Table:
-    """One row per mutant: the laws and the comparisons that see it, quickest first, each with the cases it took.
+    """One row per mutant: the laws and comparisons that detect it, quickest first, each with the cases it took.
 
-    interrupted: not every rule has looked yet.
+    interrupted: not every rule has run yet.
     """
-    shown = Table(title="Planted bugs: who sees them, after how many cases", title_justify="left")
+    shown = Table(title="Planted bugs: which rules see them, after how many cases", title_justify="left")
     for heading in ("bug", "laws", "comparisons", "verdict"):
         shown.add_column(heading)
     for kill in kills:
@@ -77,7 +77,7 @@ def markdown(kills: list[Kill], examples: int, seed: int) -> str:
         summary(kills),
         "",
         "Each bug is a few lines changed in a copy of the sources (`parity/mutants/`). Every rule is tried on it:",
-        "the number behind a rule is the first of its cases that showed the bug.",
+        "the number after a rule is the first of its cases that showed the bug.",
         "",
         "| bug | what was done | quickest laws | quickest comparisons |",
         "|---|---|---|---|",
@@ -125,6 +125,6 @@ def _one_line(text: str) -> str:
 
 
 def environment() -> str:
-    """The date, and the versions of what decides a result."""
+    """The date, and the versions of the libraries that decide a result."""
     versions = ", ".join(f"{name} {version(name)}" for name in ("numpy", "mindspore", "hypothesis"))
     return f"{datetime.date.today()}, Python {platform.python_version()}, {versions}"

@@ -1,6 +1,6 @@
-"""The rules by which other projects decide whether two results agree, on the judge's own cases: what would they see?
+"""Other projects' rules for whether two results agree, run on the judge's cases: which bugs would they detect?
 
-Each looks at a result and at what the reference says of it, and answers whether the two agree.
+Each rule takes a result and those of the reference, and returns whether they agree.
 """
 
 import dataclasses
@@ -63,7 +63,7 @@ OURS = "this judge"
 
 @dataclasses.dataclass
 class Score:
-    """What a rule made of the mutants and of the correct twins."""
+    """The score of a rule: the mutants that it detects, and its false alarms on correct backends."""
 
     rule: str
     killed: set[str] = dataclasses.field(default_factory=set)
@@ -71,46 +71,46 @@ class Score:
     correct_cases: int = 0
 
     def to_dict(self) -> dict[str, Any]:
-        """The same facts for machines."""
+        """The same facts as a dict, fit for JSON."""
         return dataclasses.asdict(self) | {"killed": sorted(self.killed)}
 
 
 def tried_on(mutants: Iterable[Mutant]) -> list[Mutant]:
-    """Those on which other projects' rules are tried: the bugs that run on NumPy."""
-    return [each for each in mutants if each.engine == "numpy" and not each.equivalent]
+    """The mutants on which other projects' rules are tried: the bugs that run on NumPy."""
+    return [bug for bug in mutants if bug.engine == "numpy" and not bug.equivalent]
 
 
 def opinions(value: Any, known: Reference) -> dict[str, bool]:
-    """Whether each rule, ours too, says that an array agrees. Shapes, dtypes and integers are the same for all."""
+    """Whether an array agrees under each rule, ours too. All rules treat shapes, dtypes and integers alike."""
     value = np.asarray(value)
     ours = known.judge(value)
-    own = known.orbit[0]
-    if ours.reason or own.dtype.kind in "iub" or not own.size:
+    plain_run = known.orbit[0]
+    if ours.reason or plain_run.dtype.kind in "iub" or not plain_run.size:
         return dict.fromkeys([OURS, *OTHER_RULES], ours.agrees)
-    rows = np.isfinite(own.astype(np.float64))
+    rows = np.isfinite(plain_run.astype(np.float64))
     rows &= True if known.rows is None else known.rows
-    oracle = oracle_in_range(known.oracle, own.dtype)
-    a, b, c = (np.where(rows, x.astype(np.float64), 0) for x in (value, own, oracle))
-    return {OURS: ours.agrees} | {name: rule(a, b, c, own.dtype) for name, rule in OTHER_RULES.items()}
+    oracle = oracle_in_range(known.oracle, plain_run.dtype)
+    a, b, c = (np.where(rows, x.astype(np.float64), 0) for x in (value, plain_run, oracle))
+    return {OURS: ours.agrees} | {name: rule(a, b, c, plain_run.dtype) for name, rule in OTHER_RULES.items()}
 
 
 def compare_rules(
     mutants: Iterable[Mutant], correct: Iterable[str], examples: int, seed: int, work: Work | None = None
 ) -> list[Score]:
-    """Put mutants and correct backends, by name, to every comparison under every project's rule, on the same cases.
+    """Compare mutants and correct backends, by name, with the reference under every project's rule, on the same cases.
 
-    work: how it is done; if that is interrupted, the scores are those until then.
+    work: how the tasks run; after an interruption, the result is the scores so far.
     """
     scores = {name: Score(name) for name in [OURS, *OTHER_RULES]}
     groups: dict[Group, list[str]] = {}
-    for each in mutants:
-        groups.setdefault(("numpy", each.dtype, "eager"), []).append(each.name)
+    for bug in mutants:
+        groups.setdefault(("numpy", bug.dtype, "eager"), []).append(bug.name)
     names = [name for name in rules() if not name.startswith("laws.")]
     tasks = [
         (name, group, mutated, list(correct), examples, seed) for group, mutated in groups.items() for name in names
     ]
-    for _, found in (work or Work()).do(_opinions_on, tasks):
-        for score in found:
+    for _, task_scores in (work or Work()).do(_opinions_on, tasks):
+        for score in task_scores:
             total = scores[score.rule]
             total.killed |= score.killed
             total.false_alarms += score.false_alarms
@@ -141,12 +141,12 @@ def _opinions_on(
 
 
 def _all_opinions(rule: Rule, trial: Trial) -> dict[str, bool]:
-    """Each project's opinion on a case: agreed if it agrees on every array. A breakdown is seen by everybody."""
+    """Each project's opinion on a case: it agrees if every array does. Every rule detects an exception."""
     try:
         values, known = trial.run(), trial.references()
     except Exception:  # whatever a planted bug raises
         return dict.fromkeys([OURS, *OTHER_RULES], False)
     if len(values) != len(known):
         return dict.fromkeys([OURS, *OTHER_RULES], False)
-    each = [opinions(*pair) for pair in zip(values, known, strict=True)]
-    return {name: all(opinion[name] for opinion in each) for name in [OURS, *OTHER_RULES]}
+    per_array = [opinions(*pair) for pair in zip(values, known, strict=True)]
+    return {name: all(opinion[name] for opinion in per_array) for name in [OURS, *OTHER_RULES]}

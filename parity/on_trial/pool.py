@@ -1,4 +1,4 @@
-"""Work spread over processes. Ctrl-C ends it; what was finished until then is kept."""
+"""Run tasks in several processes. Ctrl-C ends them; finished results are kept."""
 
 import concurrent.futures
 import dataclasses
@@ -16,9 +16,9 @@ Returned = TypeVar("Returned")
 
 @dataclasses.dataclass
 class Work:
-    """How work is done, and whether it was done to the end.
+    """How tasks run, and whether all were finished.
 
-    processes: how many work at once (default: one per core). watch is called with the number of tasks done and of all.
+    processes: how many run at once (default: one per core). watch is called with the number of tasks done and of all.
     interrupted: whether Ctrl-C (or SIGTERM) ended it early.
     """
 
@@ -42,9 +42,9 @@ class Work:
             ) as pool,
         ):
             try:
-                found = {pool.submit(function, *task): task for task in tasks}
-                for future in concurrent.futures.as_completed(found):
-                    finished.append((found[future], future.result()))
+                futures = {pool.submit(function, *task): task for task in tasks}
+                for future in concurrent.futures.as_completed(futures):
+                    finished.append((futures[future], future.result()))
                     if self.watch is not None:
                         self.watch(len(finished), len(tasks))
             except BaseException as error:
@@ -57,6 +57,6 @@ class Work:
 
 
 def _begin(folder: str) -> None:
-    """Leave Ctrl-C to the parent, and put temporary files where it clears up: who is terminated cannot."""
+    """Leave Ctrl-C to the parent, and put temporary files where it deletes them: a terminated process cannot."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     tempfile.tempdir = folder

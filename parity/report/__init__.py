@@ -1,4 +1,4 @@
-"""What the judge found, for people and for machines: a table, a page (HTML), JSON, JUnit, all from the same facts."""
+"""The judge's results as a table, an HTML page, JSON and JUnit XML, all made from the same facts."""
 
 from parity.report.run import print_results
 

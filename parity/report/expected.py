@@ -1,4 +1,4 @@
-"""Failures that are known: a file says which, by how much and why, and an entry that no longer fits the facts fails.
+"""Known failures: a file lists which, by how much and why; an entry that no longer holds makes the run fail.
 
 docs/report.md shows such a file.
 """
@@ -15,8 +15,8 @@ from gpt2.errors import GPT2Error
 from parity.report.finding import Finding
 
 SCHEMA = "gpt2-expected-failures/1"
-DRIFT = 2  # a figure may be so many times larger or smaller than the measured one
-RUN = ("backend", "device", "dtype", "mode", "version")  # what an entry must share with a run to say anything of it
+DRIFT = 2  # an error may be this many times larger or smaller than the measured one
+RUN = ("backend", "device", "dtype", "mode", "version")  # an entry applies to a run with the same values
 
 EXPECTED = "expected"
 PASSES = "unexpected pass"
@@ -43,11 +43,11 @@ class ExpectedFailure:
 
 @dataclasses.dataclass(frozen=True)
 class ExpectedOutcome:
-    """What became of an entry in a run.
+    """The status of an entry in a run.
 
     status: EXPECTED, it fails by about the measured figure; PASSES; MOVED, it fails by another figure; EXPIRED, it was
     measured with another version; OTHER_RUN, on another backend, device, dtype or mode; NOT_JUDGED, the function was
-    not part of the run, or had nothing to be judged by.
+    not part of the run, or no case could judge it.
     """
 
     entry: ExpectedFailure
@@ -56,11 +56,11 @@ class ExpectedOutcome:
 
     @property
     def applies(self) -> bool:
-        """Whether the entry says anything of this run."""
+        """Whether the entry applies to this run."""
         return self.status in (EXPECTED, PASSES, MOVED)
 
     def to_dict(self) -> dict[str, Any]:
-        """The entry with what became of it, fit for JSON."""
+        """The entry and its status, fit for JSON."""
         return dataclasses.asdict(self.entry) | {"status": self.status, "message": self.message}
 
 
@@ -113,9 +113,9 @@ def _entry(facts: Any, where: str) -> ExpectedFailure:
 def apply(
     expected: Iterable[ExpectedFailure], results: Iterable[Finding], environment: Mapping[str, str]
 ) -> list[ExpectedOutcome]:
-    """What became of each entry in a run that found these results; environment has a value for every name in RUN."""
-    found = {result.function: result for result in results}
-    return [_outcome(entry, found.get(entry.function), environment) for entry in expected]
+    """The status of each entry in a run with these results; environment has a value for every name in RUN."""
+    by_function = {result.function: result for result in results}
+    return [_outcome(entry, by_function.get(entry.function), environment) for entry in expected]
 
 
 def _outcome(entry: ExpectedFailure, finding: Finding | None, environment: Mapping[str, str]) -> ExpectedOutcome:

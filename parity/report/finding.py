@@ -1,6 +1,6 @@
-"""What the judge found for one function, as plain facts: the table, the page, JSON and JUnit are all made from them.
+"""The result for one function, as plain facts: the table, the page, JSON and JUnit are all made from them.
 
-A finding of this run and one that was kept in a file by an earlier run are the same thing.
+A finding of this run and one that an earlier run saved in a file have the same form.
 """
 
 import dataclasses
@@ -34,7 +34,7 @@ class Finding:
 
     @classmethod
     def of(cls, result: "SearchResult", seconds: float) -> "Finding":
-        """The finding in what `check_rule` returned after that many seconds."""
+        """The finding for a result of `check_rule`, which took that many seconds."""
         verdict, case = result.failure or result.worst, result.failing_case or result.worst_case
         sized = None if verdict is None or verdict.reason or result.error else verdict
         failed = (math.inf,) if result.error else () if result.failure is None else (result.failure.severity,)
@@ -55,7 +55,7 @@ class Finding:
 
     @classmethod
     def from_dict(cls, facts: Any, where: str) -> "Finding":
-        """What to_dict wrote. Raises GPT2Error, naming the field, for anything else; where says what is being read."""
+        """Read what to_dict wrote. Raises GPT2Error, naming the field, for anything else; where names the source."""
         if not isinstance(facts, dict):
             raise GPT2Error(f"{where}: expected an object, got {facts!r}")
         for field, kinds in KINDS.items():
@@ -85,7 +85,7 @@ class Finding:
 
     @property
     def identical(self) -> bool:
-        """Whether every number had the very bits of the reference."""
+        """Whether every number has the same bits as the reference."""
         return self.agrees and self.judged and self.noise_ratio == 0
 
 
@@ -107,5 +107,5 @@ KINDS: dict[str, tuple[type, ...]] = {
 
 
 def _finite(x: float) -> float | None:
-    """JSON has no infinity: where no number says how far off a result is, None does."""
+    """x, or None if x is not finite, because JSON has no infinity."""
     return x if math.isfinite(x) else None

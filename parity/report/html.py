@@ -1,4 +1,4 @@
-"""The report as one page that needs nothing else: no network, no script, light or dark as the reader's screen is."""
+"""The report as one standalone page: no network, no script, light or dark like the reader's screen."""
 
 from importlib import resources
 
@@ -26,7 +26,7 @@ LABELS = {
 
 
 def page(report: Report) -> str:
-    """The HTML of a report. Whatever text it holds, from a backend or a file, is shown and never interpreted."""
+    """The HTML of a report. Any text in it, from a backend or a file, is shown, never interpreted."""
     environment = jinja2.Environment(
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
     )

@@ -39,9 +39,9 @@ def document(report: Report) -> str:
 
 
 def _properties(report: Report) -> dict[str, str]:
-    own = {name: str(getattr(report, name)) for name in ("backend", "device", "dtype", "mode", "seed", "examples")}
+    settings = {name: str(getattr(report, name)) for name in ("backend", "device", "dtype", "mode", "seed", "examples")}
     versions = {name: value or "none" for name, value in report.environment.items()}
-    return own | versions | {"interrupted": str(report.interrupted).lower(), "not_run": " ".join(report.not_run)}
+    return settings | versions | {"interrupted": str(report.interrupted).lower(), "not_run": " ".join(report.not_run)}
 
 
 def _case(finding: Finding, report: Report) -> ET.Element:

@@ -1,4 +1,4 @@
-"""How far results are from what is allowed, function by function, as an SVG that can stand inside a page."""
+"""Plot the errors of each function against the tolerance, as an SVG that can stand inside a page."""
 
 import io
 import math

@@ -30,10 +30,10 @@ VERBS = {
 
 @dataclasses.dataclass
 class Report:
-    """What was asked, where it ran, and what was found, in order.
+    """The settings of a run, its environment, and its findings in order.
 
-    functions: everything that was to be judged; after an interruption, more than there are findings. outcomes: what
-    became of the entries of the file of expected failures.
+    functions: everything that was to be judged; after an interruption, more than there are findings. outcomes: the
+    status of the entries in the file of expected failures.
     """
 
     backend: str
@@ -67,11 +67,11 @@ class Report:
 
     @property
     def title(self) -> str:
-        """Who was judged, and where it ran."""
+        """The backend that was judged, and where it ran."""
         return f"{self.backend} against the reference: {self.device}, {self.dtype}, {self.mode}"
 
     def outcome(self, finding: Finding) -> ExpectedOutcome | None:
-        """What became of the entry for this function that applies to this run, if there is one."""
+        """The status of the entry for this function that applies to this run, if there is one."""
         entries = [outcome for outcome in self.outcomes if outcome.applies]
         return next((outcome for outcome in entries if outcome.entry.function == finding.function), None)
 
@@ -97,7 +97,7 @@ class Report:
 
     @property
     def not_run(self) -> list[str]:
-        """What an interruption left out."""
+        """The functions that were not judged because of an interruption."""
         judged = {finding.function for finding in self.findings}
         return [function for function in self.functions if function not in judged]
 
@@ -126,7 +126,7 @@ class Report:
 
     @property
     def basis(self) -> str:
-        """What the headline stands on, the rest of its sentence, and what else there is to say."""
+        """The rest of the headline's sentence (cases and tolerance), and further remarks."""
         cases = sum(finding.cases for finding in self.findings)
         verdicts = Counter(self.verdict(finding) for finding in self.findings)
         agree = verdicts.keys() <= {IDENTICAL, AGREES, *ABSENT}

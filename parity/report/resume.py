@@ -1,4 +1,4 @@
-"""What a long run has found so far, in a file, so that a later run takes it from there."""
+"""Save the findings of a long run in a file, so that a later run can continue from there."""
 
 import json
 from pathlib import Path
@@ -35,12 +35,12 @@ class SavedFindings:
 
 
 def settings(report: Report) -> dict[str, Any]:
-    """What two runs must share so that one can go on where the other stopped."""
-    own = {name: getattr(report, name) for name in ("backend", "device", "dtype", "mode", "seed", "examples")}
-    return own | {name: report.environment[name] for name in VERSIONS}
+    """What two runs must have in common so that one can continue where the other stopped."""
+    options = {name: getattr(report, name) for name in ("backend", "device", "dtype", "mode", "seed", "examples")}
+    return options | {name: report.environment[name] for name in VERSIONS}
 
 
-def _read(path: Path, own: dict[str, Any]) -> dict[str, Finding]:
+def _read(path: Path, expected: dict[str, Any]) -> dict[str, Finding]:
     try:
         facts = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -48,11 +48,11 @@ def _read(path: Path, own: dict[str, Any]) -> dict[str, Finding]:
     except (ValueError, RecursionError) as error:
         raise GPT2Error(f"{path} is not valid JSON: {error}") from error
     if not isinstance(facts, dict) or facts.get("schema") != SCHEMA:
-        raise GPT2Error(f"{path} is not what a check keeps ({SCHEMA}): name another file, or one that is not there")
+        raise GPT2Error(f"{path} holds no results of a check ({SCHEMA}): name another file, or a new one")
     kept, results = facts.get("settings"), facts.get("results")
     if not isinstance(kept, dict) or not isinstance(results, list):
-        raise GPT2Error(f"{path} has no settings and results: remove it to start anew")
-    for name, value in own.items():
+        raise GPT2Error(f"{path} has no settings and results: remove it to start again")
+    for name, value in expected.items():
         if kept.get(name) != value:
             raise GPT2Error(
                 f"{path} was made with {name} {kept.get(name)!r}, this run has {value!r}: "

@@ -1,4 +1,4 @@
-"""Judge every function that was asked for, and report what was found."""
+"""Judge every requested function, and report the results."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -23,11 +23,11 @@ Check = Callable[[Rule, Backend, int, int], SearchResult]
 
 
 def judge(rule: Rule, backend: Backend, examples: int, seed: int) -> SearchResult:
-    """Search by one rule; where it finds a failure, say where that starts and write the script that shows it."""
+    """Check one rule; after a failure, find where it starts and write a script that reproduces it."""
     result = check_rule(rule, backend, examples, seed)
     try:
         diagnose(rule, result, backend)
-    except Exception as error:  # whatever a wrong backend does when it is asked again: the failure itself is known
+    except Exception as error:  # a wrong backend may raise anything when it runs again: the failure itself is known
         result.blame = result.blame or f"could not be traced: {describe(error)}"
     return result
 
@@ -48,9 +48,9 @@ def print_results(
     """Judge a backend by every rule, then print the table on console (None: print nothing).
 
     Progress shows on standard error, if that is a terminal. html, junit: files to write the report to as well.
-    expected: the file of expected failures. resume: a file that keeps what has been found; a run with the same settings
-    goes on from there. check: what judges by one rule.
-    Ctrl-C (or SIGTERM) ends the search, not the report, which then says what was judged until there.
+    expected: the file of expected failures. resume: a file that saves the findings; a run with the same settings
+    continues from there. check: the function that judges one rule.
+    Ctrl-C (or SIGTERM) ends the search, not the report, which then covers what was judged so far.
     Raises GPT2Error, before the search, for a file that cannot be read or written.
     """
     report = Report.about(backend, examples, seed, list(rules))
@@ -63,7 +63,7 @@ def print_results(
     if console is not None:
         print_report(report, console)
     if html is not None:
-        from parity.report.html import page  # here: it takes its time to import what draws the plots
+        from parity.report.html import page  # here, because the plotting library is slow to import
 
         write_text(html, page(report))
     if junit is not None:
@@ -77,10 +77,10 @@ def _search(report: Report, rules: Mapping[str, Rule], backend: Backend, kept: S
             for done, (name, rule) in enumerate(rules.items()):
                 bar.show(name, done, len(rules))
                 if name not in kept.findings:
-                    found = _judge(rule, backend, report, check)
-                    if interrupt.asked:  # and swallowed, or taken for what the backend raised
+                    finding = _judge(rule, backend, report, check)
+                    if interrupt.asked:  # and the backend swallowed it, or it passed for an error of the backend
                         raise KeyboardInterrupt
-                    kept.add(found)
+                    kept.add(finding)
                 report.findings.append(kept.findings[name])
         except KeyboardInterrupt:
             report.interrupted = True

@@ -1,4 +1,4 @@
-"""The report as a table that a person understands, on a terminal."""
+"""The report as a table for people, on a terminal."""
 
 from rich.console import Console
 from rich.markup import escape
@@ -12,7 +12,7 @@ STYLES = dict.fromkeys(FAILING, "bold red") | dict.fromkeys(ABSENT, "dim") | {EX
 
 
 def print_report(report: Report, console: Console) -> None:
-    """Print the table, each failure with its smallest case and blame, what became of expected failures, a summary."""
+    """Print the table, each failure with its smallest case and blame, the status of expected failures, a summary."""
     console.print(table(report))
     for finding in report.findings:
         outcome = report.outcome(finding)

@@ -1,4 +1,4 @@
-"""Whether a result agrees: the one rule, the rounding noise that it measures, and what the reference says of a case."""
+"""Whether a result agrees: the one rule, the noise floor that it measures, and the reference's results for a case."""
 
 from parity.verdict.verdict import Reference, Verdict, judge
 

@@ -1,4 +1,4 @@
-"""Measure how accurate a backend's elementary functions are: what the file accuracy.json of a backend declares."""
+"""Measure the accuracy of a backend's elementary functions, which its file accuracy.json declares."""
 
 import numpy as np
 
@@ -11,8 +11,8 @@ SUMS = np.unique(np.geomspace(2, 50_257, 400).astype(int))
 def measure(backend: Backend) -> dict[str, float]:
     """Largest relative error of exp on [-20, 0] (by softmax), of sigmoid on [-20, 20] (by silu), of log (by the loss).
 
-    Where an exp is below e**-20 its share of a softmax is beyond float32's last place, and its error with it. The loss
-    of n equal scores is log(n), whatever exp(0) errs by as little as: n runs up to the size of GPT-2's vocabulary.
+    An exp below e**-20 is lost beside float32's last place in a softmax, and so is its error. The loss of n equal
+    scores is log(n), because exp(0) has hardly any error; n runs up to the size of GPT-2's vocabulary.
     """
     dtype = numpy_dtype(backend.dtype)
     x = np.linspace(-20, 0, POINTS).astype(dtype)

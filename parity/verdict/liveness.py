@@ -1,7 +1,7 @@
 """Does every parameter matter? Gradients of a case by complex step, and why some of them are zero.
 
 f(x + ih) = f(x) + ih f'(x) - ..., so the imaginary part of the result over h is the derivative. Nothing is subtracted,
-h can be as small as one likes, and the derivative is as exact as f itself.
+so h can be as small as you like, and the derivative is as exact as f itself.
 Source: Squire and Trapp 1998, Using complex variables to estimate derivatives of real functions.
 """
 
@@ -25,32 +25,32 @@ Array = NDArray[Any]
 Entry = tuple[str, tuple[int, ...]]
 Silence = Iterator[tuple[str, Any, str]]  # which argument, which of its entries (an index), why
 FLOAT32, FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
-STEP = 2.0**-100  # its square is lost beside any number, and dividing by it is exact
-MEMBERS = 6  # forms of the input: the first, and enough others that their spread is not small by luck
+STEP = 2.0**-100  # its square is below any rounding error, and division by it is exact
+MEMBERS = 6  # forms of the input: the first, and enough others that their spread is not small by chance
 
 
 @dataclasses.dataclass(frozen=True)
 class Gradient:
-    """The derivative by one number of the input, and how far rounding moves it."""
+    """The derivative with respect to one number of the input, and its rounding noise."""
 
     value: float
     noise: float
 
     @property
     def is_zero(self) -> bool:
-        """Whether it cannot be told from zero: it is no larger than what the verdict's rule allows for its noise."""
+        """Whether it counts as zero: it is within the tolerance that the verdict's rule gives for its noise."""
         return abs(self.value) <= NOISE_FACTOR * self.noise
 
 
 def gradients(case: Case, entries: int = 1, dtype: np.dtype = FLOAT32) -> dict[Entry, Gradient]:
     """Derivatives of a random weighted sum of the case's first result, by some entries of every float argument.
 
-    What means nothing, the scores at pads, has no weight. The values are those of dtype, computed with in float64. The
-    keys are like ("params.h.0.attn.c_attn.bias", (5,)); which entries, and the weights, follows from the case's seed.
+    Scores at pads mean nothing and get no weight. The values are rounded to dtype, and computed with in float64. The
+    keys are like ("params.h.0.attn.c_attn.bias", (5,)); the entries and the weights follow from the case's seed.
 
-    A derivative that is zero by cancellation can come out as rounding noise. How large that is, is measured as the
-    noise floor is: the same derivative on equivalent forms of the input, its channels, heads and units in another order
-    and every result moved by up to a unit in the last place of float64. The noise is the largest distance to the first.
+    A derivative that is zero by cancellation can come out as rounding noise, which is measured like the noise floor:
+    the same derivative on equivalent forms of the input, with channels, heads and units in another order and every
+    result moved by up to a unit in the last place of float64. The noise is the largest distance to the first.
     """
     random = np.random.default_rng([case.seed, 2])
     arguments = build(case, dtype)[0]
@@ -124,8 +124,8 @@ def _rounded_otherwise(case: Case, member: int) -> Callable[[str, Any], Any]:
 def silent(case: Case, dtype: np.dtype = FLOAT32) -> dict[str, Array]:
     """Why derivatives of `gradients` are zero: by name, an array of the argument's shape; "" where they are not.
 
-    For whole models: cases of model.language_model and model.sequence_classifier. In exact arithmetic what has a reason
-    is zero; or else, where softmax is one-hot, too small for float64. The reasons do not look at the derivatives.
+    For whole models: cases of model.language_model and model.sequence_classifier. A derivative with a reason is zero in
+    exact arithmetic or, where softmax is one-hot, too small for float64. The reasons do not use the derivatives.
     """
     model = _look_at(case, dtype)
     why = {name: np.full(x.shape, "", object) for name, x in float_arguments(model.arguments).items()}
@@ -139,10 +139,10 @@ def silent(case: Case, dtype: np.dtype = FLOAT32) -> dict[str, Array]:
 
 @dataclasses.dataclass(frozen=True)
 class _Model:
-    """What the rules look at.
+    """The facts about a case that the reasons use.
 
-    tokens (B, T, 2): id and position, what makes a token what it is. sees (B, T, S): the keys that a query sees, first
-    those of the past. counts[i] (B, T): whether what enters layer i there reaches a score; the last: what enters ln_f.
+    tokens (B, T, 2): id and position of each token. sees (B, T, S): the keys that a query sees, those of the past
+    first. counts[i] (B, T): whether the input of layer i at that token reaches a score; the last: the input of ln_f.
     """
 
     arguments: dict[str, Any]
@@ -232,12 +232,12 @@ def _nothing_to_choose(model: _Model) -> Silence:
 
 
 def _softmax_forgets_a_shift(model: _Model) -> Silence:
-    """The bias of the keys shifts all scores alike but those of the past, whose keys were made without it."""
+    """The bias of the keys shifts all scores equally, except those of the past, whose keys do not depend on it."""
     channels, reason = model.config.n_embd, "it shifts all scores of a query alike, and softmax forgets a shift"
     for name, queries in model.layers():
         weights = model.stages[f"{name}.attn.attn_weights"].swapaxes(1, 2)[queries]  # (n, H, S)
         past, new = weights[..., : model.past].sum(axis=-1), weights[..., model.past :].sum(axis=-1)
-        forgets = (past * new <= np.finfo(np.float64).eps).all(axis=0)  # (H,): no query minds both
+        forgets = (past * new <= np.finfo(np.float64).eps).all(axis=0)  # (H,): no query weighs both
         where = channels + np.flatnonzero(np.repeat(forgets, model.config.head_size))
         yield f"params.{name}.attn.c_attn.bias", where, reason
 

@@ -19,7 +19,12 @@ from reference.stages import ELEMENTARY
 
 Array = NDArray[Any]
 Permutations = dict[str, NDArray[np.int64]]
-MEMBERS = 8  # of an orbit, at least
+# Members of an orbit, at least; more if a result has few elements, so that the largest distance is not small by chance.
+MEMBERS = 8
+# Arrays, because NumPy takes longer for numbers, and an orbit is made of millions of small operations.
+ONE = np.array(1.0)
+# The largest numbers that have a next one.
+LARGEST = {np.dtype(x).char: np.array(np.nextafter(np.finfo(x).max, x(0))) for x in (np.float32, np.float64)}
 # Stages that are sums without being an op: a bias or the residual stream is added, and the result rounded.
 SUMS = ("embeddings", "qkv", "c_fc", "c_proj", "linear", "attn_residual", "mlp_residual")
 
@@ -48,7 +53,7 @@ def permute(tree: Any, axes: Any, case: Case, chosen: Permutations) -> Any:
 
 
 def undo(tree: Any, axes: Any, case: Case, chosen: Permutations) -> Any:
-    """What permute has done, taken back."""
+    """Undo `permute`."""
     return permute(tree, axes, case, {letter: np.argsort(order) for letter, order in chosen.items()})
 
 
@@ -92,52 +97,49 @@ def _permute_axes(x: Array, axes: Axes, orders: _Orders) -> Array:
 
 
 def inexact(accuracy: Mapping[str, float], case: Case, member: int) -> Callable[[str, Any], Any]:
-    """An observer that lets the reference err as a correct implementation may; not for member 0.
+    """An observer that gives the reference the errors of a correct implementation; member 0 gets none.
 
     Elementary functions and means move by up to one unit in the last place, as those of any library do, and by the
     relative error that the backend declares, up or down at random. The result of an op or a sum is rounded up or down
-    at random: in small cases there are few orders to sum in, and in 16 bits the sums, computed in float32, come out
-    alike in any order; permutations alone would give the same numbers again and again.
+    at random, because permutations alone would often give the same numbers: small cases have few orders of summation,
+    and in 16 bits, sums computed in float32 are the same in any order.
     Source: Parker 1997, Monte Carlo Arithmetic.
     """
+    if not member:
+        return lambda name, x: x
     random = np.random.default_rng([case.seed, member, 1])
+    factors = {name: 1 + accuracy[name] * np.array([-1.0, 1.0]) for name in ELEMENTARY if accuracy.get(name)}
 
     def move(name: str, x: Any) -> Any:
-        if not member:
-            return x
         kind = _kind(name)
         if kind is None:
             return x
-        if isinstance(kind, np.dtype):  # not rounded yet: it will be, to the nearest number of that dtype
-            return (x + ulp(x, kind) * random.uniform(-0.5, 0.5, x.shape)).astype(x.dtype)
-        moved = x + _unit(x) * random.uniform(-1.0, 1.0, x.shape)
-        if kind == "elementary" and accuracy.get(name):
-            moved = moved * (1 + accuracy[name] * (2.0 * random.integers(0, 2, x.shape) - 1))
-        return moved.astype(x.dtype)
+        dtype = x.dtype
+        step = random.random(x.shape)
+        if kind not in ("sum", "elementary"):  # a 16-bit dtype: it will be rounded to the nearest of its numbers
+            return (x + ulp(x, numpy_dtype(kind)) * (step - 0.5)).astype(dtype)
+        size = np.abs(x)
+        unit = np.minimum(_spacing(size), size)  # no step across 0: 0 is exact, no mean of squares negative
+        step = np.multiply(np.subtract(np.add(step, step), ONE), unit)  # from -1 to 1 of it
+        moved = np.add(x, step)
+        if name in factors:
+            moved = np.multiply(moved, factors[name].take(random.integers(0, 2, x.shape)))
+        return moved.astype(dtype)
 
     return move
 
 
-@functools.cache
-def _kind(name: str) -> Any:
-    """What is moved at a stage: the dtype that is rounded to afterwards, "sum", "elementary", or None: nothing."""
+@functools.cache  # a forward pass has few names, and this is asked for at every step
+def _kind(name: str) -> str | None:
+    """How a stage may move: as a "sum", as an "elementary" function, as what a 16-bit dtype rounds, or not at all."""
     if name.startswith("rounding."):
-        return numpy_dtype(name.removeprefix("rounding."))
-    if name == "rounding" or name.rpartition(".")[2] in SUMS:  # rounded to the nearest: it may have gone either way
-        return "sum"
+        return name.removeprefix("rounding.")
+    if name == "rounding" or name.rpartition(".")[2] in SUMS:
+        return "sum"  # another library may have rounded it the other way
     return "elementary" if name in ELEMENTARY else None
 
 
-def _unit(x: Any) -> Any:
-    """A unit in the last place, but no step across 0: that is exact, and a mean of squares must not fall below it."""
-    size = np.abs(x)
-    if x.dtype.kind != "f":  # bfloat16 is none of NumPy's own
-        return np.minimum(ulp(x, x.dtype), size)
-    # np.spacing is ulp, many times as fast; but it is infinite at the largest number, and NaN at infinity
-    return np.minimum(np.fmin(np.spacing(size), _largest_unit(x.dtype)), size)
-
-
-@functools.cache
-def _largest_unit(dtype: np.dtype) -> Any:
-    info = np.finfo(dtype)
-    return dtype.type(2.0 ** (int(info.maxexp) - 1 - int(info.nmant)))
+def _spacing(size: Array) -> Array:
+    """`ulp` in the dtype of the sizes themselves, which are not negative: in NumPy's own way, where it has one."""
+    largest = LARGEST.get(size.dtype.char)
+    return ulp(size, size.dtype) if largest is None else np.spacing(np.minimum(size, largest))

@@ -1,4 +1,4 @@
-"""Judge a whole model stage by stage: what each named stage of a forward pass has to agree with."""
+"""Judge a whole model stage by stage: the reference of each named stage of a forward pass."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -54,13 +54,13 @@ def stage_references(
     accuracy: Mapping[str, float],
     given: Mapping[str, Array] | None = None,
 ) -> dict[str, Reference]:
-    """What to judge every stage of a model by, under its name, in the order of computation.
+    """The reference of every stage of a model, by name, in the order of computation.
 
     The model is a language model, or, if there is a score.weight among its parameters, a classifier. The oracle is the
     reference in float64 with the parameters rounded to dtype; the orbit is the reference in dtype with channels, heads
-    and MLP units in another order, its elementary functions erring by what `accuracy` declares. What belongs to a pad
-    means nothing. ids and attention_mask are (B, T), position_ids (B, T) or absent. After a stage that is named in
-    `given`, the computation goes on with the value given there: its error is not inherited by what follows.
+    and MLP units in another order, its elementary functions erring by what `accuracy` declares. Values at pads mean
+    nothing. ids and attention_mask are (B, T), position_ids (B, T) or absent. After a stage that is named in `given`,
+    the computation continues with the value given there, so that later stages do not inherit an error.
 
     references = stage_references(model.config, model.parameters, ids, None, None, dtype, model.backend.accuracy)
     {name: references[name].judge(stage).explain() for name, stage in model.stages(ids).items()}

@@ -1,4 +1,4 @@
-"""Where the choice of a token is noise: another candidate lies as near as rounding errors go on this very input."""
+"""Find where the choice of a token is noise: another candidate is within the rounding error of this input."""
 
 import dataclasses
 from typing import Any
@@ -18,11 +18,11 @@ from parity.verdict.verdict import Reference, close
 def find_ties(
     model: Any, found: Generation, attention_mask: ArrayLike | None, config: GenerationConfig
 ) -> list[list[int]]:
-    """The places in each row's new ids where the choice is noise; attention_mask is that of the prompts. Not of beams.
+    """The places in each row's new ids where the choice is noise; attention_mask is that of the prompts. Not for beams.
 
     The judge's reference reads the finished text once in float64 and, in the model's precision, in several equivalent
-    forms. A greedy choice is noise if the two best scores are as near as two correct implementations may be apart; a
-    drawn one if, with the same chance, one of those forms chooses otherwise than another.
+    forms. A greedy choice is noise if the two best scores differ by no more than two correct implementations may; a
+    sampled choice is noise if, with the same random number, two of these forms choose different ids.
     """
     config, dtype = model.complete(config), numpy_dtype(model.backend.dtype)
     ids, mask, length = _finished(found, attention_mask)
@@ -65,6 +65,6 @@ def _wide(x: Array) -> Array:
 
 
 def _near(scores: Any, dtype: np.dtype) -> bool:
-    """Whether the two best of some scores (1, V), of which there is a Reference, are equal but for rounding."""
+    """Whether the two best of the scores (1, V), given as a Reference, are equal except for rounding."""
     best = np.sort(scores.oracle[0])[::-1][:2]
     return len(best) == 2 and np.isfinite(best[1]) and close(best[0], best[1], 2 * scores.noise, dtype).agrees

@@ -1,8 +1,8 @@
-"""Does training agree? A run is judged by the band that the reference's own rounding makes.
+"""Judge training runs by a tolerance band that is measured from the reference's own rounding.
 
-Two runs that differ in a rounding part slowly, so no fixed tolerance fits every step. The reference trains several
+Two runs that differ by one rounding diverge slowly, so no fixed tolerance fits every step. The reference trains several
 times on equivalent forms of the model: its channels, heads and units in another order, its results rounded up or down
-at random. How far these runs stray from the float64 oracle, up to each step, is the band that losses must stay in.
+at random. Their largest distance to the float64 oracle, up to each step, is the band that losses must stay in.
 Weights, moments and the norms of the gradients are judged in the same way.
 """
 
@@ -37,12 +37,12 @@ from reference.stages import observing
 
 Array = NDArray[Any]
 MICRO_BATCHES = 6  # of a drawn course
-SAME = ("finite", "updated", "scale")  # fields of a report in which rounding has no say
+SAME = ("finite", "updated", "scale")  # fields of a report that rounding cannot change
 
 
 @dataclasses.dataclass(frozen=True)
 class Course:
-    """A training run as it is laid down: from these parameters, by these settings, on these micro-batches in turn."""
+    """The plan of a training run: the initial parameters, the settings, and the micro-batches in order."""
 
     config: GPT2Config
     parameters: Mapping[str, Array]
@@ -57,7 +57,7 @@ class Course:
 
 @dataclasses.dataclass(frozen=True)
 class TrainedOutcome:
-    """What came of a course: the report of every micro-batch, then the weights and the moments, "m.<name>"."""
+    """The outcome of a course: the report of every micro-batch, then the weights and the moments, "m.<name>"."""
 
     reports: list[StepReport]
     arrays: dict[str, Array]
@@ -68,7 +68,7 @@ class TrainedOutcome:
 
 
 def train(course: Course, trainer: Trainer) -> TrainedOutcome:
-    """Let a trainer, new from the course's parameters and settings, go through it."""
+    """Run a course with a trainer that was just made from the course's parameters and settings."""
     reports = [trainer.step(batch) for batch in course.batches]
     moments = {name: x for name, x in trainer.state().items() if name.startswith(("m.", "v."))}
     return TrainedOutcome(reports, trainer.parameters() | moments)
@@ -82,11 +82,11 @@ class Band:
     orbit: list[TrainedOutcome]
 
     def losses(self) -> list[Reference]:
-        """What the loss of every step is judged by: its noise is the largest of all steps so far."""
+        """The reference of the loss of every step: its noise is the largest of all steps so far."""
         return self._steps("loss")
 
     def _steps(self, field: str) -> list[Reference]:
-        """Of one field of the reports; NaN, where there was none, must be NaN."""
+        """The references of one field of the reports; NaN, for a missing value, must be NaN."""
         exact = self.oracle.field(field).astype(np.float64)
         runs = [run.field(field).astype(np.float64) for run in self.orbit]
         noise = np.maximum.accumulate(np.max([np.nan_to_num(np.abs(run - exact)) for run in runs], axis=0))
@@ -97,7 +97,7 @@ class Band:
         ]
 
     def judge(self, outcome: TrainedOutcome) -> Iterator[Verdict]:
-        """The verdicts on all that a trainer made of the course."""
+        """The verdicts on all parts of an outcome of the course."""
         for name in SAME:
             yield identical(outcome.field(name), self.orbit[0].field(name))
         for name in ("loss", "grad_norm", "lr"):
@@ -107,11 +107,11 @@ class Band:
             yield self.reference(name).judge(outcome.arrays[name])
 
     def reference(self, name: str) -> Reference:
-        """What one of the outcome's arrays is judged by."""
+        """The reference of one of the outcome's arrays."""
         return Reference(self.oracle.arrays[name], [run.arrays[name] for run in self.orbit], name=name)
 
     def means(self) -> list[Reference]:
-        """What the running means of the gradients are judged by."""
+        """The references of the running means of the gradients."""
         return [self.reference(name) for name in self.oracle.arrays if name.startswith("m.")]
 
     def first_outside(self, losses: Array) -> tuple[int, Verdict] | None:
@@ -121,9 +121,9 @@ class Band:
 
 
 def training_band(course: Course, accuracy: Mapping[str, float], members: int = orbit.MEMBERS) -> Band:
-    """The band of a course for a backend whose elementary functions are of that accuracy; it trains in float32.
+    """The band of a course for a backend whose elementary functions have that accuracy; it trains in float32.
 
-    The oracle knows no overflow: a course in which float16 gradients overflow has no band.
+    The float64 oracle does not overflow, so a course in which float16 gradients overflow has no band.
     """
     oracle = train(course, NumPyBackend(dtype="float64").trainer(course.config, course.parameters, course.settings))
     return Band(oracle, [_member(course, index, accuracy) for index in range(members)])
@@ -154,7 +154,7 @@ def _member(course: Course, index: int, accuracy: Mapping[str, float]) -> Traine
 
 
 def course_of(trial: Trial) -> Course:
-    """A course on the model of a trial: its first micro-batch is the trial's input, settings and the rest follow it."""
+    """A course on the model of a trial: its first micro-batch is the trial's input, the case's seed gives the rest."""
     arguments, random = trial.arguments, np.random.default_rng([trial.case.seed, 2])
     config, ids = arguments["config"], arguments["ids"]
     return Course(
@@ -208,7 +208,7 @@ def trainer_of(trial: Trial, course: Course) -> Trainer:
 
 
 def judge_training(trial: Trial) -> Iterator[Verdict]:
-    """Put the trainer of a trial's backend to a course."""
+    """Judge the trainer of a trial's backend on a course."""
     course, backend = course_of(trial), trial.backend
     outcome = train(course, trainer_of(trial, course))
     key = "band", pickle.dumps((dict(backend.accuracy), trial.arguments))

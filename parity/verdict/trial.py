@@ -1,4 +1,4 @@
-"""One case put to one backend, and what the reference says of it."""
+"""One test case for one backend, and the reference's results for it."""
 
 import dataclasses
 import math
@@ -23,9 +23,9 @@ Memory = dict[Any, Any]
 
 
 class Trial:
-    """A case on trial. `arguments` are its arrays and options; floats have the backend's dtype. They are read-only.
+    """A case for a backend. `arguments`: its arrays and options, read-only; floats have the backend's dtype.
 
-    memory keeps the arguments and what the reference said of them, for the next backend that the case is put to.
+    memory caches the arguments and the reference's results, for the next backend that gets the case.
     """
 
     def __init__(self, case: Case, backend: Backend, memory: Memory | None = None) -> None:
@@ -40,7 +40,7 @@ class Trial:
         self.arguments = dict(self._memory["arguments"])
 
     def with_arguments(self, case: Case | None = None, **changed: Any) -> "Trial":
-        """The same trial with other arguments; None takes one away. Where sizes change, it needs another case."""
+        """The same trial with other arguments; None removes one. If sizes change, pass a case with the new ones."""
         other = Trial.__new__(Trial)
         other.__dict__.update(self.__dict__)
         other.case = case or self.case
@@ -67,19 +67,19 @@ class Trial:
         return self.backend.model(self.arguments["config"], flatten(self.arguments["params"]))
 
     def references(self) -> list[Reference]:
-        """What the reference says of every array that the function returns."""
+        """The reference of every array that the function returns."""
         accuracy = self.backend.accuracy
         key = self.case.contract.function, self.dtype.name, pickle.dumps((dict(accuracy), self.arguments))
         return self.remember(key, lambda: references(self.case, self.dtype, accuracy, self.arguments))
 
     def remember(self, key: Any, make: Callable[[], Any]) -> Any:
-        """What has been made under that key, for this case; it is made now if it has not been."""
+        """The cached result of make() under that key, for this case."""
         if key not in self._memory:
             self._memory[key] = make()
         return self._memory[key]
 
     def noise(self, index: int = 0) -> float:
-        """The noise floor of one of those arrays."""
+        """The noise floor of one of the returned arrays."""
         return self.references()[index].noise
 
     def compare(self) -> Iterator[Verdict]:
@@ -130,10 +130,10 @@ def cached(model: BackendModel, logits: Array, ids: Array, mask: Array | None, p
 def references(
     case: Case, dtype: np.dtype, accuracy: Mapping[str, float], arguments: Arguments | None = None
 ) -> list[Reference]:
-    """What the reference says of every array that the function returns.
+    """The reference of every array that the function returns.
 
-    arguments: those that the case stands for, unless others of the same shapes are given. In the orbit, elementary
-    functions err by as much as the backend declares, up or down at random.
+    arguments: those of the case, or others of the same shapes. In the orbit, elementary functions err by as much as the
+    backend declares, up or down at random.
     """
     arguments = build(case, dtype)[0] if arguments is None else arguments
     given = frozenset(item.name for item in case.contract.inputs if item.name not in arguments)
@@ -180,7 +180,7 @@ def result_axes(case: Case, count: int) -> list[Axes]:
 
 
 def result_names(case: Case, count: int) -> list[str]:
-    """Which parameter's each of the arrays is that a function returns, in order; "" of what is in no tree."""
+    """The parameter name of each array that a function returns, in order; "" for an array in no tree."""
     return [name for name, _ in _results(case, count)]
 
 

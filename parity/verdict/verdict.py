@@ -24,11 +24,11 @@ SAMPLES, MOST_MEMBERS, ESTIMATED = 64, 16, 1.3
 
 @dataclasses.dataclass(frozen=True)
 class Verdict:
-    """What was found for one array. `error`, `noise` and `ulp` are absolute, at the element that is worst off.
+    """The verdict on one array. `error`, `noise` and `ulp` are absolute, at the worst element.
 
-    value is what was found there, expected what the oracle has, own what the reference has in the same precision (None:
-    there is no such thing). terms: how many numbers are summed up for an element, at most (0: not known). name: which
-    parameter's array it is, where there is one of each.
+    value: the backend's number at that element; expected: the oracle's; own: the reference's in the same precision
+    (None: there is none). terms: the most numbers that are summed for an element (0: not known). name: the parameter
+    that the array belongs to, if any.
     """
 
     agrees: bool
@@ -57,7 +57,7 @@ class Verdict:
 
     @property
     def severity(self) -> float:
-        """The error as a share of what is allowed: above 1 it does not agree."""
+        """The error divided by the tolerance: above 1 it does not agree."""
         if self.reason:
             return float("inf")
         allowed = NOISE_FACTOR * self.noise + ULP_TERM * self.ulp
@@ -92,7 +92,7 @@ def ulp(x: Array, dtype: np.dtype) -> Array:
     return np.ldexp(1.0, exponent - digits)
 
 
-@functools.cache  # asked for at every step of the reference, and slow to be found
+@functools.cache  # called at every step of the reference, and slow to compute
 def _smallest_and_digits(dtype: np.dtype) -> tuple[float, int]:
     """A dtype's smallest normal number, and the number of its binary digits."""
     info = ml_dtypes.finfo(dtype)  # type: ignore[no-untyped-call]
@@ -100,7 +100,7 @@ def _smallest_and_digits(dtype: np.dtype) -> tuple[float, int]:
 
 
 def oracle_in_range(oracle: Array, dtype: np.dtype) -> Array:
-    """The float64 oracle, with what lies beyond the dtype's finite numbers (the mask value of float64) at their end."""
+    """The float64 oracle, clipped to the finite numbers of the dtype, which float64's mask value exceeds."""
     info = ml_dtypes.finfo(dtype)  # type: ignore[no-untyped-call]
     return np.clip(oracle, float(info.min), float(info.max))
 
@@ -193,9 +193,9 @@ def _refuse(reason: str) -> Verdict:
 
 @dataclasses.dataclass(frozen=True)
 class Reference:
-    """What the reference says of one array: the float64 oracle, the orbit, and the rows that mean something.
+    """The reference's results for one array: the float64 oracle, the orbit, and the rows that mean something.
 
-    terms: how many numbers are summed up for an element, at most (0: not known). name: which parameter's array it is.
+    terms: the most numbers that are summed for an element (0: not known). name: the parameter the array belongs to.
     """
 
     oracle: Array
@@ -215,11 +215,11 @@ class Reference:
         return noise_floor(members, np.where(usual, self.oracle, 0.0), own.dtype)
 
     def judge(self, value: Any) -> Verdict:
-        """The verdict on what somebody computed for this array."""
+        """The verdict on a backend's value of this array."""
         return judge(value, self.oracle, self.orbit, self.rows, self.terms)
 
     def only(self, rows: Array) -> "Reference":
-        """The same, but nothing is said of what `rows`, a mask that broadcasts to the array's shape, leaves out."""
+        """The same reference, but only where `rows`, a mask that broadcasts to the array's shape, is true."""
         return dataclasses.replace(self, rows=rows if self.rows is None else rows & self.rows)
 
     def then(self, function: Callable[[Array], Array]) -> "Reference":
@@ -247,9 +247,9 @@ def close(
 ) -> Verdict:
     """The verdict on two results that a law says are equal in exact arithmetic, both computed in dtype.
 
-    noise: the sum of the noise floors of the results that the two were made from, for each may err by so much.
-    size: the largest number that was added up to make them, where that is larger than they are. NaN and infinity must
-    stand in the same places.
+    noise: the sum of the noise floors of the results that the two were computed from, as each may err by its floor.
+    size: the largest number that was summed to compute them, if larger than they are. NaN and infinity must stand in
+    the same places.
     """
     value, expected = np.asarray(value).astype(np.float64), np.asarray(expected).astype(np.float64)
     if value.shape != expected.shape:

@@ -1,5 +1,5 @@
-"""The gradients of the reference, derived by hand: of every function of ops.py, attention.py and model.py that has one.
+"""The gradients of the reference, derived by hand: for each function of ops.py, attention.py and model.py that has one.
 
-Each file mirrors the file of its name: there `softmax`, here `softmax_vjp`. MindSpore differentiates by itself, so its
-files have no such twins; the judge compares what both find, and names the pair by the function, "ops.softmax_vjp".
+Each file belongs to the file of the same name: there `softmax`, here `softmax_vjp`. MindSpore differentiates its own
+functions, so it has no such files; the judge compares the two gradients under the name "ops.softmax_vjp".
 """

@@ -1,4 +1,4 @@
-"""The gradients of attention.py, derived by hand, in the order of that file. What a gradient is: see ops.py here."""
+"""The gradients of attention.py, derived by hand, in the order of that file. ops.py here says what a vjp is."""
 
 import numpy as np
 
@@ -19,7 +19,7 @@ from reference.precision import as_low_as
 
 
 def split_heads_vjp(grad: Array, x: Array, n_head: int) -> Array:
-    """Gradient of split_heads: numbers only change places, so it is put back.
+    """Gradient of split_heads: numbers only change places, so the gradient is moved back.
 
     Shapes: grad (B, H, T, D), x (B, T, H*D) -> (B, T, H*D)
     """
@@ -27,7 +27,7 @@ def split_heads_vjp(grad: Array, x: Array, n_head: int) -> Array:
 
 
 def merge_heads_vjp(grad: Array, x: Array) -> Array:
-    """Gradient of merge_heads: put back into heads.
+    """Gradient of merge_heads: the gradient is cut into heads again.
 
     Shapes: grad (B, T, H*D), x (B, H, T, D) -> (B, H, T, D)
     """
@@ -35,7 +35,7 @@ def merge_heads_vjp(grad: Array, x: Array) -> Array:
 
 
 def mask_scores_vjp(grad: Array, scores: Array, visible: Array) -> Array:
-    """Gradient of mask_scores: what is hidden has no influence.
+    """Gradient of mask_scores: 0 where a score is hidden.
 
     Shapes: grad (B, H, T, N), scores (B, H, T, N), visible (B, 1, T, N) bool -> (B, H, T, N)
     """
@@ -78,7 +78,7 @@ def attention_vjp(
     attention_mask: Array | None = None,
     keep: dict | None = None,
 ) -> tuple[Array, dict]:
-    """Gradients of attention, of x and of the parameters; without a past, as in training.
+    """Gradients of attention by x and by the parameters; without a past, as in training.
 
     Shapes: grad (B, T, C), x (B, T, C), params {h.0.attn}, attention_mask (B, T) mask optional,
         keep {h.0.attn} keep optional -> (B, T, C), {h.0.attn}

@@ -1,7 +1,7 @@
-"""The gradients of model.py, derived by hand, in the order of that file. What a gradient is: see ops.py here.
+"""The gradients of model.py, derived by hand, in the order of that file. ops.py here says what a vjp is.
 
-They compute what they need of the forward pass again, block by block, and keep only the residual stream: less memory,
-and each can be read by itself.
+Each function computes again what it needs of the forward pass, block by block; only the residual stream is stored. That
+saves memory, and each function can be read alone.
 """
 
 import numpy as np
@@ -21,7 +21,7 @@ from reference.stages import observe
 def mlp_vjp(
     grad: Array, x: Array, params: dict, config: GPT2Config, layer: int = 0, keep: dict | None = None
 ) -> tuple[Array, dict]:
-    """Gradients of mlp, of x and of the parameters.
+    """Gradients of mlp by x and by the parameters.
 
     Shapes: grad (B, T, C), x (B, T, C), params {h.0.mlp}, keep {h.0.mlp} keep optional -> (B, T, C), {h.0.mlp}
     """
@@ -44,7 +44,7 @@ def block_vjp(
     attention_mask: Array | None = None,
     keep: dict | None = None,
 ) -> tuple[Array, dict]:
-    """Gradients of block: what arrives passes each residual sum unchanged, and what the branch behind it adds.
+    """Gradients of block: each residual sum passes the gradient on unchanged, plus that through its branch.
 
     Shapes: grad (B, T, C), x (B, T, C), params {h.0}, attention_mask (B, T) mask optional, keep {h.0} keep optional
         -> (B, T, C), {h.0}
@@ -72,9 +72,9 @@ def gpt2_vjp(
     position_ids: Array | None = None,
     keep: dict | None = None,
 ) -> dict:
-    """Gradients of gpt2's parameters: through ln_f, down the blocks, into the rows that the tokens looked up.
+    """Gradients of gpt2's parameters: back through ln_f and the blocks, to the embedding rows of the tokens.
 
-    A head among the parameters takes no part in it: its gradient is zero.
+    gpt2 does not use a head, so the gradient of a head in params is zero.
     Shapes: grad (B, T, C), params {}, ids (B, T) int V, attention_mask (B, T) mask optional,
         position_ids (B, T) int L optional, keep {} keep optional -> {}
     """
@@ -105,7 +105,7 @@ def language_model_vjp(
     position_ids: Array | None = None,
     keep: dict | None = None,
 ) -> dict:
-    """Gradients of language_model's parameters. A tied head adds its share to that of the embeddings.
+    """Gradients of language_model's parameters. A tied head adds its gradient to that of the embeddings.
 
     Shapes: grad (B, T, V), params {}, ids (B, T) int V, attention_mask (B, T) mask optional,
         position_ids (B, T) int L optional, keep {} keep optional -> {}
@@ -129,7 +129,7 @@ def language_model_loss_vjp(
     keep: dict | None = None,
     ignore_index: int = -100,
 ) -> dict:
-    """Gradients of language_model_loss, times grad: 1, or the scale of the loss.
+    """Gradients of language_model_loss, times grad, which is 1 or the loss scale.
 
     Shapes: grad (), params {}, ids (B, T) int V, labels (B, T) labels V, attention_mask (B, T) mask optional,
         position_ids (B, T) int L optional, keep {} keep optional -> {}
@@ -148,7 +148,7 @@ def sequence_classifier_vjp(
     position_ids: Array | None = None,
     keep: dict | None = None,
 ) -> dict:
-    """Gradients of sequence_classifier's parameters: all of it flows back through the last tokens.
+    """Gradients of sequence_classifier's parameters: they flow back through the last tokens only.
 
     Shapes: grad (B, K), params {score}, ids (B, T) int V, attention_mask (B, T) mask optional,
         position_ids (B, T) int L optional, keep {} keep optional -> {score}
@@ -172,7 +172,7 @@ def sequence_classifier_loss_vjp(
     keep: dict | None = None,
     ignore_index: int = -100,
 ) -> dict:
-    """Gradients of sequence_classifier_loss, times grad: 1, or the scale of the loss.
+    """Gradients of sequence_classifier_loss, times grad, which is 1 or the loss scale.
 
     Shapes: grad (), params {score}, ids (B, T) int V, labels (B) labels K, attention_mask (B, T) mask optional,
         position_ids (B, T) int L optional, keep {} keep optional -> {score}

@@ -1,7 +1,7 @@
 """The gradients of ops.py, derived by hand, in the order of that file.
 
 op_vjp(grad, ...) is the vector-Jacobian product of op: it takes the gradient of a loss with respect to the op's result,
-and returns that with respect to every float argument of the op, in their order.
+and returns the gradients with respect to the op's float arguments, in their order.
 """
 
 import math
@@ -23,7 +23,7 @@ def matmul_vjp(grad: Array, a: Array, b: Array) -> Pair:
 
 
 def conv1d_vjp(grad: Array, x: Array, weight: Array, bias: Array) -> tuple[Array, Array, Array]:
-    """Gradients of conv1d; a weight and a bias serve every position, so theirs are sums over the positions.
+    """Gradients of conv1d; every position uses weight and bias, so their gradients are sums over the positions.
 
     Shapes: grad (B, T, N), x (B, T, C), weight (C, N), bias (N) -> (B, T, C), (C, N), (N)
     """
@@ -34,7 +34,7 @@ def conv1d_vjp(grad: Array, x: Array, weight: Array, bias: Array) -> tuple[Array
 
 @rounded_once
 def _sum_rows(x: Array) -> Array:
-    """Sum of all rows: the gradient of what was added to every row.
+    """Sum of all rows: the gradient of a bias that was added to every row.
 
     Shapes: x (T, C) -> (C)
     """
@@ -45,7 +45,7 @@ def _sum_rows(x: Array) -> Array:
 def layer_norm_vjp(grad: Array, x: Array, weight: Array, bias: Array, eps: float = 1e-5) -> tuple[Array, Array, Array]:
     """Gradients of layer_norm: dx = (g - mean(g) - n mean(g n)) / deviation, with n the normed row, g = grad * weight.
 
-    The two means take off what a shift or a scaling of the row would change: the normed row does not notice either.
+    The two means remove the parts along a shift and a scaling of the row, which do not change the normed row.
     Shapes: grad (B, T, C), x (B, T, C), weight (C), bias (C) -> (B, T, C), (C), (C)
     """
     deviation = np.sqrt(mean(np.square(x - x.mean(axis=-1, keepdims=True))) + eps)
@@ -80,7 +80,7 @@ def gelu_vjp(grad: Array, x: Array) -> Array:
 
 
 def relu_vjp(grad: Array, x: Array) -> Array:
-    """Gradient of relu: it passes where x is above 0; at 0 itself the convention is 0.
+    """Gradient of relu: grad where x is above 0, else 0 (at x = 0 by convention).
 
     Shapes: grad (B, T, C), x (B, T, C) -> (B, T, C)
     """
@@ -99,7 +99,7 @@ def silu_vjp(grad: Array, x: Array) -> Array:
 
 @gradients_rounded_once
 def softmax_vjp(grad: Array, x: Array) -> Array:
-    """Gradient of softmax: y (g - sum(g y)), with y = softmax(x). Its rows sum to zero: softmax forgets a shift.
+    """Gradient of softmax: y (g - sum(g y)), with y = softmax(x). Its rows sum to 0: a shift of x has no effect.
 
     Shapes: grad (B, T, N), x (B, T, N) -> (B, T, N)
     """
@@ -130,7 +130,7 @@ def cross_entropy_vjp(grad: Array, logits: Array, labels: Array, ignore_index: i
 
 
 def dropout_vjp(grad: Array, x: Array, keep: Array | None, rate: float) -> Array:
-    """Gradient of dropout: it thins out grad in the same places.
+    """Gradient of dropout: dropout of grad with the same mask.
 
     Shapes: grad (B, T, C), x (B, T, C), keep (B, T, C) bool optional -> (B, T, C)
     """
@@ -139,7 +139,7 @@ def dropout_vjp(grad: Array, x: Array, keep: Array | None, rate: float) -> Array
 
 @gradients_rounded_once
 def embedding_vjp(grad: Array, ids: Array, weight: Array) -> Array:
-    """Gradient of the embedding's weight: each row collects what reaches the tokens that looked it up.
+    """Gradient of the embedding's weight: each row sums the gradients of the tokens that looked it up.
 
     Shapes: grad (B, T, C), ids (B, T) int V, weight (V, C) -> (V, C)
     """
@@ -149,7 +149,7 @@ def embedding_vjp(grad: Array, ids: Array, weight: Array) -> Array:
 
 
 def unembedding_vjp(grad: Array, x: Array, weight: Array) -> Pair:
-    """Gradients of unembedding: conv1d's, with the weight the other way round.
+    """Gradients of unembedding: those of conv1d, with the weight transposed.
 
     Shapes: grad (B, T, V), x (B, T, C), weight (V, C) -> (B, T, C), (V, C)
     """

@@ -117,7 +117,7 @@ def test_a_bug_in_a_third_backend_is_explained(shell: Shell) -> None:
     assert re.search(r"x this input's rounding noise: differs at \(.*\): .*, expected ", ran.stdout)
     assert re.search(r"^smallest case: B=1 T=[12] .*; seed \d+$", ran.stdout, flags=re.MULTILINE)
     assert "  reference/attention.py:" in ran.stdout  # the line to look at
-    assert "This script shows it alone:" in ran.stdout
+    assert "This script reproduces it:" in ran.stdout
     assert "Traceback" not in ran.stdout
     assert "check_rule(" not in ran.stdout  # nor any other line of our own call stack
 

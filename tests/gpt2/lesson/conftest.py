@@ -13,20 +13,20 @@ from gpt2.model.model import Model
 from tests.gpt2.lesson.pages import JUDGED, VERDICT, written
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def tiny() -> Model:
     """The packaged model on the reference."""
     return gpt2.load("tiny", "numpy")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def lesson(tiny: Model) -> dict[str, Any]:
     """The lesson on the packaged model, with one verdict on a twin that need not be installed here."""
     made = build(tiny)
     return made | {"verdicts": {JUDGED: VERDICT}}
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def file(lesson: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The page as a file."""
     return written(lesson, tmp_path_factory.mktemp("lesson"))
@@ -54,10 +54,10 @@ def opened(browser: Any) -> Iterator[Any]:
         return page
 
     yield open_page
-    assert said == []
-    assert {url.split("#")[0] for url in asked if urlsplit(url).scheme != "data"} <= allowed
     for context in contexts:
         context.close()
+    assert said == []
+    assert {url.split("#")[0] for url in asked if urlsplit(url).scheme != "data"} <= allowed
 
 
 @pytest.fixture

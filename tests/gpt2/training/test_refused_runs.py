@@ -123,7 +123,7 @@ def test_a_folder_that_holds_something_else_is_left_alone(
 @pytest.mark.parametrize(
     ("folder", "complaint"),
     [
-        ("text.txt", "exists and is no folder of a training run"),
+        ("text.txt", "exists and is not a folder of a training run"),
         ("text.txt/run", "cannot write "),
         ("n" * 300, "File name too long"),
     ],
@@ -218,7 +218,7 @@ def test_a_damaged_checkpoint_is_refused_and_the_one_before_it_serves(begun: Pat
     before = contents(begun)
     refusal = run(*command(text, begun, "--resume")).refusal
     assert f"{damaged} is damaged" in refusal
-    assert refusal.endswith("remove it to go on from " + str(damaged).replace("3.safe", "2.safe"))
+    assert refusal.endswith("remove it to resume from " + str(damaged).replace("3.safe", "2.safe"))
     assert contents(begun) == before
     damaged.unlink()
     assert run(*command(text, begun, "--resume")).result
@@ -256,7 +256,7 @@ def test_gradients_that_are_not_finite_end_the_run(changes: dict[str, Any], text
 
 
 def test_a_scale_that_never_shrinks_ends_the_run(text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(training_run, "MOST_PASSED_OVER", 20)
+    monkeypatch.setattr(training_run, "MOST_SKIPPED", 20)
     scaled = {"level": "O2", "loss_scaler": "static", "scale_value": 2.0**40}
     refusal = run(*command(text, tmp_path / "run", config=other_settings("training", **scaled))).refusal
     assert "micro-batch 19 (step 1) are not finite, at loss scale 1.09951e+12" in refusal

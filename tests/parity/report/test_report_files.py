@@ -213,7 +213,7 @@ def test_a_run_with_other_versions_does_not_go_on(tmp_path: Path, monkeypatch: p
     ("damage", "said"),
     [
         (lambda text: text[:-9], "not valid JSON"),
-        (lambda text: "[]", "not what a check keeps"),
+        (lambda text: "[]", "holds no results of a check"),
         (lambda text: text.replace('"settings"', '"sittings"'), "no settings and results"),
         (lambda text: text.replace('"cases": 3', '"cases": "3"', 1), "result 1: the field 'cases' must be int"),
         (lambda text: text.replace('"blame": "", ', "", 1), "result 1: the field 'blame' is missing"),
