@@ -1,34 +1,52 @@
 """Gradients by MindSpore's automatic differentiation; the reference derives them by hand, in functions `..._vjp`."""
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import mindspore as ms
 from mindspore import Parameter, ParameterTuple, Tensor, nn
 
 from ms_backend.precision import cast_chosen, chosen_parameters
+from ms_backend.weights import assign
 from reference.config import GPT2Config, flatten, map_tree
 
 FLOATS = (ms.float32, ms.float16, ms.bfloat16)
 
 
-def vjp(function: Callable[..., Any], grad: Tensor, arguments: Mapping[str, Any], mode: str = "pynative") -> Any:
-    """The gradients of sum(grad * result) with respect to every float argument, a tensor or a tree of tensors.
+class Gradients:
+    """The gradients of sum(grad * result) with respect to every float argument, be it a tensor or a tree of tensors.
 
-    result is the first (or only) result of the function; grad has its shape. The gradients are in the order of the
-    function's arguments, as a tuple if there are several. mode "graph" compiles everything, again at every call.
+    result is what the function returns first, or alone. constants are its arguments that are no tensors. mode "graph"
+    compiles it all at the first call; a later one, with tensors of the same shapes and dtypes, gives the same graph
+    other numbers: floats and trees are parameters, which are assigned to.
     """
-    given = {name: arguments[name] for name in inspect.signature(function).parameters if name in arguments}
-    held = {name: map_tree(_hold, value, name) for name, value in given.items() if _leaf(value) in FLOATS}
-    # Trees of dropout masks are compiled in as constants: they are nested too deep for an input of a graph.
-    inputs = {name: value for name, value in given.items() if name not in held and isinstance(value, Tensor)}
-    fixed = {name: value for name, value in given.items() if name not in inputs} | held
-    weights = [x for value in held.values() for x in flatten(value).values()]
-    kind = _CompiledGradients if mode == "graph" else _Gradients
-    found = iter(kind(_Weighted(function, fixed), weights)(ms.mutable({"grad": grad, "inputs": inputs})))
-    gradients = tuple(map_tree(lambda name, x: next(found), value) for value in held.values())
-    return gradients if len(gradients) > 1 else gradients[0]
+
+    def __init__(self, function: Callable[..., Any], constants: Mapping[str, Any], mode: str) -> None:
+        self._function, self._constants, self._mode = function, dict(constants), mode
+        self._held: dict[str, Any] = {}
+        self._run: _Gradients | None = None
+
+    def __call__(self, grad: Tensor, **tensors: Any) -> Any:
+        """The gradients in the order of the function's arguments, as a tuple if there are several.
+
+        grad has the shape of the result.
+        """
+        given = {name: tensors[name] for name in inspect.signature(self._function).parameters if name in tensors}
+        inputs = {name: x for name, x in given.items() if isinstance(x, Tensor) and x.dtype not in FLOATS}
+        held = {name: value for name, value in given.items() if name not in inputs}
+        weighed = [name for name, value in held.items() if _leaf(value) in FLOATS]
+        if self._run is None:  # a graph takes no input that is nested as deep as a tree
+            self._held = {name: _hold(name, value, name in weighed) for name, value in held.items()}
+            weights = [x for name in weighed for x in flatten(self._held[name]).values()]
+            kind = _CompiledGradients if self._mode == "graph" else _Gradients
+            self._run = kind(_Weighted(self._function, {**self._constants, **self._held}), weights)
+        else:
+            for parameter, x in zip(_leaves(self._held), _leaves(held), strict=True):
+                assign(parameter, x)
+        found = iter(self._run(ms.mutable({"grad": grad, "inputs": inputs})))
+        gradients = tuple(map_tree(lambda name, x: next(found), self._held[name]) for name in weighed)
+        return gradients if len(gradients) > 1 else gradients[0]
 
 
 def _leaf(value: Any) -> Any:
@@ -37,8 +55,21 @@ def _leaf(value: Any) -> Any:
     return first.dtype if isinstance(first, Tensor) else None
 
 
-def _hold(name: str, x: Tensor) -> Parameter:
-    return Parameter(x, name=name)
+def _hold(name: str, tree: Any, is_weight: bool) -> Any:
+    """The tree with a parameter in place of each tensor."""
+    if isinstance(tree, dict):
+        return {key: _hold(f"{name}.{key}", value, is_weight) for key, value in tree.items()}
+    if isinstance(tree, list | tuple):
+        return type(tree)(_hold(f"{name}.{i}", value, is_weight) for i, value in enumerate(tree))
+    return Parameter(tree, name=name, requires_grad=is_weight)
+
+
+def _leaves(tree: Any) -> Iterator[Tensor]:
+    if isinstance(tree, dict | list | tuple):
+        for branch in tree.values() if isinstance(tree, dict) else tree:
+            yield from _leaves(branch)
+    else:
+        yield tree
 
 
 class _Weighted(nn.Cell):

@@ -1,5 +1,7 @@
 """Continue a batch of texts: ids are read, the next ones chosen, and both stay on the device."""
 
+from typing import Any
+
 import mindspore as ms
 import numpy as np
 from mindspore import Tensor
@@ -18,7 +20,8 @@ class MindSporeDecoder:
     The chosen ids stay on the device, where the next step reads them.
     """
 
-    def __init__(self, caches: Caches, batch_size: int, length: int) -> None:
+    def __init__(self, model: Any, caches: Caches, batch_size: int, length: int) -> None:
+        self._model = model  # as long as it is there, its weights are nobody else's
         self._caches, self._device, self._batch_size, self._length = caches, caches.device, batch_size, length
         self._slot = self._read = 0  # pads of a bucket take slots as well
         self._logits: Tensor | None = None

@@ -1,6 +1,7 @@
-"""Functions as compiled graphs, entered by one thread at a time, and the lengths that are compiled."""
+"""Functions as compiled graphs, entered by one thread at a time, what is kept of them, and the lengths compiled."""
 
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Hashable
 from typing import Any
 
 import mindspore as ms
@@ -43,6 +44,39 @@ class Runner:
             except Exception:
                 del self._graphs[names]
                 raise
+
+
+class Kept:
+    """What took long to make and is free at the moment, by what it is good for: of all, the last `most` given back."""
+
+    def __init__(self, most: int) -> None:
+        self._most, self._free, self._lock = most, list[tuple[Hashable, Any]](), threading.RLock()
+
+    def take(self, key: Hashable) -> Any:
+        """One that is good for that, or None. Nobody else gets it until it is given back; what failed never is."""
+        with self._lock:
+            for place, (found, kept) in enumerate(self._free):
+                if found == key:
+                    del self._free[place]
+                    return kept
+        return None
+
+    def give(self, key: Hashable, kept: Any) -> None:
+        """Leave it to whoever takes it next."""
+        with self._lock:
+            self._free.append((key, kept))
+            del self._free[: -self._most]
+
+
+def form(tree: Any) -> Hashable:
+    """What a graph is compiled for: of (trees of) tensors their names, shapes and dtypes, of all else the value."""
+    if isinstance(tree, dict):
+        return "dict", tuple((name, form(value)) for name, value in tree.items())
+    if isinstance(tree, list | tuple):
+        return type(tree), tuple(form(value) for value in tree)
+    if isinstance(tree, Tensor):
+        return tuple(tree.shape), str(tree.dtype)
+    return type(tree), repr(tree)  # by their words 0.0 and -0.0 differ, and so do configurations, which have no hash
 
 
 def bucket(length: int) -> int:

@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 from parity.cases.cases import Case, build, cases
 from parity.cases.contracts import contracts
 from parity.mutants.base import REORDERED
+from parity.verdict import orbit
 from parity.verdict.orbit import SUMS, inexact
 from parity.verdict.stages import stage_references
 from parity.verdict.trial import Trial
-from parity.verdict.verdict import ulp
+from parity.verdict.verdict import noise_floor, ulp
 from reference.config import GPT2Config, flatten
 from reference.model import language_model
 from reference.stages import ELEMENTARY, keep_in, observing
@@ -101,6 +102,19 @@ def test_other_forms_may_round_elsewhere(function: str, numbers: list[str]) -> N
         assert all(verdict.agrees for verdict in verdicts), verdicts[0].explain()
 
 
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_what_a_number_is_moved_by_is_a_unit_in_its_last_place(dtype: Any) -> None:
+    info = np.finfo(dtype)
+    powers = np.ldexp(np.ones(1, dtype), np.arange(int(info.minexp) - int(info.nmant), int(info.maxexp)))
+    numbers = np.concatenate([powers, np.nextafter(powers, dtype(np.inf)), np.nextafter(powers, dtype(0)), [info.max]])
+    for x in (numbers.astype(dtype), -numbers.astype(dtype)):
+        assert (orbit._spacing(np.abs(x)) == ulp(x, np.dtype(dtype))).all()
+    special = np.array([np.inf, -np.inf, np.nan], dtype)
+    moved = orbit.inexact({}, TWO_CHANNELS, 1)("rounding", special)
+    assert (moved[:2] == special[:2]).all()
+    assert np.isnan(moved[2])
+
+
 @pytest.mark.parametrize("name", [*(name for name in ELEMENTARY if "rounding." not in name), "rounding", *SUMS])
 def test_what_is_moved_never_changes_its_sign(name: str) -> None:
     """AdamW's mean of squares is 0 where nothing was learnt: a unit below it, its root was NaN, and no weight moved."""
@@ -109,3 +123,26 @@ def test_what_is_moved_never_changes_its_sign(name: str) -> None:
         moved = inexact({}, TWO_CHANNELS, member)(name, x)
         assert (moved * np.sign(x) >= 0).all()
         assert (moved[x == 0] == 0).all()
+
+
+def floor_of(distances: np.ndarray, elements: int = 1) -> float:
+    """The noise floor of an orbit whose members lie so far from the oracle."""
+    return noise_floor([np.full(elements, each) for each in distances], np.zeros(elements), np.dtype(np.float64))
+
+
+def test_the_largest_of_many_distances_is_estimated_from_few() -> None:
+    """Never below the largest seen, rarely far below or above what four times as many members would have shown."""
+    normal = np.abs(np.random.default_rng(0).standard_normal((2000, 64)))
+    ratios = np.array([floor_of(row[:16]) / row.max() for row in normal])
+    assert 0.95 < np.median(ratios) < 1.05
+    assert np.quantile(ratios, 0.05) > 0.6
+    assert all(floor_of(row[:16]) >= row[:16].max() for row in normal)
+    assert ratios.max() <= 1.3
+
+
+def test_nothing_is_estimated_where_nothing_spreads_or_much_was_seen() -> None:
+    assert floor_of(np.full(16, 2.0)) == 2
+    assert floor_of(np.arange(16.0), elements=4) == 15
+    assert floor_of(np.arange(3.0)) == 2
+    assert floor_of(np.zeros(16)) == 0
+    assert floor_of(np.array([np.inf, *np.arange(15.0)])) == 14
