@@ -2,7 +2,7 @@
 
 S = P + T positions: P of the past, then T new tokens. N: keys whose order does not matter.
 Each stage of the computation has a name, such as "h.0.attn.q" in the first layer. By this name the judge can read its
-value, or replace it. Without a judge, `observe` returns its argument unchanged: see stages.py.
+value, or replace it. Without a judge, the names change nothing: see stages.py.
 """
 
 import math

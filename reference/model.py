@@ -1,7 +1,7 @@
 """GPT-2: embeddings, a stack of blocks, a final norm, a head. Parameters come as the tree that `config.nest` makes.
 
 Each stage of the computation has a name, such as "h.0.ln_1" in the first layer. By this name the judge can read its
-value, or replace it. Without a judge, `observe` returns its argument unchanged: see stages.py.
+value, or replace it. Without a judge, the names change nothing: see stages.py.
 """
 
 import numpy as np
