@@ -28,6 +28,10 @@ settings.load_profile("ci")  # Hypothesis's own plugin loads what --hypothesis-p
 LONGEST = (
     "parity/on_trial/test_mutants.py",
     "parity/test_judge.py",
+    "parity/false_alarms/test_op_by_op.py",
+    "parity/false_alarms/test_graphs_of_functions.py",
+    "parity/false_alarms/test_graphs_of_models.py",
+    "parity/false_alarms/test_numpy.py",
     "parity/on_trial/test_hunt.py",
     "parity/diagnosis/test_diagnosis.py",
     "parity/laws/test_laws.py",
