@@ -27,11 +27,7 @@ settings.load_profile("ci")  # Hypothesis's own plugin loads what --hypothesis-p
 # when the others are done. (make test gives each file to one worker, in the order of collection.)
 LONGEST = (
     "parity/on_trial/test_mutants.py",
-    "parity/test_judge.py",
-    "parity/false_alarms/test_op_by_op.py",
-    "parity/false_alarms/test_graphs_of_functions.py",
     "parity/false_alarms/test_graphs_of_models.py",
-    "parity/false_alarms/test_numpy.py",
     "parity/on_trial/test_hunt.py",
     "parity/diagnosis/test_diagnosis.py",
     "parity/laws/test_laws.py",
@@ -39,6 +35,9 @@ LONGEST = (
     "peers/test_learning.py",
     "parity/laws/test_generation_laws.py",
     "parity/verdict/test_training_band.py",
+    "parity/false_alarms/test_graphs_of_functions.py",
+    "parity/false_alarms/test_op_by_op.py",
+    "parity/false_alarms/test_numpy.py",
     "ms_backend/test_optim.py",
     "gpt2/lesson/test_page_access.py",
     "gpt2/lesson/test_page_numbers.py",
