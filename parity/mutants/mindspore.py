@@ -101,7 +101,8 @@ OF_MINDSPORE = (
             Edit(
                 "ms_backend.engine.decoder.MindSporeDecoder.read",
                 "self._logits, self._slot = scores[:, -1], end",
-                "assign(self._cache.scores, scores[:, -1])\n        self._logits, self._slot = self._cache.scores, end",
+                "P.assign(self._cache.scores, scores[:, -1])\n"
+                "        self._logits, self._slot = self._cache.scores, end",
             ),
         ),
         ("engine.cached",),
