@@ -21,6 +21,7 @@ from gpt2.model.hf_folder import read_tensors, save_weights
 
 Array = NDArray[Any]
 FORMAT = "gpt2-training/2"
+READABLE = ("gpt2-training/1", FORMAT)  # the first has its facts under another name
 NAME = re.compile(r"step-(\d+)\.safetensors")
 DIGEST = re.compile(rb'"sha256":"([0-9a-f]{64})"')  # in the file's header, where safetensors keeps metadata
 
@@ -81,7 +82,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
     if actual != expected:
         raise GPT2Error(f"{path} is damaged, its contents do not have the checksum it carries: {_way_out(path)}")
     metadata = _metadata(path)
-    if metadata.get("format") != FORMAT:
+    if metadata.get("format") not in READABLE:
         raise GPT2Error(
             f"{path} has the format {metadata.get('format')!r}, expected {FORMAT!r}: "
             f"resume with the version of this program that wrote it; otherwise, {_way_out(path)}"
@@ -90,7 +91,8 @@ def read_checkpoint(path: Path) -> Checkpoint:
     for name, x in read_tensors(path):
         kind, _, rest = name.partition(".")
         named[kind][rest] = x
-    return Checkpoint(parameters=named["model"], state=named["state"], **json.loads(metadata["checkpoint"]))
+    (facts,) = metadata.keys() - {"format", "sha256"}
+    return Checkpoint(parameters=named["model"], state=named["state"], **json.loads(metadata[facts]))
 
 
 def write_weights(path: Path, parameters: Mapping[str, Array]) -> None:

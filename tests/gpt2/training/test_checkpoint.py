@@ -193,6 +193,19 @@ def test_another_format_is_named(pair: tuple[Path, bytes], monkeypatch: pytest.M
     assert "has the format 'gpt2-training/3', expected 'gpt2-training/2'" in refusal(path)
 
 
+def test_checkpoints_of_the_first_format_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save = checkpoint._save
+
+    def as_before(tensors: Any, path: Path, metadata: dict[str, str]) -> None:
+        save(tensors, path, {"facts of then" if name == "checkpoint" else name: x for name, x in metadata.items()})
+
+    with monkeypatch.context() as changed:
+        changed.setattr(checkpoint, "FORMAT", "gpt2-training/1")
+        changed.setattr(checkpoint, "_save", as_before)
+        path = write_checkpoint(tmp_path, small(3), 1)
+    assert content(read_checkpoint(path)) == content(small(3))
+
+
 def test_a_missing_file_and_a_folder_are_refused(pair: tuple[Path, bytes]) -> None:
     path, _ = pair
     path.unlink()
