@@ -41,11 +41,8 @@ class NumPyBackend:
 
     def model(self, config: GPT2Config, parameters: Mapping[str, Array]) -> "NumPyModel":
         """A model with these parameters."""
-        if self.mode == "plain":
-            from gpt2.backends.plain_numpy import PlainNumPyModel
-
-            return PlainNumPyModel(config, parameters, self._dtype)
-        return NumPyModel(config, parameters, self._dtype)
+        kind = PlainNumPyModel if self.mode == "plain" else NumPyModel
+        return kind(config, parameters, self._dtype)
 
     def trainer(self, config: GPT2Config, parameters: Mapping[str, Array], settings: TrainingConfig) -> "NumPyTrainer":
         """A trainer that starts from these parameters."""
@@ -229,3 +226,31 @@ class NumPyDecoder:
             kept[...] = kept[rows]
         self._next_positions, self._logits = self._next_positions[rows], self._logits[rows]
         self._chosen = self._chosen[rows]
+
+
+class PlainNumPyModel(NumPyModel):
+    """A GPT-2 that runs only the plain functions of the reference: `--mode plain`."""
+
+    def logits(self, ids: Array, attention_mask: Array | None = None, position_ids: Array | None = None) -> Array:
+        """Logits of the next token at every position."""
+        return model.language_model(self.params, ids, self.config, attention_mask, position_ids)[0]
+
+    def decoder(self, batch_size: int, length: int) -> "PlainNumPyDecoder":
+        """A decoder for a new batch."""
+        return PlainNumPyDecoder(self, batch_size, length)
+
+
+class PlainNumPyDecoder(NumPyDecoder):
+    """Continues a batch with `past`: the keys and values already read, concatenated with the new ones."""
+
+    def _scores(self, ids: Array, position_ids: Array) -> Array:
+        """Logits after every new token, (B, T, V); adds keys and values to the cache."""
+        end = self._slot + ids.shape[1]
+        past = [(k[:, :, : self._slot], v[:, :, : self._slot]) for k, v in self._cache] if self._slot else None
+        logits, presents = model.language_model(
+            self._model.params, ids, self._model.config, self._attention_mask[:, :end], position_ids, past
+        )
+        for cached, present in zip(self._cache, presents, strict=True):
+            for kept, new in zip(cached, present, strict=True):
+                kept[:, :, :end] = new
+        return logits
