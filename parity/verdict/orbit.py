@@ -4,6 +4,7 @@ In exact arithmetic nothing changes; in floating point the sums run in another o
 """
 
 import functools
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -13,13 +14,13 @@ from numpy.typing import NDArray
 from gpt2.backends import numpy_dtype
 from parity.cases.cases import Case, axis_factors, is_axes
 from parity.cases.contracts import UNORDERED, Axes
-from parity.verdict.verdict import ulp
+from parity.verdict.verdict import MOST_MEMBERS, SAMPLES, ulp
 from reference.stages import ELEMENTARY
 
 Array = NDArray[Any]
 Permutations = dict[str, NDArray[np.int64]]
-# Members of an orbit: enough that the largest distance is not small by chance, even if a result has few elements.
-MEMBERS, SAMPLES = 8, 64
+# Members of an orbit, at least; more if a result has few elements, so that the largest distance is not small by chance.
+MEMBERS = 8
 # Arrays, because NumPy takes longer for numbers, and an orbit is made of millions of small operations.
 ONE = np.array(1.0)
 # The largest numbers that have a next one.
@@ -30,27 +31,50 @@ SUMS = ("embeddings", "qkv", "c_fc", "c_proj", "linear", "attn_residual", "mlp_r
 
 def permutations(case: Case, member: int) -> Permutations:
     """One permutation for each unordered letter; those of member 0 change nothing."""
-    random = np.random.default_rng([case.seed, member])
-    letters = [letter for letter in UNORDERED if letter in case.sizes]
-    return {
-        letter: random.permutation(case.sizes[letter]) if member else np.arange(case.sizes[letter])
-        for letter in letters
-    }
+    letters = tuple((letter, case.sizes[letter]) for letter in UNORDERED if letter in case.sizes)
+    return dict(_drawn_permutations(letters, case.seed, member))
+
+
+@functools.lru_cache(maxsize=1024)  # a law asks for the orbit of one case many times
+def _drawn_permutations(letters: tuple[tuple[str, int], ...], seed: int, member: int) -> Permutations:
+    random = np.random.default_rng([seed, member])
+    return {letter: random.permutation(size) if member else np.arange(size) for letter, size in letters}
 
 
 def members(elements: int) -> int:
     """How many members an orbit needs when the result has that many elements."""
-    return max(MEMBERS, min(SAMPLES, -(-SAMPLES // max(elements, 1))))
+    return max(MEMBERS, min(MOST_MEMBERS, -(-SAMPLES // max(elements, 1))))
 
 
 def permute(tree: Any, axes: Any, case: Case, chosen: Permutations) -> Any:
     """The tree of arrays with every axis permuted as its letters say."""
-    return _walk(tree, axes, lambda x, letters: _permute_axes(x, letters, case, chosen))
+    orders = _Orders(case.sizes, chosen)
+    return _walk(tree, axes, lambda x, letters: _permute_axes(x, letters, orders))
 
 
 def undo(tree: Any, axes: Any, case: Case, chosen: Permutations) -> Any:
     """Undo `permute`."""
     return permute(tree, axes, case, {letter: np.argsort(order) for letter, order in chosen.items()})
+
+
+class _Orders(dict[str, Any]):
+    """Which entries of an axis, "C" or "3*H*D", stand where in the permuted one; None if all stay. Found when asked."""
+
+    def __init__(self, sizes: dict[str, int], chosen: Permutations) -> None:
+        super().__init__()
+        self._sizes, self._chosen = sizes, chosen
+
+    def __missing__(self, axis: str) -> Any:
+        order = None
+        letters = axis.split("*")
+        if not self._chosen.keys().isdisjoint(letters):
+            order = np.arange(math.prod(axis_factors(axis, self._sizes))).reshape(axis_factors(axis, self._sizes))
+            for i, letter in enumerate(letters):
+                if letter in self._chosen:
+                    order = order.take(self._chosen[letter], i)
+            order = order.ravel()
+        self[axis] = order
+        return order
 
 
 def _walk(tree: Any, axes: Any, function: Callable[[Array, Axes], Any]) -> Any:
@@ -64,17 +88,11 @@ def _walk(tree: Any, axes: Any, function: Callable[[Array, Axes], Any]) -> Any:
     return walked if isinstance(tree, list) else tuple(walked)
 
 
-def _permute_axes(x: Array, axes: Axes, case: Case, chosen: Permutations) -> Array:
-    shape = x.shape
+def _permute_axes(x: Array, axes: Axes, orders: _Orders) -> Array:
     for i, axis in enumerate(axes):
-        letters = axis.split("*")
-        if chosen.keys().isdisjoint(letters):
-            continue
-        split = x.reshape(*shape[:i], *axis_factors(axis, case.sizes), *shape[i + 1 :])
-        for j, letter in enumerate(letters):
-            if letter in chosen:
-                split = np.take(split, chosen[letter], axis=i + j)
-        x = split.reshape(shape)
+        order = orders[axis]
+        if order is not None:
+            x = x.take(order, i)
     return x
 
 
@@ -90,7 +108,7 @@ def inexact(accuracy: Mapping[str, float], case: Case, member: int) -> Callable[
     if not member:
         return lambda name, x: x
     random = np.random.default_rng([case.seed, member, 1])
-    factors = {name: 1 + accuracy.get(name, 0.0) * np.array([-1.0, 1.0]) for name in ELEMENTARY}
+    factors = {name: 1 + accuracy[name] * np.array([-1.0, 1.0]) for name in ELEMENTARY if accuracy.get(name)}
 
     def move(name: str, x: Any) -> Any:
         kind = _kind(name)
@@ -104,7 +122,7 @@ def inexact(accuracy: Mapping[str, float], case: Case, member: int) -> Callable[
         unit = np.minimum(_spacing(size), size)  # no step across 0: 0 is exact, no mean of squares negative
         step = np.multiply(np.subtract(np.add(step, step), ONE), unit)  # from -1 to 1 of it
         moved = np.add(x, step)
-        if kind == "elementary":
+        if name in factors:
             moved = np.multiply(moved, factors[name].take(random.integers(0, 2, x.shape)))
         return moved.astype(dtype)
 
