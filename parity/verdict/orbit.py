@@ -14,13 +14,14 @@ from numpy.typing import NDArray
 from gpt2.backends import numpy_dtype
 from parity.cases.cases import Case, axis_factors, is_axes
 from parity.cases.contracts import UNORDERED, Axes
-from parity.verdict.verdict import MOST_MEMBERS, SAMPLES, ulp
+from parity.verdict.verdict import ulp
 from reference.stages import ELEMENTARY
 
 Array = NDArray[Any]
 Permutations = dict[str, NDArray[np.int64]]
-# Members of an orbit, at least; more if a result has few elements, so that the largest distance is not small by chance.
-MEMBERS = 8
+# Members of an orbit, at least and at most: more if a result has few elements, so that the largest distance is not small
+# by chance.
+MEMBERS, SAMPLES = 8, 64
 # Arrays, because NumPy takes longer for numbers, and an orbit is made of millions of small operations.
 ONE = np.array(1.0)
 # The largest numbers that have a next one.
@@ -43,7 +44,7 @@ def _drawn_permutations(letters: tuple[tuple[str, int], ...], seed: int, member:
 
 def members(elements: int) -> int:
     """How many members an orbit needs when the result has that many elements."""
-    return max(MEMBERS, min(MOST_MEMBERS, -(-SAMPLES // max(elements, 1))))
+    return max(MEMBERS, min(SAMPLES, -(-SAMPLES // max(elements, 1))))
 
 
 def permute(tree: Any, axes: Any, case: Case, chosen: Permutations) -> Any:

@@ -17,9 +17,6 @@ from numpy.typing import NDArray
 Array = NDArray[Any]
 NOISE_FACTOR = 3
 ULP_TERM = 4
-# Distances to the oracle, members times elements, of which the largest is not small by luck; an orbit has MOST_MEMBERS
-# at most, and what is lacking is estimated: of normal noise the largest of 64 is 1.3 times the largest of 16.
-SAMPLES, MOST_MEMBERS, ESTIMATED = 64, 16, 1.3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,21 +103,12 @@ def oracle_in_range(oracle: Array, dtype: np.dtype) -> Array:
 
 
 def noise_floor(orbit: list[Array], oracle: Array, dtype: np.dtype) -> float:
-    """The largest distance to the oracle over the orbit: runs of the reference, in dtype, on equivalent inputs.
-
-    Of fewer distances than SAMPLES, where there are still enough to tell how they spread, the largest of SAMPLES is
-    estimated: three standard deviations above the mean, but no more than ESTIMATED times the largest that was seen.
-    """
+    """The largest distance to the oracle over the orbit: runs of the reference, in dtype, on equivalent inputs."""
     expected = oracle_in_range(oracle, dtype)
     with np.errstate(invalid="ignore"):
         distances = [np.abs(member.astype(np.float64) - expected) for member in orbit]
     finite = [distance[np.isfinite(distance)] for distance in distances]
-    largest = max((float(distance.max()) for distance in finite if distance.size), default=0.0)
-    if len(orbit) < MOST_MEMBERS or not 0 < len(orbit) * expected.size < SAMPLES:
-        return largest
-    every = np.array(distances)
-    estimate = float((every.mean(axis=0) + 3 * every.std(axis=0)).max()) if np.isfinite(every).all() else 0.0
-    return min(max(largest, estimate), ESTIMATED * largest)
+    return max((float(distance.max()) for distance in finite if distance.size), default=0.0)
 
 
 def judge(value: Any, oracle: Array, orbit: list[Array], rows: Array | None = None, terms: int = 0) -> Verdict:

@@ -22,6 +22,7 @@ from parity.verdict.verdict import ULP_TERM, ulp
 from reference.config import GPT2Config, flatten
 
 FLOAT32 = np.dtype(np.float32)
+EPSILON = float(np.finfo(np.float64).eps)
 DTYPES = ("float64", "float32", "float16", "bfloat16")
 WHOLE_MODELS = ("model.language_model", "model.sequence_classifier")
 of_whole_models = pytest.mark.parametrize("function", WHOLE_MODELS)
@@ -106,12 +107,15 @@ def test_the_measurement_sees_a_generator_of_constants() -> None:
 
 
 def unexplained(case: Case, dtype: np.dtype = FLOAT32) -> list[str]:
-    """Entries whose derivative is zero for no reason, or not zero although there is a reason."""
+    """Entries whose derivative is zero for no reason, or not zero although there is a reason.
+
+    Where softmax is nearly one-hot, a derivative below the precision of float64 is as good as zero.
+    """
     why = silent(case, dtype)
     return [
         f"{name}{list(where)}: {found} {why[name][where] or 'for no reason'}"
         for (name, where), found in gradients(case, dtype=dtype).items()
-        if found.is_zero != bool(why[name][where])
+        if found.is_zero != bool(why[name][where]) and not (why[name][where] and abs(found.value) <= EPSILON)
     ]
 
 

@@ -14,7 +14,7 @@ from parity.verdict import orbit
 from parity.verdict.orbit import SUMS, inexact
 from parity.verdict.stages import stage_references
 from parity.verdict.trial import Trial
-from parity.verdict.verdict import noise_floor, ulp
+from parity.verdict.verdict import ulp
 from reference.config import GPT2Config, flatten
 from reference.model import language_model
 from reference.stages import ELEMENTARY, keep_in, observing
@@ -123,26 +123,3 @@ def test_what_is_moved_never_changes_its_sign(name: str) -> None:
         moved = inexact({}, TWO_CHANNELS, member)(name, x)
         assert (moved * np.sign(x) >= 0).all()
         assert (moved[x == 0] == 0).all()
-
-
-def floor_of(distances: np.ndarray, elements: int = 1) -> float:
-    """The noise floor of an orbit whose members lie so far from the oracle."""
-    return noise_floor([np.full(elements, each) for each in distances], np.zeros(elements), np.dtype(np.float64))
-
-
-def test_the_largest_of_many_distances_is_estimated_from_few() -> None:
-    """Never below the largest seen, rarely far below or above what four times as many members would have shown."""
-    normal = np.abs(np.random.default_rng(0).standard_normal((2000, 64)))
-    ratios = np.array([floor_of(row[:16]) / row.max() for row in normal])
-    assert 0.95 < np.median(ratios) < 1.05
-    assert np.quantile(ratios, 0.05) > 0.6
-    assert all(floor_of(row[:16]) >= row[:16].max() for row in normal)
-    assert ratios.max() <= 1.3
-
-
-def test_nothing_is_estimated_where_nothing_spreads_or_much_was_seen() -> None:
-    assert floor_of(np.full(16, 2.0)) == 2
-    assert floor_of(np.arange(16.0), elements=4) == 15
-    assert floor_of(np.arange(3.0)) == 2
-    assert floor_of(np.zeros(16)) == 0
-    assert floor_of(np.array([np.inf, *np.arange(15.0)])) == 14
