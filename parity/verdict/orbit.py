@@ -19,8 +19,8 @@ from reference.stages import ELEMENTARY
 
 Array = NDArray[Any]
 Permutations = dict[str, NDArray[np.int64]]
-# Members of an orbit, at least and at most: more if a result has few elements, so that the largest distance is not small
-# by chance.
+# Members of an orbit, at least and at most: more if a result has few elements, so that the largest distance is not
+# small by chance.
 MEMBERS, SAMPLES = 8, 64
 # Arrays, because NumPy takes longer for numbers, and an orbit is made of millions of small operations.
 ONE = np.array(1.0)
