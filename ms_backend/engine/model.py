@@ -64,9 +64,12 @@ class MindSporeModel:
         return self.backend.fetch(self._placed.classify(**_tensors(ids, attention_mask, position_ids)))
 
     def stages(
-        self, ids: Array, attention_mask: Array | None = None, position_ids: Array | None = None,
+        self,
+        ids: Array,
+        attention_mask: Array | None = None,
+        position_ids: Array | None = None,
         given: Mapping[str, Array] | None = None,
-    ) -> dict[str, Array]:  # fmt: skip
+    ) -> dict[str, Array]:
         """Every named stage, computed op by op in either mode."""
         seen: dict[str, Array] = {}
         keep = stages.keep_in(seen)

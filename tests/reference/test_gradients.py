@@ -139,12 +139,15 @@ def head_forgotten(grad: Array, x: Array, weight: Array) -> tuple[Array, Array]:
 FAULTS = {
     "a row looked up twice": (of_model, "embedding_vjp", last_token_only, {"wpe.weight"}),
     "softmax without its second term": (
-        of_attention, "softmax_vjp", lambda grad, x: grad * ops.softmax(x), {"h.0.attn.c_attn.weight", "wte.weight"},
+        of_attention,
+        "softmax_vjp",
+        lambda grad, x: grad * ops.softmax(x),
+        {"h.0.attn.c_attn.weight", "wte.weight"},
     ),
     "gains forgotten": (of_model, "layer_norm_vjp", gains_forgotten, {"h.1.mlp.c_fc.weight", "h.0.ln_2.weight"}),
     "the head's share lost": (of_model, "unembedding_vjp", head_forgotten, {"wte.weight"}),
     "biases summed over the batch alone": (of_ops, "_sum_rows", lambda x: x[0], {"h.1.mlp.c_fc.bias"}),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("fault", FAULTS)
