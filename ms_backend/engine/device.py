@@ -3,16 +3,11 @@
 import functools
 import importlib
 import json
-import os
-import tempfile
 import threading
 import warnings
 from collections.abc import Mapping
 from importlib import resources
 from typing import Any
-
-os.environ.setdefault("GLOG_v", "4")  # quiets MindSpore's own log; what matters comes back as an exception
-os.environ.setdefault("MS_OM_PATH", tempfile.gettempdir())  # where it writes a graph that did not compile
 
 import mindspore as ms
 import numpy as np

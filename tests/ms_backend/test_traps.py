@@ -27,6 +27,8 @@ from tests.reference.small import CONFIG, IDS, parameters
 MODES = ("graph", "pynative")
 in_both_modes = pytest.mark.parametrize("mode", MODES)
 
+ROOT = Path(__file__).parents[2]
+
 
 def small_model(mode: str = "graph", dtype: str = "float32") -> MindSporeModel:
     model = get_backend("mindspore", mode=mode, dtype=dtype).model(CONFIG, parameters())
@@ -316,3 +318,23 @@ def test_a_product_over_a_single_number_has_a_gradient() -> None:
     by_a, by_b = get_backend("mindspore", mode="pynative").call("ops.matmul_vjp", given)
     assert by_a.tolist() == [[[[12], [12]]]]
     assert by_b.tolist() == [[[[5, 5]]]]
+
+
+FIRST_IMPORT = """
+import os, sys
+
+class Watch:
+    def find_spec(self, name, *_):
+        if name == "mindspore":
+            print(os.environ.get("GLOG_v"))
+
+sys.meta_path.insert(0, Watch())
+import ms_backend.engine.backend
+"""
+
+
+def test_mindspores_log_is_quiet_before_mindspore_is_imported() -> None:
+    unset = {name: value for name, value in os.environ.items() if name != "GLOG_v"}
+    command = [sys.executable, "-c", FIRST_IMPORT]
+    ran = subprocess.run(command, cwd=ROOT, env=unset, capture_output=True, text=True, check=True)
+    assert ran.stdout == "4\n"
