@@ -16,8 +16,7 @@ PART = ".part"
 
 def require_writable(path: Path) -> None:
     """Raise GPT2Error before long work starts, if its result could not be written to path. Makes no folder."""
-    if os.path.exists(path) and not os.path.isfile(path):  # unlike pathlib, no error for a folder without permission
-        raise GPT2Error(f"cannot write {path}: it exists and is not a file; name a file")
+    _require_file_or_nothing(path)
     part = path.resolve().with_name(f".{path.name}.{os.getpid()}{PART}")
     try:
         part.touch()
@@ -28,14 +27,21 @@ def require_writable(path: Path) -> None:
         ) from error
 
 
+def _require_file_or_nothing(path: Path) -> None:
+    """Only a file may be replaced: /dev/null, replaced by one, would be lost to the whole machine."""
+    if os.path.exists(path) and not os.path.isfile(path):  # unlike pathlib, no error for a folder without permission
+        raise GPT2Error(f"cannot write {path}: it exists and is not a file; name a file")
+
+
 @contextlib.contextmanager
 def write_whole(path: Path) -> Iterator[Path]:
     """Yield a temporary file to write; it replaces `path` at the end, atomically and synced to disk.
 
     If anything fails, the old file at `path` stays. A symbolic link keeps pointing at its file. Missing folders are
     made. A process that is killed leaves a hidden folder; the next write to `path` removes it.
-    Raises GPT2Error if the file cannot be written.
+    Raises GPT2Error if the file cannot be written, or if `path` is a folder, a pipe or a device.
     """
+    _require_file_or_nothing(path)
     with _hidden_folder(path) as (hidden, target):
         part = hidden / target.name
         yield part

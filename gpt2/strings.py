@@ -14,7 +14,7 @@ from pathlib import Path
 import click
 import numpy as np
 
-from gpt2.errors import GPT2Error
+from gpt2.files import write_text
 
 CHARACTERS = string.ascii_lowercase + string.digits
 LONGEST = 5
@@ -72,10 +72,7 @@ def write_samples(path: Path, seed: int, count: int) -> None:
     """
     judged = count - int(count * (1 - JUDGED))
     records = samples(seed, count - judged) + samples(seed, judged, held_out=True)
-    try:
-        path.write_text("".join(f"{json.dumps(record)}\n" for record in records), encoding="utf-8")
-    except OSError as error:
-        raise GPT2Error(f"cannot write {path}: {error.strerror}") from error
+    write_text(path, "".join(f"{json.dumps(record)}\n" for record in records))
 
 
 @click.command()

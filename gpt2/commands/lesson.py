@@ -1,34 +1,22 @@
 """`gpt2 lesson`: GPT-2 step by step as a web page."""
 
-import functools
 import importlib.util
 import json
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 
-from gpt2.backends import DTYPES, Backend
-from gpt2.commands.options import MODES, judged_engine, load_model, read_prompt
+from gpt2.backends import Backend
+from gpt2.commands.options import judged_engine, load_model, read_prompt, twin_options
 from gpt2.errors import GPT2Error
+from gpt2.files import write_text
 from gpt2.interrupt import one_interrupt
 
 LANGUAGES = ("en", "zh")
 BESIDE = 100  # terminal columns that are needed to show the sources side by side
 NOT_INSTALLED = "no second implementation to judge: pip install 'gpt2-parity[mindspore]'"
-
-
-def twin_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add --backend, --device, --dtype and --mode of the twin. (float64 is reserved for the oracle.)"""
-    options = [
-        click.option("--backend", help="The twin  [$GPT2_BACKEND, or mindspore if it is installed]"),
-        click.option("--device", help="CPU, Ascend or GPU  [CPU]"),
-        click.option("--dtype", type=click.Choice(DTYPES[1:]), help="Precision of weights and results  [float32]"),
-        click.option("--mode", type=click.Choice(MODES), help="How it runs: MindSpore [pynative] or NumPy [eager]"),
-    ]
-    return functools.reduce(lambda wrapped, option: option(wrapped), reversed(options), command)
 
 
 def second_engine(backend: str | None, device: str | None, dtype: str | None, mode: str | None) -> Backend:
@@ -82,21 +70,16 @@ def lesson(
 
 
 def _write(path: Path, page: str, payload: dict[str, Any]) -> None:
-    from gpt2.files import write_whole
-
-    encoded = page.encode()
-    with write_whole(path) as part:
-        part.write_bytes(encoded)
-    click.echo(f"{path}: {len(payload['steps'])} steps, {len(encoded) / 1e6:.1f} MB; {_judged(payload['verdicts'])}")
+    write_text(path, page)
+    size = path.stat().st_size
+    click.echo(f"{path}: {len(payload['steps'])} steps, {size / 1e6:.1f} MB; {_judged(payload['verdicts'])}")
 
 
 def _write_notebook(path: Path, model: str, prompt: str | None, language: str) -> None:
-    from gpt2.files import write_whole
     from gpt2.lesson import notebook as book
 
     cells = book.notebook(language, model, *([] if prompt is None else [prompt]))
-    with write_whole(path) as part:
-        part.write_text(json.dumps(cells, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    write_text(path, json.dumps(cells, ensure_ascii=False, indent=1) + "\n")
     click.echo(f"{path}: {len(cells['cells'])} cells, to be run by Jupyter")
 
 

@@ -21,7 +21,7 @@ from gpt2.data.settings import DataConfig
 from gpt2.data.templates import TASKS, Template
 from gpt2.errors import GPT2Error
 from gpt2.evaluation import metrics
-from gpt2.files import write_whole
+from gpt2.files import write_text, write_whole
 from gpt2.finetune.classifier import Classifier
 from gpt2.finetune.summarizer import GENERATION, Summarizer, lead, mean_length
 from gpt2.json_input import read_json
@@ -229,8 +229,7 @@ def read_task(folder: Path) -> Facts:
 
 
 def _write(path: Path, facts: Facts) -> None:
-    with write_whole(path) as part:
-        part.write_text(json.dumps(facts, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+    write_text(path, json.dumps(facts, ensure_ascii=False, indent=2) + "\n")
 
 
 def untrained(plan: run.Plan, engine: Backend) -> Model:

@@ -24,7 +24,7 @@ from gpt2.data.dropout_masks import draw_keep
 from gpt2.data.settings import get_pipeline
 from gpt2.data.templates import SPECIAL, Template
 from gpt2.errors import GPT2Error
-from gpt2.files import PART, write_whole
+from gpt2.files import PART, write_text
 from gpt2.interrupt import Interrupt, postponed_interrupt
 from gpt2.model import hf_folder
 from gpt2.tokenizer import END_OF_TEXT, load_tokenizer
@@ -328,8 +328,7 @@ def _write_beginning(folder: Path, plan: Plan, dtype: str) -> None:
         (TOKENIZER, plan.corpus.tokenizer.to_str(pretty=True)),
         (hf_folder.CONFIG, json.dumps(fields, indent=2) + "\n"),
     ):
-        with write_whole(folder / name) as part:
-            part.write_text(text, encoding="utf-8")
+        write_text(folder / name, text)
 
 
 def _trainer(engine: Backend, plan: Plan, checkpoint: Checkpoint | None) -> Trainer:

@@ -262,8 +262,17 @@ def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
 def test_a_folder_is_not_replaced_by_a_file(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     with (
-        pytest.raises(GPT2Error, match=r"cannot write .*folder: Is a directory"),
+        pytest.raises(GPT2Error, match=r"cannot write .*folder: it exists and is not a file"),
         write_whole(tmp_path / "folder") as part,
     ):
         part.write_text("text")
     assert names(tmp_path) == ["folder"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no named pipes in folders")
+def test_a_pipe_or_device_is_not_replaced_by_a_file(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with pytest.raises(GPT2Error, match=r"cannot write .*pipe: it exists and is not a file"), write_whole(pipe) as part:
+        part.write_text("text")
+    assert pipe.is_fifo()
