@@ -12,6 +12,7 @@ from ms_backend.autodiff import Gradients
 from ms_backend.engine.device import DTYPES, LOCK, Array, MindSporeDevice, MindSporeError
 from ms_backend.engine.model import MindSporeModel
 from ms_backend.engine.runner import Kept, Runner, form
+from ms_backend.engine.trainer import MindSporeTrainer
 from reference.config import GPT2Config, TrainingConfig, map_tree
 
 MIRROR = __package__.rpartition(".")[0]  # `ms_backend`, or a copy of it that the judge has made
@@ -62,8 +63,6 @@ class MindSporeBackend(MindSporeDevice):
 
     def trainer(self, config: GPT2Config, parameters: Mapping[str, Array], settings: TrainingConfig) -> Any:
         """Start training. Raises MindSporeError unless the backend's dtype, that of the weights, is float32."""
-        from ms_backend.engine.trainer import MindSporeTrainer
-
         if self.dtype != "float32":
             raise MindSporeError(
                 f"weights are trained in float32, not in {self.dtype}: use --dtype float32 and a level from O1 to O3"

@@ -1,5 +1,6 @@
 """Functions as compiled graphs, entered by one thread at a time, what is kept of them, and the lengths compiled."""
 
+import collections
 import threading
 from collections.abc import Callable, Hashable
 from typing import Any
@@ -50,11 +51,15 @@ class Kept:
     """What took long to make and is free at the moment, by what it is good for: of all, the last `most` given back."""
 
     def __init__(self, most: int) -> None:
-        self._most, self._free, self._lock = most, list[tuple[Hashable, Any]](), threading.RLock()
+        self._most, self._free, self._lock = most, list[tuple[Hashable, Any]](), threading.Lock()
+        self._returned = collections.deque[tuple[Hashable, Any]](maxlen=most)
 
     def take(self, key: Hashable) -> Any:
         """One that is good for that, or None. Nobody else gets it until it is given back; what failed never is."""
         with self._lock:
+            while self._returned:
+                self._free.append(self._returned.popleft())
+            del self._free[: -self._most]
             for place, (found, kept) in enumerate(self._free):
                 if found == key:
                     del self._free[place]
@@ -62,10 +67,11 @@ class Kept:
         return None
 
     def give(self, key: Hashable, kept: Any) -> None:
-        """Leave it to whoever takes it next."""
-        with self._lock:
-            self._free.append((key, kept))
-            del self._free[: -self._most]
+        """Leave it to whoever takes it next.
+
+        It waits for no lock and does not touch what take looks through: the garbage collector calls it, at any moment.
+        """
+        self._returned.append((key, kept))
 
 
 def form(tree: Any) -> Hashable:

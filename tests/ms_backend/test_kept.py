@@ -152,6 +152,24 @@ def test_what_is_kept_is_bounded_and_the_last_stay() -> None:
     assert kept.take("c") is None  # nobody else gets what is taken
 
 
+def test_what_is_given_back_during_a_take_is_not_taken_twice() -> None:
+    """The garbage collector may give back at any moment, for example while keys are compared."""
+    kept = Kept(2)
+
+    class Key(str):
+        __hash__ = str.__hash__
+
+        def __eq__(self, other: object) -> bool:
+            kept.give("c", "C")
+            return str.__eq__(self, other)
+
+    kept.give("a", "A")
+    kept.give("b", "B")
+    assert kept.take(Key("b")) == "B"
+    assert kept.take("b") is None
+    assert kept.take("c") == "C"
+
+
 def test_threads_do_not_share_a_graph_in_use() -> None:
     numbers = [np.float32([i, -i]) for i in range(1, 9)]
     found: list[list[Any]] = [[] for _ in range(4)]
