@@ -13,14 +13,13 @@ from rich.syntax import Syntax
 from rich.table import Table
 from rich.text import Text
 
-from gpt2.commands.lesson import BESIDE, NOT_INSTALLED, second_engine, twin_options
-from gpt2.commands.options import json_option
+from gpt2.commands.lesson import BESIDE, NOT_INSTALLED, second_engine
+from gpt2.commands.options import json_option, search_options, twin_options
 
 
 @click.command()
 @click.argument("function")
-@click.option("--examples", type=click.IntRange(1), default=10, show_default=True, help="Number of random cases.")
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@search_options(10)
 @twin_options
 @json_option
 def compare(function: str, examples: int, seed: int, as_json: bool, **engine: Any) -> None:

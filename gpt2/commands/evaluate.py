@@ -10,8 +10,8 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from gpt2.commands.generate import ENGINE, SEPARATOR
-from gpt2.commands.options import engine_facts, engine_options, json_option, load_model
+from gpt2.commands.generate import SEPARATOR
+from gpt2.commands.options import ENGINE, engine_facts, engine_options, json_option, load_model
 from gpt2.errors import GPT2Error
 from gpt2.evaluation import EvaluationReport, evaluate, find_task
 from gpt2.progress import ProgressBar

@@ -10,8 +10,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from gpt2.commands.generate import ENGINE
-from gpt2.commands.options import engine_facts, engine_options, json_option, load_model, standard_input
+from gpt2.commands.options import ENGINE, engine_facts, engine_options, json_option, load_model, standard_input
 from gpt2.commands.train import facts_table, result_facts, show_training, stop_interrupted, training_options
 from gpt2.data.records import BrokenLines, Record, read_texts
 from gpt2.data.templates import find_template

@@ -11,14 +11,21 @@ import click
 import numpy as np
 
 from gpt2.backends import Array
-from gpt2.commands.options import engine_facts, engine_options, json_option, load_model, read_prompt, token_ids
+from gpt2.commands.options import (
+    ENGINE,
+    engine_facts,
+    engine_options,
+    json_option,
+    load_model,
+    read_prompt,
+    token_ids,
+)
 from gpt2.errors import GPT2Error
 from gpt2.generation.config import GenerationConfig
 from gpt2.generation.loop import Generation
 from gpt2.model.model import left_padded
 from gpt2.tokenizer import encode
 
-ENGINE = ("backend", "device", "dtype", "mode")
 SEPARATOR = "---"  # between one continuation and the next
 EARLY_STOPPING: dict[str, bool | str] = {"no": False, "yes": True, "never": "never"}
 

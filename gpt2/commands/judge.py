@@ -45,7 +45,7 @@ def check(
     seed: int,
     backend: str,
     device: str | None,
-    dtype: str,
+    dtype: str | None,
     mode: str | None,
     html: Path | None,
     junit: Path | None,

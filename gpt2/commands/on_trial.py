@@ -87,7 +87,7 @@ def other_rules(examples: int, seed: int, markdown: Path | None, as_json: bool) 
 
 @click.command("measure-accuracy")
 @judged_engine_options
-def measure_accuracy(backend: str, device: str | None, dtype: str, mode: str | None) -> None:
+def measure_accuracy(backend: str, device: str | None, dtype: str | None, mode: str | None) -> None:
     """Measure the error of a backend's exp, sigmoid and log, for its file accuracy.json. Prints JSON."""
     from parity.verdict.accuracy import measure
 

@@ -2,7 +2,7 @@
 
 import functools
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import click
@@ -12,44 +12,57 @@ from rich.console import Console
 from gpt2.backends import DTYPES, Array, Backend, get_backend
 from gpt2.errors import GPT2Error
 
+Command = Callable[..., Any]
+
 console = Console(highlight=False)
-MODES = ("graph", "pynative", "eager", "plain")
+ENGINE = ("backend", "device", "dtype", "mode")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
-def engine_options(command: Callable[..., Any]) -> Callable[..., Any]:
+def engine_options(command: Command) -> Command:
     """Add --backend, --device, --dtype and --mode: where and how to compute."""
+    backend = click.option(
+        "--backend", help="numpy, mindspore, or another registered backend  [$GPT2_BACKEND, or numpy]"
+    )
+    return _add_engine(command, backend, DTYPES, "graph")
+
+
+def twin_options(command: Command) -> Command:
+    """Add the same options for the twin that is compared with the reference. (float64 is only for the oracle.)"""
+    backend = click.option("--backend", help="The twin  [$GPT2_BACKEND, or mindspore if it is installed]")
+    return _add_engine(command, backend, DTYPES[1:], "pynative")
+
+
+def _add_engine(command: Command, backend: Callable[[Command], Command], dtypes: Sequence[str], mode: str) -> Command:
+    """Add --backend as it is given, and the options that are alike for all commands; mode is MindSpore's default."""
+    how = f"MindSpore: graph or pynative  [{mode}]; NumPy: eager or plain  [eager]"
     options = [
-        click.option("--backend", help="numpy, mindspore, or another registered backend  [$GPT2_BACKEND, or numpy]"),
+        backend,
         click.option("--device", help="CPU, Ascend or GPU  [CPU]"),
-        click.option("--dtype", type=click.Choice(DTYPES), help="Precision of weights and results  [float32]"),
-        click.option("--mode", type=click.Choice(MODES), help="How it runs: MindSpore [graph] or NumPy [eager]"),
+        click.option("--dtype", type=click.Choice(dtypes), help="Precision of weights and results  [float32]"),
+        click.option("--mode", help=how),
     ]
     return functools.reduce(lambda wrapped, option: option(wrapped), reversed(options), command)
 
 
-def judged_engine_options(command: Callable[..., Any]) -> Callable[..., Any]:
+def judged_engine_options(command: Command) -> Command:
     """Add the same options for the backend to judge; the default is MindSpore in float32."""
-    options = [
-        click.option(
-            "--backend", envvar="GPT2_BACKEND", default="mindspore", show_default=True, help="The backend to judge."
-        ),
-        click.option("--device", help="CPU, Ascend or GPU  [CPU]"),
-        click.option("--dtype", type=click.Choice(DTYPES[1:]), default="float32", show_default=True),
-        click.option("--mode", help="MindSpore: graph or pynative; NumPy: eager or plain  [pynative, eager]"),
-    ]
-    return functools.reduce(lambda wrapped, option: option(wrapped), reversed(options), command)
+    backend = click.option(
+        "--backend", envvar="GPT2_BACKEND", default="mindspore", show_default=True, help="The backend to judge."
+    )
+    return _add_engine(command, backend, DTYPES[1:], "pynative")
 
 
 def judged_engine(backend: str, device: str | None, dtype: str | None, mode: str | None) -> Backend:
-    """The backend to judge. MindSpore's default here is pynative, as graph mode compiles for every new shape."""
-    return get_backend(backend, device, dtype, "pynative" if mode is None and backend == "mindspore" else mode)
+    """The backend to judge, in float32 by default. MindSpore's default is pynative: graphs compile every new shape."""
+    mode = "pynative" if mode is None and backend == "mindspore" else mode
+    return get_backend(backend, device, dtype or "float32", mode)
 
 
-def search_options(examples: int) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def search_options(examples: int) -> Callable[[Command], Command]:
     """Add --examples, with this default, and --seed: the number of random cases, and their seed."""
 
-    def add(command: Callable[..., Any]) -> Callable[..., Any]:
+    def add(command: Command) -> Command:
         cases = click.option(
             "--examples", type=click.IntRange(1), default=examples, show_default=True, help="Random cases per rule."
         )
