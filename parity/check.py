@@ -20,7 +20,7 @@ from parity.cases.cases import Case, cases
 from parity.cases.contracts import Contract, contracts, engine_contracts
 from parity.laws import LAWS
 from parity.verdict import training_band
-from parity.verdict.trial import Trial
+from parity.verdict.trial import Trial, decide
 from parity.verdict.verdict import Verdict
 
 
@@ -174,7 +174,7 @@ def check_rule(
             raise DisagreementError(result.error) from error
 
     def judge_one(case: Case) -> None:
-        for verdict in rule.judge(Trial(case, backend)):
+        for verdict in decide(rule.judge, Trial(case, backend)):
             if watch is not None:
                 watch(verdict, case)
             if not verdict.agrees:
@@ -186,6 +186,9 @@ def check_rule(
 
     with contextlib.suppress(DisagreementError, Flaky):  # the result holds it; Flaky: the backend is random
         search()
+    if result.agrees and result.worst_case is not None:
+        again = [verdict for verdict in rule.judge(Trial(result.worst_case, backend)) if verdict.agrees]
+        result.worst = max(again, key=lambda verdict: verdict.severity)
     return result
 
 

@@ -99,11 +99,11 @@ def found_by(bug: Any, backend: Backend, law: str, first: str, size: float) -> d
 def first_case(name: str, backend: Backend) -> int | None:
     """The number, from 1, of the first random case on which a backend fails a rule; None if there is none."""
     from parity.check import draw, rules
-    from parity.verdict.trial import Trial
+    from parity.verdict.trial import Trial, decide
 
     rule = rules()[name]
     with np.errstate(all="ignore"):
         for number, case in enumerate(draw(rule, numpy_dtype(backend.dtype), CASES, SEED), start=1):
-            if not all(verdict.agrees for verdict in rule.judge(Trial(case, backend))):
+            if not all(verdict.agrees for verdict in decide(rule.judge, Trial(case, backend))):
                 return number
     return None

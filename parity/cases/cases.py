@@ -7,6 +7,7 @@ small that every GELU looks alike. So most values are "live": every parameter ch
 import dataclasses
 import math
 import zlib
+from collections.abc import Callable
 from typing import Any
 
 import ml_dtypes
@@ -164,49 +165,55 @@ def _paddings(contract: Contract) -> list[str]:
     return ["none"]
 
 
+# How a scalar argument is drawn, if nothing else decides it.
+SCALARS: dict[str, st.SearchStrategy[Any]] = {
+    "layer": st.integers(0, 3),
+    "eps": st.sampled_from([1e-5, 1e-6, 1e-3]),
+    "upcast": st.booleans(),
+    "temperature": st.sampled_from([1.0, 0.5, 2.0]),
+    "top_p": st.sampled_from([1.0, 0.9, 0.3]),
+    "min_p": st.sampled_from([0.0, 0.05, 0.3]),
+    "penalty": st.sampled_from([1.0, 1.3, 0.5]),
+    "size": st.integers(0, 3),
+    "length": st.integers(1, LONGEST_TEXT),
+    "longest": st.integers(LONGEST_TEXT, 2 * LONGEST_TEXT),
+    "length_penalty": st.sampled_from([1.0, 0.0, -1.0, 2.0]),
+    "early_stopping": st.sampled_from([False, True, "never"]),
+    "last_only": st.just(False),
+    "level": st.sampled_from(LEVELS),
+    "recompute": st.just(False),
+    "rate": st.sampled_from(DROPOUT_RATES),
+    "ignore_index": st.sampled_from([-100, -1]),
+    "beta1": st.sampled_from([0.9, 0.5, 0.0]),
+    "beta2": st.sampled_from([0.999, 0.9, 0.0]),
+    "epsilon": st.sampled_from([1e-8, 1e-6, 1e-3]),
+    "weight_decay": st.sampled_from([0.01, 0.0, 0.5]),
+    "max_grad_norm": st.sampled_from([1.0, 0.01, 100.0]),
+    "warmup_steps": st.integers(0, LONGEST_WARMUP),
+    "total_steps": st.integers(LONGEST_WARMUP + 1, LAST_STEP),
+    "final_lr": st.sampled_from([0.0, 1e-3]),
+}
+
+
 def _scalars(
     contract: Contract, sizes: dict[str, int], dtype: np.dtype, dropout: bool
 ) -> dict[str, st.SearchStrategy[Any]]:
-    known: dict[str, st.SearchStrategy[Any]] = {
-        "config": configs(sizes, dropout),
-        "n_head": st.just(sizes["H"]),
-        "layer": st.integers(0, 3),
-        "eps": st.sampled_from([1e-5, 1e-6, 1e-3]),
-        "scale": st.sampled_from([1.0, math.sqrt(sizes["D"]), 3 * math.sqrt(sizes["D"])]),
-        "upcast": st.booleans(),
-        "query_length": st.just(sizes["T"]),
-        "key_length": st.just(sizes["S"]),
-        "slot": st.just(sizes["P"] if "query_length" in contract.scalars else 0),
-        "dtype": st.just(dtype),
-        "temperature": st.sampled_from([1.0, 0.5, 2.0]),
-        "top_k": st.integers(0, sizes["V"] + 2),
-        "top_p": st.sampled_from([1.0, 0.9, 0.3]),
-        "min_p": st.sampled_from([0.0, 0.05, 0.3]),
-        "penalty": st.sampled_from([1.0, 1.3, 0.5]),
-        "size": st.integers(0, 3),
-        "count": st.just(sizes["K"]),
-        "length": st.integers(1, LONGEST_TEXT),
-        "longest": st.integers(LONGEST_TEXT, 2 * LONGEST_TEXT),
-        "length_penalty": st.sampled_from([1.0, 0.0, -1.0, 2.0]),
-        "early_stopping": st.sampled_from([False, True, "never"]),
-        "last_only": st.just(False),
-        "level": st.sampled_from(LEVELS),
-        "recompute": st.just(False),
-        "rate": st.sampled_from(DROPOUT_RATES),
-        "ignore_index": st.sampled_from([-100, -1]),
-        "beta1": st.sampled_from([0.9, 0.5, 0.0]),
-        "beta2": st.sampled_from([0.999, 0.9, 0.0]),
-        "epsilon": st.sampled_from([1e-8, 1e-6, 1e-3]),
-        "weight_decay": st.sampled_from([0.01, 0.0, 0.5]),
-        "max_grad_norm": st.sampled_from([1.0, 0.01, 100.0]),
-        "warmup_steps": st.integers(0, LONGEST_WARMUP),
-        "total_steps": st.integers(LONGEST_WARMUP + 1, LAST_STEP),
-        "final_lr": st.sampled_from([0.0, 1e-3]),
+    """How each scalar argument of a function is drawn."""
+    decided: dict[str, Callable[[], st.SearchStrategy[Any]]] = {
+        "config": lambda: configs(sizes, dropout),
+        "n_head": lambda: st.just(sizes["H"]),
+        "scale": lambda: st.sampled_from([1.0, math.sqrt(sizes["D"]), 3 * math.sqrt(sizes["D"])]),
+        "query_length": lambda: st.just(sizes["T"]),
+        "key_length": lambda: st.just(sizes["S"]),
+        "slot": lambda: st.just(sizes["P"] if "query_length" in contract.scalars else 0),
+        "dtype": lambda: st.just(dtype),
+        "top_k": lambda: st.integers(0, sizes["V"] + 2),
+        "count": lambda: st.just(sizes["K"]),
     }
-    unknown = [name for name in contract.scalars if name not in known]
+    unknown = [name for name in contract.scalars if name not in decided and name not in SCALARS]
     if unknown:
         raise ValueError(f"{contract.function}: no strategy for {unknown}: add one here, or its shape to the docstring")
-    return {name: known[name] for name in contract.scalars}
+    return {name: decided[name]() if name in decided else SCALARS[name] for name in contract.scalars}
 
 
 def build(case: Case, dtype: np.dtype) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -58,13 +58,13 @@ class Contract:
         """The function of the reference."""
         return reference.find_function(self.reference or self.function)
 
-    @property
+    @functools.cached_property
     def scalars(self) -> list[str]:
         """Arguments that are not arrays, so they have no shape. (An engine's caches and masks are not counted.)"""
         arrays = {item.name for item in self.inputs} | {"cache", "past", "keep"}
         return [name for name in inspect.signature(self.target).parameters if name not in arrays]
 
-    @property
+    @functools.cached_property
     def optional(self) -> list[str]:
         """Arrays that a call may leave out."""
         defaults = {name: p.default for name, p in inspect.signature(self.target).parameters.items()}

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from gpt2.backends import Backend
 from parity.check import Rule
-from parity.verdict.trial import Arguments, Memory, Trial
+from parity.verdict.trial import Arguments, Memory, Trial, decide
 
 Array = NDArray[Any]
 # What a wrong implementation may raise on a valid input.
@@ -49,7 +49,7 @@ def with_only(trial: Trial, arguments: Arguments) -> Trial:
 def breaks(rule: Rule, trial: Trial, breakdown: bool = False) -> bool:
     """Whether a rule is broken; `breakdown` is the answer if the backend raises an error on the input."""
     try:
-        return any(not verdict.agrees for verdict in rule.judge(trial))
+        return not all(verdict.agrees for verdict in decide(rule.judge, trial))
     except BREAKDOWNS:
         return breakdown
 

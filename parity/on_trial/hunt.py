@@ -4,7 +4,7 @@ import dataclasses
 import itertools
 import sys
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any
@@ -18,7 +18,7 @@ from parity.mutants.base import Mutant
 from parity.mutants.generation import GENERATION
 from parity.mutants.training import TRAINING
 from parity.on_trial.pool import Work
-from parity.verdict.trial import Memory, Trial
+from parity.verdict.trial import Memory, Trial, decide
 from parity.verdict.verdict import Verdict
 
 ROOT = Path(__file__).parents[2]
@@ -193,13 +193,6 @@ def _verdicts(rule: Rule, trial: Trial) -> list[Verdict]:
     try:
         with warnings.catch_warnings(), np.errstate(all="ignore"):  # bugs overflow, and divide by zero
             warnings.simplefilter("ignore")
-            return list(_until_broken(rule.judge(trial)))
+            return decide(rule.judge, trial)
     except Exception as error:  # whatever a planted bug raises
         return [Verdict(False, 0.0, 0.0, 0.0, (), 0.0, 0.0, f"{type(error).__name__}: {error}")]
-
-
-def _until_broken(verdicts: Iterable[Verdict]) -> Iterator[Verdict]:
-    for verdict in verdicts:
-        yield verdict
-        if not verdict.agrees:
-            return

@@ -42,9 +42,9 @@ def _drawn_permutations(letters: tuple[tuple[str, int], ...], seed: int, member:
     return {letter: random.permutation(size) if member else np.arange(size) for letter, size in letters}
 
 
-def members(elements: int) -> int:
-    """How many members an orbit needs when the result has that many elements."""
-    return max(MEMBERS, min(SAMPLES, -(-SAMPLES // max(elements, 1))))
+def members(elements: int, most: int = SAMPLES) -> int:
+    """How many members an orbit needs when the result has that many elements; no more than `most`."""
+    return min(most, max(MEMBERS, min(SAMPLES, -(-SAMPLES // max(elements, 1)))))
 
 
 def permute(tree: Any, axes: Any, case: Case, chosen: Permutations) -> Any:

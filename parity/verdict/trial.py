@@ -3,7 +3,7 @@
 import dataclasses
 import math
 import pickle
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -30,7 +30,7 @@ class Trial:
 
     def __init__(self, case: Case, backend: Backend, memory: Memory | None = None) -> None:
         self.case, self.backend = case, backend
-        self.dtype = numpy_dtype(backend.dtype)
+        self.dtype, self._members = numpy_dtype(backend.dtype), orbit.SAMPLES
         self._memory = {} if memory is None else memory
         if "arguments" not in self._memory:
             self._memory["arguments"] = build(case, self.dtype)[0]
@@ -58,6 +58,12 @@ class Trial:
         other.case, other.arguments = dataclasses.replace(other.case, scalars=scalars), arguments
         return other
 
+    def with_members(self, most: int) -> "Trial":
+        """The same trial with orbits of that many members at most."""
+        other = self.with_arguments()
+        other._members = most
+        return other
+
     def run(self) -> list[Array]:
         """The arrays that the backend returns, in order: of a function of the mirror, or of a whole model."""
         return list(leaves(run(self.case, self.backend, self.arguments), self.dtype))
@@ -69,8 +75,8 @@ class Trial:
     def references(self) -> list[Reference]:
         """The reference of every array that the function returns."""
         accuracy = self.backend.accuracy
-        key = self.case.contract.function, self.dtype.name, pickle.dumps((dict(accuracy), self.arguments))
-        return self.remember(key, lambda: references(self.case, self.dtype, accuracy, self.arguments))
+        key = self.case.contract.function, self.dtype.name, pickle.dumps((self._members, dict(accuracy), self.arguments))
+        return self.remember(key, lambda: references(self.case, self.dtype, accuracy, self.arguments, self._members))
 
     def remember(self, key: Any, make: Callable[[], Any]) -> Any:
         """The cached result of make() under that key, for this case."""
@@ -98,6 +104,22 @@ class Trial:
     def close(self, value: Any, expected: Any, noise: float, rows: Array | None = None, size: float = 0.0) -> Verdict:
         """A law's verdict: equal in exact arithmetic; see verdict.close."""
         return close(value, expected, noise, self.dtype, rows, size)
+
+
+def decide(judge: Callable[[Trial], Iterable[Verdict]], trial: Trial) -> list[Verdict]:
+    """A rule's verdicts on a trial, up to the first disagreement.
+
+    Noise only grows with the members of an orbit: where few are enough for all to agree, more would change nothing.
+    """
+    few = list(_until_one_differs(judge(trial.with_members(orbit.MEMBERS))))
+    return few if all(verdict.agrees for verdict in few) else list(_until_one_differs(judge(trial)))
+
+
+def _until_one_differs(found: Iterable[Verdict]) -> Iterator[Verdict]:
+    for verdict in found:
+        yield verdict
+        if not verdict.agrees:
+            return
 
 
 def run(case: Case, backend: Backend, arguments: Arguments) -> Any:
@@ -128,12 +150,16 @@ def cached(model: BackendModel, logits: Array, ids: Array, mask: Array | None, p
 
 
 def references(
-    case: Case, dtype: np.dtype, accuracy: Mapping[str, float], arguments: Arguments | None = None
+    case: Case,
+    dtype: np.dtype,
+    accuracy: Mapping[str, float],
+    arguments: Arguments | None = None,
+    most: int = orbit.SAMPLES,
 ) -> list[Reference]:
     """The reference of every array that the function returns.
 
-    arguments: those of the case, or others of the same shapes. In the orbit, elementary functions err by as much as the
-    backend declares, up or down at random.
+    arguments: those of the case, or others of the same shapes. In the orbit, of at most `most` members, elementary
+    functions err by as much as the backend declares, up or down at random.
     """
     arguments = build(case, dtype)[0] if arguments is None else arguments
     given = frozenset(item.name for item in case.contract.inputs if item.name not in arguments)
@@ -141,7 +167,7 @@ def references(
     target = _first(case.contract.target) if case.contract.reference else case.contract.target
     with np.errstate(all="ignore"):
         oracle = list(leaves(target(**_as_float64(arguments)), np.dtype(np.float64)))
-        count = orbit.members(min((x.size for x in oracle), default=1))
+        count = orbit.members(min((x.size for x in oracle), default=1), most)
         runs: list[list[Array]] = [[] for _ in oracle]
         for member in range(count):
             chosen = orbit.permutations(case, member)

@@ -13,7 +13,7 @@ from parity.mutants.all import MUTANTS, mutant
 from parity.mutants.base import REORDERED
 from parity.mutants.generation import GENERATION
 from parity.on_trial.hunt import look
-from parity.verdict.trial import Trial
+from parity.verdict.trial import Trial, decide
 from parity.verdict.verdict import Verdict
 
 NUMPY = ("numpy", "float32", "eager")
@@ -39,7 +39,7 @@ def verdicts(law: Law, backend: Backend, examples: int) -> Iterator[tuple[str, V
     """Each verdict of a law on that many cases, with the case in words."""
     rule = rules()[f"laws.{law.name}"]
     for case in draw(rule, numpy_dtype(backend.dtype), examples):
-        for verdict in law.holds(Trial(case, backend)):
+        for verdict in decide(law.holds, Trial(case, backend)):
             yield case.describe(), verdict
 
 

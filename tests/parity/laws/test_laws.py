@@ -9,7 +9,7 @@ from gpt2.backends import Backend, NumPyBackend, get_backend, numpy_dtype
 from parity.check import draw, rules
 from parity.laws.base import LAWS, Law
 from parity.mutants.base import Edit, Twin
-from parity.verdict.trial import Trial
+from parity.verdict.trial import Trial, decide
 from parity.verdict.verdict import Verdict
 
 NEXT_TOKEN_SEEN = Edit(
@@ -259,7 +259,7 @@ def verdicts(law: Law, backend: Backend, examples: int) -> Iterator[tuple[str, V
     """Each verdict of a law on that many cases, with the case in words."""
     rule = rules()[f"laws.{law.name}"]
     for case in draw(rule, numpy_dtype(backend.dtype), examples):
-        for verdict in law.holds(Trial(case, backend)):
+        for verdict in decide(law.holds, Trial(case, backend)):
             yield case.describe(), verdict
 
 

@@ -16,7 +16,7 @@ from parity.check import Rule, draw, rules
 from parity.mutants.all import MUTANTS, mutant
 from parity.mutants.base import Mutant
 from parity.verdict.stages import STAGE_AXES
-from parity.verdict.trial import Memory, Trial
+from parity.verdict.trial import Memory, Trial, decide
 from reference.config import ACTIVATIONS
 
 ROOT = Path(__file__).parents[3]
@@ -104,7 +104,7 @@ def seen(planted: Mutant, chosen: list[Rule], examples: int) -> bool:
 
 def objects(rule: Rule, trial: Trial) -> bool:
     try:
-        return not all(verdict.agrees for verdict in rule.judge(trial))
+        return not all(verdict.agrees for verdict in decide(rule.judge, trial))
     except Exception:  # a backend that breaks down on an input is seen to be wrong
         return True
 
