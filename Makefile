@@ -14,12 +14,12 @@ python = $(shell for p in $(candidates); do "$$p" $(supported) && echo "$$p" && 
 no_python = No Python 3.10, 3.11 or 3.12 with venv and pip among: $(candidates). Name one: make PYTHON=/path/to/python
 
 # $(call setup,folder,what it takes,what pip installs): make an environment anew. Rules write their stamp after it, so a
-# folder that was left half made has none.
+# folder that was left half made has none. --no-compile: Python compiles the few files that are imported by itself.
 define setup
 @echo "Setting up $(1) ($(2)) ..."
 @rm -rf $(1)
 @"$(or $(python),$(error $(no_python)))" -m venv $(1)
-@$(1)/bin/python -m pip install -qq --disable-pip-version-check $(3)
+@$(1)/bin/python -m pip install -qq --disable-pip-version-check --no-compile $(3)
 endef
 
 # $(call stale,stamp): nothing if the environment's Python still runs, in the folder that its stamp names; else `force`,

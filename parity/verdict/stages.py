@@ -53,6 +53,7 @@ def stage_references(
     dtype: np.dtype,
     accuracy: Mapping[str, float],
     given: Mapping[str, Array] | None = None,
+    most: int = orbit.SAMPLES,
 ) -> dict[str, Reference]:
     """The reference of every stage of a model, by name, in the order of computation.
 
@@ -60,7 +61,8 @@ def stage_references(
     reference in float64 with the parameters rounded to dtype; the orbit is the reference in dtype with channels, heads
     and MLP units in another order, its elementary functions erring by what `accuracy` declares. Values at pads mean
     nothing. ids and attention_mask are (B, T), position_ids (B, T) or absent. After a stage that is named in `given`,
-    the computation continues with the value given there, so that later stages do not inherit an error.
+    the computation continues with the value given there, so that later stages do not inherit an error. The orbit has at
+    most `most` members.
 
     references = stage_references(model.config, model.parameters, ids, None, None, dtype, model.backend.accuracy)
     {name: references[name].judge(stage).explain() for name, stage in model.stages(ids).items()}
@@ -104,7 +106,7 @@ def stage_references(
     oracle = run(
         map_tree(lambda name, x: x.astype(np.float64), tree), lambda name, x: x, lambda name, x: (given or {})[name]
     )
-    members = [member(index) for index in range(orbit.members(min(x.size for x in oracle.values())))]
+    members = [member(index) for index in range(orbit.members(min(x.size for x in oracle.values()), most))]
     return {
         name: Reference(x, [seen[name] for seen in members], _kept(name, x, attention_mask))
         for name, x in oracle.items()

@@ -75,7 +75,8 @@ class Trial:
     def references(self) -> list[Reference]:
         """The reference of every array that the function returns."""
         accuracy = self.backend.accuracy
-        key = self.case.contract.function, self.dtype.name, pickle.dumps((self._members, dict(accuracy), self.arguments))
+        judged = self._members, dict(accuracy), self.arguments
+        key = self.case.contract.function, self.dtype.name, pickle.dumps(judged)
         return self.remember(key, lambda: references(self.case, self.dtype, accuracy, self.arguments, self._members))
 
     def remember(self, key: Any, make: Callable[[], Any]) -> Any:

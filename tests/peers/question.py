@@ -14,6 +14,7 @@ from gpt2.backends import Backend
 from gpt2.model.model import Model
 from parity.cases.cases import Case, build, cases
 from parity.cases.contracts import contracts
+from parity.verdict import orbit
 from parity.verdict.stages import stage_references
 from parity.verdict.trial import references
 from parity.verdict.verdict import Reference
@@ -71,12 +72,16 @@ class Question:
         """The model on a backend."""
         return Model(self.config, self.parameters, backend)
 
-    def references(self, accuracy: Mapping[str, float] | None = None) -> dict[str, Reference]:
+    def references(
+        self, accuracy: Mapping[str, float] | None = None, most: int = orbit.SAMPLES
+    ) -> dict[str, Reference]:
         """What to judge every stage by. accuracy is what an engine declares of its elementary functions."""
         inputs = (self.ids, self.attention_mask, self.position_ids)
-        return _known(
-            self, accuracy, lambda: stage_references(self.config, self.parameters, *inputs, DTYPE, accuracy or {})
-        )
+
+        def find() -> dict[str, Reference]:
+            return stage_references(self.config, self.parameters, *inputs, DTYPE, accuracy or {}, most=most)
+
+        return _known(self, accuracy, most, find)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,11 +118,15 @@ class Lesson(Question):
         """What a backend finds, by parameter."""
         return flatten(backend.call(self.case.contract.function, self.arguments))
 
-    def references(self, accuracy: Mapping[str, float] | None = None) -> dict[str, Reference]:
+    def references(
+        self, accuracy: Mapping[str, float] | None = None, most: int = orbit.SAMPLES
+    ) -> dict[str, Reference]:
         """What to judge the gradient of every parameter by."""
-        return _known(
-            self, accuracy, lambda: {x.name: x for x in references(self.case, DTYPE, accuracy or {}, self.arguments)}
-        )
+
+        def find() -> dict[str, Reference]:
+            return {x.name: x for x in references(self.case, DTYPE, accuracy or {}, self.arguments, most)}
+
+        return _known(self, accuracy, most, find)
 
 
 _KNOWN: dict[bytes, dict[str, Reference]] = {}
@@ -125,14 +134,14 @@ MOST_KNOWN = 200
 
 
 def _known(
-    question: Question, accuracy: Mapping[str, float] | None, find: Callable[[], dict[str, Reference]]
+    question: Question, accuracy: Mapping[str, float] | None, most: int, find: Callable[[], dict[str, Reference]]
 ) -> dict[str, Reference]:
     """What the reference says, found once: every engine is asked the same questions, and transformers each time.
 
     The latest are kept, as many as one test asks.
     """
     fields = {name: value for name, value in vars(question).items() if name != "case"}
-    key = hashlib.sha256(pickle.dumps((repr(question.case), fields, sorted((accuracy or {}).items())))).digest()
+    key = hashlib.sha256(pickle.dumps((repr(question.case), fields, most, sorted((accuracy or {}).items())))).digest()
     if key not in _KNOWN:
         if len(_KNOWN) == MOST_KNOWN:
             del _KNOWN[next(iter(_KNOWN))]
@@ -149,10 +158,19 @@ def lesson_sent(config: GPT2Config, labels: Array, keep: Any) -> dict[str, Array
 Asked = TypeVar("Asked", bound=Question)
 
 
-def expect_agreement(who: str, values: Mapping[str, Array], references: Mapping[str, Reference]) -> None:
+def expect_agreement(
+    who: str, values: Mapping[str, Array], question: Question, accuracy: Mapping[str, float] | None
+) -> None:
     """Let the verdict rule decide on values by stage. Raises AssertionError that says who is wrong, where, how much."""
-    for stage, value in values.items():
-        verdict = references[stage].judge(value)
+    for most in (
+        orbit.MEMBERS,
+        orbit.SAMPLES,
+    ):  # noise only grows: few are enough to agree
+        references = question.references(accuracy, most)
+        verdicts = {stage: references[stage].judge(value) for stage, value in values.items()}
+        if all(verdict.agrees for verdict in verdicts.values()):
+            return
+    for stage, verdict in verdicts.items():
         assert verdict.agrees, f"{who}: {stage}: {verdict.explain()}"
 
 

@@ -41,13 +41,11 @@ def test_logits_and_hidden_states(hugging_face: Peer, engine: str) -> None:
 
     @for_all(engine, question=questions("language_model") | questions("language_model", padded), attention=ATTENTIONS)
     def law(question: Question, attention: str) -> None:
-        model, references = question.model(backend), question.references(backend.accuracy)
-        expect_agreement(f"{engine}, stages", model.stages(**question.inputs), references)
-        expect_agreement(engine, {"logits": model.logits(**question.inputs)}, references)
+        model = question.model(backend)
+        expect_agreement(f"{engine}, stages", model.stages(**question.inputs), question, backend.accuracy)
+        expect_agreement(engine, {"logits": model.logits(**question.inputs)}, question, backend.accuracy)
         answer = ask_about(model, question, hugging_face, "logits", attention=attention)
-        expect_agreement(
-            f"transformers, {attention}", by_stage(question, answer), question.references(accuracy_of(hugging_face))
-        )
+        expect_agreement(f"transformers, {attention}", by_stage(question, answer), question, accuracy_of(hugging_face))
 
 
 def padded(case: Case) -> Case:
@@ -70,13 +68,11 @@ def test_classification(hugging_face: Peer, engine: str) -> None:
 
     @for_all(engine, question=to_classify(questions), attention=ATTENTIONS)
     def law(question: Question, attention: str) -> None:
-        model, references = question.model(backend), question.references(backend.accuracy)
-        expect_agreement(f"{engine}, stages", model.stages(**question.inputs), references)
-        expect_agreement(engine, {"label_logits": model.classify(**question.inputs)}, references)
+        model = question.model(backend)
+        expect_agreement(f"{engine}, stages", model.stages(**question.inputs), question, backend.accuracy)
+        expect_agreement(engine, {"label_logits": model.classify(**question.inputs)}, question, backend.accuracy)
         answer = ask_about(model, question, hugging_face, "classify", attention=attention)
-        expect_agreement(
-            f"transformers, {attention}", by_stage(question, answer), question.references(accuracy_of(hugging_face))
-        )
+        expect_agreement(f"transformers, {attention}", by_stage(question, answer), question, accuracy_of(hugging_face))
 
 
 def test_past(hugging_face: Peer, engine: str) -> None:
@@ -86,13 +82,13 @@ def test_past(hugging_face: Peer, engine: str) -> None:
     @for_all(engine, question=questions("language_model"), length=st.integers(1, 7), attention=ATTENTIONS)
     def law(question: Question, length: int, attention: str) -> None:
         past = length % question.ids.shape[1]
-        model, references = question.model(backend), question.references(backend.accuracy)
-        expect_agreement(f"{engine}, past", {"logits": read_with_past(question, backend, past)}, references)
-        expect_agreement(f"{engine}, decoder", {"logits": decode(question, model, past)}, references)
-        answer = ask_about(model, question, hugging_face, "logits", attention=attention, past=past)
+        model = question.model(backend)
         expect_agreement(
-            f"transformers, {attention}", by_stage(question, answer), question.references(accuracy_of(hugging_face))
+            f"{engine}, past", {"logits": read_with_past(question, backend, past)}, question, backend.accuracy
         )
+        expect_agreement(f"{engine}, decoder", {"logits": decode(question, model, past)}, question, backend.accuracy)
+        answer = ask_about(model, question, hugging_face, "logits", attention=attention, past=past)
+        expect_agreement(f"transformers, {attention}", by_stage(question, answer), question, accuracy_of(hugging_face))
 
 
 def read_with_past(question: Question, backend: Backend, past: int) -> Array:
@@ -145,7 +141,7 @@ def test_folder_saved_by_transformers(hugging_face: Peer, engine: str, head: str
         }
         value = (model.logits if head == "language_model" else model.classify)(**question.inputs)
         rounded = dataclasses.replace(question, parameters={n: x.astype(np.float32) for n, x in expected.items()})
-        expect_agreement(engine, {question.head: value}, rounded.references(model.backend.accuracy))
+        expect_agreement(engine, {question.head: value}, rounded, model.backend.accuracy)
 
 
 def bits(x: Array) -> tuple[str, tuple[int, ...], bytes]:
