@@ -5,6 +5,7 @@ import difflib
 from gpt2.errors import GPT2Error
 from parity.mutants.attention import HEADS, MASKS, SCORES
 from parity.mutants.base import Mutant
+from parity.mutants.decoder import DECODERS
 from parity.mutants.engine import CACHES, LOADING
 from parity.mutants.equivalent import EQUIVALENT
 from parity.mutants.generation import GENERATION
@@ -12,7 +13,13 @@ from parity.mutants.mindspore import OF_MINDSPORE
 from parity.mutants.model import BLOCKS, HEADS_OF_THE_MODEL, WEIGHTS
 from parity.mutants.ops import ACTIVATIONS, AFFINE_MAPS, EMBEDDINGS, LAYER_NORMS
 from parity.mutants.sampling import SAMPLING
+from parity.mutants.sizes import OF_SIZE
+from parity.mutants.trainer import TRAINERS
 from parity.mutants.training import TRAINING
+
+
+# Bugs of training, which rules of training alone may see.
+OF_TRAINING = (*TRAINING, *TRAINERS)
 
 
 def mutant(name: str) -> Mutant:
@@ -42,7 +49,9 @@ MUTANTS: tuple[Mutant, ...] = (
     *LOADING,
     *SAMPLING,
     *GENERATION,
-    *TRAINING,
+    *OF_TRAINING,
+    *OF_SIZE,
+    *DECODERS,
     *OF_MINDSPORE,
     *EQUIVALENT,
 )

@@ -13,10 +13,9 @@ import numpy as np
 
 from gpt2.backends import Backend, get_backend, numpy_dtype
 from parity.check import Rule, draw, rules
-from parity.mutants.all import mutant
+from parity.mutants.all import OF_TRAINING, mutant
 from parity.mutants.base import Mutant
 from parity.mutants.generation import GENERATION
-from parity.mutants.training import TRAINING
 from parity.on_trial.pool import Work
 from parity.verdict.trial import Memory, Trial, decide
 from parity.verdict.verdict import Verdict
@@ -115,7 +114,7 @@ def _groups(rule: Rule, kills: Iterable[Kill], thorough: bool) -> dict[Group, li
         enough = (kill.laws or bug.beyond_laws) if law else len(kill.rules) > len(kill.laws)
         wanted = rule.name not in kill.rules and rule.name not in kill.out_of_sight and (thorough or not enough)
         if rule.learns or rule.generates:
-            of_this_area = bug in (GENERATION if rule.generates else TRAINING)
+            of_this_area = bug in (GENERATION if rule.generates else OF_TRAINING)
             wanted = wanted and (of_this_area or not (kill.rules or bug.equivalent))
             wanted = wanted and not (rule.trains and bug.dtype != "float32")
         if rule.learns and bug in GENERATION:

@@ -11,15 +11,14 @@ from hypothesis import settings
 
 from gpt2.commands.main import cli
 from parity.cases import cases as generator
-from parity.mutants.all import MUTANTS, mutant
-from parity.mutants.training import TRAINING
+from parity.mutants.all import MUTANTS, OF_TRAINING, mutant
 from parity.on_trial.hunt import Kill, hunt, look, places
 from parity.on_trial.kill_table import kill_table, markdown, summary
 from parity.verdict.verdict import Reference, Verdict
 
 pytest.importorskip("mindspore", reason="MindSpore is not installed: some of the bugs are planted in its twin")
 
-FORWARD = [each for each in MUTANTS if each not in TRAINING]
+FORWARD = [each for each in MUTANTS if each not in OF_TRAINING]
 PLANTED = [each for each in FORWARD if not each.equivalent]
 EQUIVALENT = [each for each in FORWARD if each.equivalent]
 # Every rule is put to every bug here, which takes long: --hypothesis-profile=deep hunts them all. What each bug must be
