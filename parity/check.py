@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis.errors import Flaky
 
 from gpt2.backends import Backend, numpy_dtype
-from parity.cases.cases import Case, cases
+from parity.cases.cases import LARGE, Case, cases, resized
 from parity.cases.contracts import Contract, contracts, engine_contracts
 from parity.laws import LAWS
 from parity.verdict import training_band
@@ -35,6 +35,8 @@ class Rule:
     """Whether it trains models, in float32, which takes many times as long as any other rule."""
     generates: bool = False
     """Whether it generates text, which takes about ten times as long as scoring it."""
+    compiled: bool = False
+    """Whether it judges the compiled form of a backend that runs op by op: the same rule, on few shapes."""
 
     @property
     def learns(self) -> bool:
@@ -98,12 +100,39 @@ def rules() -> dict[str, Rule]:
     return comparisons | laws
 
 
-def select(names: Iterable[str] = ()) -> dict[str, Rule]:
+# Rules that are put to the compiled form of a backend too: what users run.
+COMPILED = (
+    "engine.logits",
+    "engine.cached",
+    "engine.classify",
+    "training.language_model",
+    "training.sequence_classifier",
+    "laws.a_run_goes_on_where_it_was_left",
+)
+# In how many shapes it is judged, at most: every one is compiled; and every trainer is.
+COMPILED_SHAPES = 3
+
+
+def compiled_rules() -> dict[str, Rule]:
+    """The rules for a backend's attribute `compiled`, the same backend with its functions compiled."""
+
+    def of_compiled(judge: Callable[[Trial], Iterable[Verdict]]) -> Callable[[Trial], Iterable[Verdict]]:
+        return lambda trial: judge(trial.on(trial.backend.compiled))  # type: ignore[attr-defined]
+
+    return {
+        f"compiled.{name}": dataclasses.replace(
+            rules()[name], name=f"compiled.{name}", judge=of_compiled(rules()[name].judge), compiled=True
+        )
+        for name in COMPILED
+    }
+
+
+def select(names: Iterable[str] = (), backend: Backend | None = None) -> dict[str, Rule]:
     """The rules of these functions or files ("layer_norm", "ops.layer_norm", "ops", "laws"); all without a name.
 
-    Raises KeyError for an unknown name.
+    backend: if it has a compiled form, "compiled" are the rules for that. Raises KeyError for an unknown name.
     """
-    every = rules()
+    every = rules() | (compiled_rules() if hasattr(backend, "compiled") else {})
     chosen: dict[str, Rule] = {}
     for name in names:
         found = {r: rule for r, rule in every.items() if name in (r, r.split(".")[0], r.split(".")[1])}
@@ -133,9 +162,12 @@ def check_rule(
     fillings: how many of the cases have the same shapes and options, and other numbers (default: FILLINGS where graphs
     are compiled, else 1). watch is called with every verdict. Cases tried while shrinking a failure are not counted.
     """
+    if rule.compiled:
+        shapes = min(COMPILED_SHAPES, examples)
+        fillings, examples = (1, shapes) if rule.trains else (-(-examples // shapes), examples)
     if fillings is None:  # what trains is compiled for every trainer
         fillings = min(FILLINGS, examples) if backend.mode == "graph" and not rule.trains else 1
-    result = SearchResult(rule.name)
+    result, seen = SearchResult(rule.name), list[Case]()
     learns = getattr(backend, "trainer", None) is not None
     contract = rule.contract if learns else rule.contract.without("keep")  # only training needs dropout
     called = itertools.count()
@@ -154,6 +186,7 @@ def check_rule(
     def search(case: Case) -> None:
         if next(called) < SIMPLEST:
             return
+        seen.append(case)
         for number in range(fillings):
             put(filled_anew(case, number))
 
@@ -184,12 +217,69 @@ def check_rule(
             if result.worst is None or verdict.severity > result.worst.severity:
                 result.worst, result.worst_case = verdict, case
 
+    def fails(case: Case) -> bool:
+        try:
+            return not all(verdict.agrees for verdict in decide(rule.judge, Trial(case, backend)))
+        except Exception:  # whatever the backend raises
+            return True
+
     with contextlib.suppress(DisagreementError, Flaky):  # the result holds it; Flaky: the backend is random
         search()
+        for case in large_cases(rule, seen):
+            put(case)
+    if result.failing_case in large_cases(rule, seen):
+        with contextlib.suppress(DisagreementError):
+            put(_smallest(result.failing_case, fails))
     if result.agrees and result.worst_case is not None:
         again = [verdict for verdict in rule.judge(Trial(result.worst_case, backend)) if verdict.agrees]
         result.worst = max(again, key=lambda verdict: verdict.severity)
     return result
+
+
+# Files whose functions have branches for large inputs, or are made of such functions.
+SIZED = ("ops", "attention", "model", "fast", "engine")
+
+
+def large_cases(rule: Rule, drawn: list[Case]) -> list[Case]:
+    """The first cases that a rule has drawn, in sizes beyond every threshold in the sources.
+
+    There are two for a comparison, one for a law of engines or a rule that trains, none for other laws, for gradients,
+    which follow the forward pass, or for the generation of text.
+    """
+    file, _, name = rule.contract.function.partition(".")
+    is_law = "laws." in rule.name
+    if rule.generates or file not in SIZED or name.endswith("_vjp") or (is_law and (file != "engine" or rule.trains)):
+        return []
+    sizes = LARGE[:1] if is_law or rule.trains or rule.compiled else LARGE
+    return [_enlarged(case, number) for number, case in enumerate(drawn[: len(sizes)])]
+
+
+def _enlarged(case: Case, number: int) -> Case:
+    """The case in the sizes of that number, with the activation that has a form for large layers.
+
+    The second has one layer, and rows far from zero where it has LayerNorms.
+    """
+    scalars, normed = case.scalars, "config" in case.scalars or "layer_norm" in case.contract.function
+    if "config" in scalars:
+        layers = 1 if number else min(2, case.config.n_layer)
+        config = dataclasses.replace(case.config, activation_function="gelu_new", n_layer=layers)
+        scalars = scalars | {"config": config}
+    regime = "large offset" if number and normed else "live"
+    return resized(dataclasses.replace(case, scalars=scalars, regime=regime), LARGE[number])
+
+
+def _smallest(case: Case, fails: Callable[[Case], bool]) -> Case:
+    """The failing large case with every size as small as it still fails with, found by halving."""
+    for letter in LARGE[0]:
+        low, high = 0 if letter == "P" else 1, case.sizes[letter]
+        while low < high:
+            middle = (low + high) // 2
+            smaller = resized(case, {letter: middle})
+            if fails(smaller):
+                case, high = smaller, middle
+            else:
+                low = middle + 1
+    return case
 
 
 def filled_anew(case: Case, number: int) -> Case:

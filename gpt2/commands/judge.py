@@ -80,7 +80,7 @@ def check(
         return
     engine = judged_engine(**engine_named)
     try:
-        rules = judge.select(functions)
+        rules = judge.select(functions, engine)
     except KeyError as error:
         raise GPT2Error(
             f"no function, file or law {error} in the mirror: try 'layer_norm', 'ops', 'laws' or no name at all"

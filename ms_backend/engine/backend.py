@@ -1,5 +1,6 @@
 """The MindSpore engine under the protocol of gpt2/backends/protocol.py: functions, models and trainers on a device."""
 
+import functools
 import importlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -28,6 +29,13 @@ class MindSporeBackend(MindSporeDevice):
 
     name = "mindspore"
     sources = Path(__file__).parents[1]
+
+    @functools.cached_property
+    def compiled(self) -> "MindSporeBackend":
+        """The same backend with its functions compiled. Raises AttributeError if they are already."""
+        if self.mode == "graph":
+            raise AttributeError("compiled")
+        return MindSporeBackend(self.device, self.dtype, "graph")
 
     def call(self, function: str, arguments: Mapping[str, Any]) -> Any:
         """Run one function of the mirror on (trees of) NumPy arrays.

@@ -45,10 +45,17 @@ SIZES = {
     "full": "P + T = L, the last position in use: the last row of wpe, the last slot of a cache",
 }
 DROPOUTS, DROPOUT_RATES = ("embd_pdrop", "attn_pdrop", "resid_pdrop"), (0.0, 0.1, 0.5)
+USE_PADS = ("last_tokens", "sequence_classifier", "classify")  # functions that look for the last id that is no pad
 ONE_LAYER = GPT2Config(n_layer=1)  # for trees of functions that take no configuration
 LONGEST_WARMUP, LAST_STEP = 6, 20
 LONGEST_TEXT = 20
 LARGEST = {"B": 3, "T": 8, "P": 4, "H": 4, "D": 8, "N": 24, "I": 24, "V": 24, "K": 4}
+# Sizes beyond every threshold in the sources: more than 64 tokens and rows, and 4,096 MLP elements; then more than 64
+# channels, 2**16 MLP elements, and so many scores that not all heads fit into 2**18. THRESHOLDS names them.
+LARGE = (
+    {"B": 2, "T": 70, "P": 3, "H": 2, "D": 4, "I": 64, "N": 70},
+    {"B": 1, "T": 300, "P": 3, "H": 3, "D": 24, "I": 240, "N": 300},
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,9 +92,14 @@ def _short(value: Any) -> str:
 
 
 @st.composite
-def configs(draw: st.DrawFn, sizes: dict[str, int], dropout: bool = False) -> GPT2Config:
-    """Draw a GPT-2 of those sizes, with every switch that changes the result; with dropout, its rates too."""
+def configs(draw: st.DrawFn, sizes: dict[str, int], dropout: bool = False, pads: bool = False) -> GPT2Config:
+    """Draw a GPT-2 of those sizes, with every switch that changes the result.
+
+    dropout: with its rates too; pads: in half of the draws with a pad_token_id.
+    """
     rates: dict[str, Any] = {name: draw(st.sampled_from(DROPOUT_RATES)) for name in DROPOUTS} if dropout else {}
+    if pads:
+        rates["pad_token_id"] = draw(st.none() | st.integers(0, sizes["V"] - 1))
     return GPT2Config(
         vocab_size=sizes["V"],
         n_positions=sizes["L"],
@@ -129,6 +141,22 @@ def cases(draw: st.DrawFn, contract: Contract, dtype: np.dtype) -> Case:
         regime=draw(st.sampled_from(list(REGIMES))),
         seed=draw(_seeds()),
     )
+
+
+def resized(case: Case, sizes: dict[str, int]) -> Case:
+    """The case with other sizes, and whatever depends on them."""
+    wanted = case.sizes | {letter: size for letter, size in sizes.items() if letter != "P" or case.sizes["P"]}
+    wanted["S"], wanted["C"] = wanted["P"] + wanted["T"], wanted["H"] * wanted["D"]
+    wanted["L"] = wanted["S"]
+    given = {"n_head": "H", "query_length": "T", "key_length": "S", "count": "K"}
+    scalars = {name: wanted[given[name]] if name in given else value for name, value in case.scalars.items()}
+    if "config" in scalars:
+        fields = {"n_positions": "L", "n_embd": "C", "n_head": "H", "n_inner": "I"}
+        changed: dict[str, Any] = {field: wanted[letter] for field, letter in fields.items()}
+        scalars["config"] = dataclasses.replace(case.config, **changed)
+    if "slot" in scalars:
+        scalars["slot"] = min(scalars["slot"], wanted["P"])
+    return dataclasses.replace(case, sizes=wanted, scalars=scalars)
 
 
 @st.composite
@@ -181,7 +209,7 @@ SCALARS: dict[str, st.SearchStrategy[Any]] = {
     "early_stopping": st.sampled_from([False, True, "never"]),
     "last_only": st.just(False),
     "level": st.sampled_from(LEVELS),
-    "recompute": st.just(False),
+    "recompute": st.booleans(),
     "rate": st.sampled_from(DROPOUT_RATES),
     "ignore_index": st.sampled_from([-100, -1]),
     "beta1": st.sampled_from([0.9, 0.5, 0.0]),
@@ -200,12 +228,12 @@ def _scalars(
 ) -> dict[str, st.SearchStrategy[Any]]:
     """How each scalar argument of a function is drawn."""
     decided: dict[str, Callable[[], st.SearchStrategy[Any]]] = {
-        "config": lambda: configs(sizes, dropout),
+        "config": lambda: configs(sizes, dropout, pads=any(name in contract.function for name in USE_PADS)),
         "n_head": lambda: st.just(sizes["H"]),
         "scale": lambda: st.sampled_from([1.0, math.sqrt(sizes["D"]), 3 * math.sqrt(sizes["D"])]),
         "query_length": lambda: st.just(sizes["T"]),
         "key_length": lambda: st.just(sizes["S"]),
-        "slot": lambda: st.just(sizes["P"] if "query_length" in contract.scalars else 0),
+        "slot": lambda: st.integers(0, sizes["P"] if "query_length" in contract.scalars else 0),
         "dtype": lambda: st.just(dtype),
         "top_k": lambda: st.integers(0, sizes["V"] + 2),
         "count": lambda: st.just(sizes["K"]),
@@ -281,6 +309,8 @@ def _values(case: Case, item: Item, name: str, shape: tuple[int, ...], dtype: np
         visible[..., 0] |= ~visible.any(axis=-1)  # every query sees a key
         hidden = np.where(visible, 0.0, -3e4)  # exp of it is zero in every dtype
         return np.where(whole & _hidden_rows(random, shape), float(_info(dtype).min) / 2, hidden)
+    if case.seed % 4 == 0 and name in ("m", "v", "step") and "beta1" in case.scalars:
+        return np.ones(shape, np.int64) if name == "step" else np.zeros(shape)  # the first update
     if "step" in kinds:  # a schedule starts at 0, the first update is number 1
         return np.asarray(random.integers(0 if "warmup_steps" in case.scalars else 1, LAST_STEP + 2, shape))
     if name == "lr":

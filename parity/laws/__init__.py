@@ -1,6 +1,6 @@
 """Laws: properties of every correct GPT-2, so that a bug shows without a second implementation."""
 
-from parity.laws import attention, blocks, engine, generation, gradients, model, ops, sampling, training
+from parity.laws import attention, blocks, decoder, engine, generation, gradients, model, ops, sampling, training
 from parity.laws.base import LAWS, Law
 
 __all__ = [
@@ -8,6 +8,7 @@ __all__ = [
     "Law",
     "attention",
     "blocks",
+    "decoder",
     "engine",
     "generation",
     "gradients",

@@ -6,130 +6,22 @@ only if the prediction is the same after moving all scores at random by as much 
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from gpt2.backends import BackendModel
-from gpt2.generation import loop, reader
+from gpt2.generation import loop
 from gpt2.generation.config import GenerationConfig
 from gpt2.generation.loop import Generation
 from gpt2.generation.reader import Watch
-from parity.cases.cases import padding_mask
-from parity.laws.base import Array, Verdicts, law, longer_context
+from parity.laws.base import Array, Verdicts, law
+from parity.laws.scene import FILL, NEW, Scene, allowed, config_of, drawn_options, options_of, scene_of, strategies
 from parity.verdict.trial import Trial
-from parity.verdict.verdict import NOISE_FACTOR, ULP_TERM, Verdict, identical, ulp
+from parity.verdict.verdict import Verdict, identical, ulp
 
-NEW = 4  # tokens
 MOVES = 16  # how often scores are moved to see whether a choice is noise
-FILL = 0
-
-
-@dataclasses.dataclass(frozen=True)
-class Scene:
-    """Prompts (B, T), padded on the left, and a model with room to continue them. trial: the source of the model."""
-
-    trial: Trial
-    engine: BackendModel
-    ids: Array
-    mask: Array
-    vocabulary: int
-
-    def run(self, watch: Watch = reader.NOBODY, engine: Any = None, context: int = 0, **options: Any) -> Generation:
-        """The backend's continuation of the prompts; optionally by another engine, in a shorter context."""
-        run: Callable[..., Generation] = getattr(self.trial.backend, "continue_batch", loop.continue_batch)
-        room = context or self.trial.case.sizes["L"]
-        return run(engine or self.engine, self.ids, self.mask, _config(options), room, FILL, True, watch)
-
-    def alone(self, row: int) -> "Scene":
-        """One of the prompts without its pads."""
-        ids = self.ids[row, self.mask[row] == 1][None]
-        return dataclasses.replace(self, ids=ids, mask=np.ones_like(ids))
-
-    def prompt(self, row: int) -> list[int]:
-        """The tokens of one of the prompts."""
-        return self.alone(row).ids[0].tolist()
-
-    def reads(self, ids: Array) -> tuple[Array, float]:
-        """Scores (rows, T + new, V) at ids, which continue the prompts, and their noise floor."""
-        mask = np.repeat(self.mask, len(ids) // len(self.ids), axis=0)
-        mask = np.concatenate((mask, np.ones((len(ids), ids.shape[1] - mask.shape[1]), np.int64)), axis=1)
-        inputs = {"ids": ids, "attention_mask": mask, "position_ids": np.maximum(np.cumsum(mask, axis=1) - 1, 0)}
-        sizes = {"B": len(ids), "T": mask.shape[1], "S": mask.shape[1]}
-        case = dataclasses.replace(self.trial.case, sizes=self.trial.case.sizes | sizes)
-        read = self.trial.with_arguments(case, **inputs)
-        return self.engine.logits(*inputs.values()).astype(np.float64), read.noise()
-
-    def may_err(self, found: Generation) -> float:
-        """How far the scores of two correct implementations may differ while they write this text."""
-        scores, noise = self.reads(found.ids)
-        return _allowed(scores, noise, self.trial.dtype)
-
-
-def _allowed(scores: Array, noise: float, dtype: np.dtype) -> float:
-    return NOISE_FACTOR * noise + ULP_TERM * float(ulp(np.max(np.abs(scores), initial=1.0), dtype))
-
-
-def _scene(trial: Trial) -> Scene:
-    """Make a scene. Most batches have pads on the left, whose ids are a trap: the last token, and likely next ids.
-
-    They must not count as read.
-    """
-    roomy = longer_context(trial, NEW)
-    ids, random = trial.arguments["ids"], np.random.default_rng(trial.case.seed)
-    mask = padding_mask(random, ids.shape, str(random.choice(["none", "left", "left"])))
-    scene = Scene(roomy, roomy.model(), ids.copy(), mask, trial.case.sizes["V"])
-    for row, new in enumerate(scene.run().new_ids):
-        pads = int((mask[row] == 0).sum())
-        scene.ids[row, :pads] = np.resize((scene.prompt(row)[-1:] if pads > 1 else []) + new, pads)
-    return scene
-
-
-def _options(scene: Scene) -> dict[str, Any]:
-    """Options that change the text: they forbid, or stop at, what the model would write without them."""
-    random = np.random.default_rng([scene.trial.case.seed, 1])
-    plain = scene.run().new_ids
-    row = plain[random.integers(len(plain))]
-    seen: dict[str, Any] = {}
-    if random.random() < 0.5:
-        seen["repetition_penalty"] = float(random.choice([1.5, 4.0, 0.5]))
-    if random.random() < 0.5:
-        seen["no_repeat_ngram_size"] = int(random.integers(1, 4))
-    if random.random() < 0.5:
-        seen["bad_words"] = [row[:2], [int(random.integers(scene.vocabulary)), row[-1]]]
-    if random.random() < 0.5:
-        seen["stop_ids"] = [int(random.integers(scene.vocabulary)), row[int(random.integers(NEW))]]
-        seen["min_new_tokens"] = int(random.integers(0, NEW))
-    return seen
-
-
-def _drawn(scene: Scene) -> dict[str, Any]:
-    """Options of sampling, with top-k, top-p and min-p one by one or together."""
-    random = np.random.default_rng([scene.trial.case.seed, 2])
-    return {
-        "temperature": float(random.choice([1.0, 0.5, 3.0])),
-        "top_k": int(random.choice([0, 2, 5])),
-        "top_p": float(random.choice([1.0, 0.8, 0.4])),
-        "min_p": float(random.choice([0.0, 0.1, 0.5])),
-        "seed": int(random.integers(1000)),
-    }
-
-
-def _strategies(scene: Scene) -> Iterator[dict[str, Any]]:
-    """Options for greedy, for sampling, and for one of these or beam search with penalties and bans."""
-    random = np.random.default_rng([scene.trial.case.seed, 3])
-    beams = {"num_beams": int(random.integers(2, 5)), "length_penalty": float(random.choice([1.0, 0.0, 2.0]))}
-    yield {}
-    yield _drawn(scene)
-    yield _options(scene) | [{}, _drawn(scene), beams][random.integers(3)]
-
-
-def _config(options: dict[str, Any]) -> GenerationConfig:
-    return GenerationConfig(**{"max_new_tokens": NEW, "stop_ids": (), **options})
-
-
-# The strategies in their simplest form: in float64, one text at a time.
 
 
 def _processed(scores: Array, read: Sequence[int], config: GenerationConfig, step: int) -> Array:
@@ -260,8 +152,8 @@ def a_cache_changes_no_choice(trial: Trial) -> Verdicts:
     Proof: keys and values of a token do not depend on later tokens, so the cached ones equal those computed again; the
     loops are the same.
     """
-    scene = _scene(trial)
-    for options in _strategies(scene):
+    scene = scene_of(trial)
+    for options in strategies(scene):
         cached, known = scene.run(**options), scene.run(engine=_Uncached(scene.engine), **options)
         yield _same_ids(scene, cached.new_ids, known, **options)
 
@@ -274,12 +166,12 @@ def choices_are_those_of_the_whole_text(trial: Trial) -> Verdicts:
 
     Proof: this is the meaning of the options; here they are applied in float64, text by text, with sets and lists.
     """
-    scene = _scene(trial)
+    scene = scene_of(trial)
     length = scene.ids.shape[1]
-    for options in ({}, _drawn(scene), _options(scene), _options(scene) | _drawn(scene)):
-        config, result = _config(options), scene.run(**options)
+    for options in ({}, drawn_options(scene), options_of(scene), options_of(scene) | drawn_options(scene)):
+        config, result = config_of(options), scene.run(**options)
         scores, noise = scene.reads(result.ids)
-        by = _allowed(scores, noise, trial.dtype)
+        by = allowed(scores, noise, trial.dtype)
         for row, new in enumerate(result.new_ids):
             for step in range(len(new) + (result.finish_reasons[row] == "banned")):
                 chosen = [*new, -1][step]
@@ -295,10 +187,10 @@ def a_prompt_goes_on_in_a_batch_as_alone(trial: Trial) -> Verdicts:
     Proof: sequences do not affect each other, pads are hidden, positions count tokens, and penalties and bans use
     neither pads nor other rows.
     """
-    scene = _scene(trial)
+    scene = scene_of(trial)
     row = int(scene.mask.sum(axis=1).argmin()) if trial.case.seed % 2 else trial.case.seed // 2 % len(scene.ids)
     alone = scene.alone(row)
-    for options in _strategies(scene):
+    for options in strategies(scene):
         batched, row_options = scene.run(**options), options | {"first_row": row}
         known = alone.run(**row_options)
         yield _same_ids(alone, [batched.new_ids[row]], known, **row_options)
@@ -306,17 +198,19 @@ def a_prompt_goes_on_in_a_batch_as_alone(trial: Trial) -> Verdicts:
 
 @law("engine.logits", generates=True)
 def a_text_ends_where_it_should(trial: Trial) -> Verdicts:
-    """A stop id occurs only at the end of a text, after at least min_new_tokens others; a text without a stop id has
-    max_new_tokens, or every next id was banned.
+    """A stop id occurs only at the end of a text, after at least min_new_tokens others, and a stop string ends the
+    first text of at least min_new_tokens that it completes; a text without either has max_new_tokens, or every next id
+    was banned.
 
-    Proof: a text ends at its first stop id; until there are enough tokens, stop ids are banned.
+    Proof: a text ends at its first stop id; until there are enough tokens, stop ids are banned. A stop string is looked
+    for after every token.
     """
-    scene = _scene(trial)
+    scene = scene_of(trial)
     first, wide = scene.run().new_ids[0], {"num_beams": 3, "num_return_sequences": 3}
     random = np.random.default_rng(trial.case.seed)
     least: dict[str, Any] = {"min_new_tokens": int(random.integers(NEW + 1))}
     stops: dict[str, Any] = {"stop_ids": [int(random.integers(scene.vocabulary)), first[int(random.integers(NEW))]]}
-    for options in (stops | least, stops | least | _drawn(scene), stops | least | wide, stops):
+    for options in (stops | least, stops | least | drawn_options(scene), stops | least | wide, stops):
         result = scene.run(**options)
         for new, reason in zip(result.new_ids, result.finish_reasons, strict=True):
             ends = [i in stops["stop_ids"] for i in new]
@@ -326,6 +220,18 @@ def a_text_ends_where_it_should(trial: Trial) -> Verdicts:
             else:
                 full = reason == "banned" or (reason == "length" and len(new) == NEW)
                 yield identical(np.array([full, any(ends)]), np.array([True, False]))
+    stop = _spelled(first[random.integers(NEW - 1) :][:2])
+    if len(set(stop)) == len(stop):  # occurrences that overlap are not counted twice
+        result = scene.run(Watch(decode=_spelled), stop_strings=[stop], **least)
+        for new, reason in zip(result.new_ids, result.finish_reasons, strict=True):
+            texts = [_spelled(new[:end]) for end in range(max(1, least["min_new_tokens"]), len(new) + 1)]
+            ends = [text.endswith(stop) for text in texts]
+            yield identical(np.array([any(ends[:-1]), any(ends[-1:])]), np.array([False, reason == "stop"]))
+
+
+def _spelled(ids: Sequence[int]) -> str:
+    """A text with one character for each id."""
+    return "".join(chr(ord("A") + i) for i in ids)
 
 
 @law("engine.logits", generates=True)
@@ -334,10 +240,10 @@ def what_is_forbidden_is_not_written(trial: Trial) -> Verdicts:
 
     Proof: these ids are banned at each step, and a banned id has probability 0.
     """
-    scene = _scene(trial)
+    scene = scene_of(trial)
     size, row = int(np.random.default_rng(trial.case.seed).integers(1, 4)), scene.run().new_ids[0]
     forbidden: dict[str, Any] = {"no_repeat_ngram_size": size, "bad_words": [row[:1], row[1:3]]}
-    for options in ({}, _drawn(scene), {"num_beams": 3, "num_return_sequences": 3}):
+    for options in ({}, drawn_options(scene), {"num_beams": 3, "num_return_sequences": 3}):
         result = scene.run(**forbidden, **options)
         for i, new in enumerate(result.new_ids):
             text = scene.prompt(i * len(scene.ids) // len(result.new_ids))
@@ -357,10 +263,10 @@ def log_probabilities_are_those_of_the_whole_text(trial: Trial) -> Verdicts:
 
     Proof: this is the definition of the fields. The error of a log-softmax is at most twice that of its scores.
     """
-    scene = _scene(trial)
+    scene = scene_of(trial)
     beams = {"num_beams": 3, "num_return_sequences": 2, "length_penalty": [2.0, 0.0, -1.0][trial.case.seed % 3]}
-    for options in (_options(scene), _options(scene) | {"temperature": 2.0}, _options(scene) | beams):
-        config, result = _config(options), scene.run(**options)
+    for options in (options_of(scene), options_of(scene) | {"temperature": 2.0}, options_of(scene) | beams):
+        config, result = config_of(options), scene.run(**options)
         copies = config.num_return_sequences
         scores, noise = scene.reads(result.ids)
         strays = 2 * noise * max(config.repetition_penalty, 1 / config.repetition_penalty)
@@ -400,14 +306,14 @@ def a_search_for_two_tokens_finds_the_best(trial: Trial) -> Verdicts:
     Proof: the first step keeps those ids, and the second tries every id after each. The search does not end early,
     because at most n - 1 of the n places, n > 1, are taken before the last step.
     """
-    scene, ids, random = _scene(trial), trial.case.sizes["V"], np.random.default_rng(trial.case.seed)
+    scene, ids, random = scene_of(trial), trial.case.sizes["V"], np.random.default_rng(trial.case.seed)
     if ids == 1:
         return
     scene, width = scene.alone(int(random.integers(len(scene.ids)))), int(random.choice([2, min(4, ids), ids]))
     continued = np.concatenate((np.repeat(scene.ids, ids, axis=0), np.arange(ids)[:, None]), axis=1)
     scores, noise = scene.reads(continued)
     first, second = scores[0, -2], _log_softmax(scores[:, -1])
-    begun, largest, by = _log_softmax(first[None])[0], float(np.abs(scores).max()), _allowed(scores, noise, trial.dtype)
+    begun, largest, by = _log_softmax(first[None])[0], float(np.abs(scores).max()), allowed(scores, noise, trial.dtype)
     moved = [first + by * move for move in random.uniform(-1, 1, (MOVES, ids))]
 
     def kept(scores: Array, stops: Array) -> tuple[list[int], list[int]]:
@@ -442,7 +348,7 @@ def a_longer_search_is_no_worse(trial: Trial) -> Verdicts:
     False no later than "never": a sum of log-probabilities is negative, and divided by a higher power of the length it
     is nearer to 0. Texts found later can only improve the list.
     """
-    scene, random = _scene(trial), np.random.default_rng(trial.case.seed)
+    scene, random = scene_of(trial), np.random.default_rng(trial.case.seed)
     stops = random.permutation(scene.vocabulary)[: scene.vocabulary // 2 + 1].tolist()
     options = {"num_beams": 2, "num_return_sequences": 2, "stop_ids": stops, "length_penalty": 8.0}
     early, usual, never = (
@@ -463,10 +369,10 @@ def what_is_told_is_what_is_returned(trial: Trial) -> Verdicts:
 
     Proof: there is one text, and all random numbers come from the seed.
     """
-    scene = _scene(trial)
+    scene = scene_of(trial)
     length = scene.ids.shape[1]
     first_ends_at_once = {"stop_ids": scene.run().new_ids[0][:1]}
-    for options in (*_strategies(scene), first_ends_at_once):
+    for options in (*strategies(scene), first_ends_at_once):
         tokens: list[Array] = []
         result = scene.run(**options)
         yield identical(result.ids[:, :length], scene.ids)
@@ -486,7 +392,7 @@ def beyond_the_context_the_last_tokens_count(trial: Trial) -> Verdicts:
 
     Proof: this is the definition of a sliding window.
     """
-    scene = _scene(trial)
+    scene = scene_of(trial)
     scene = scene.alone(trial.case.seed % len(scene.ids))
     length = scene.ids.shape[1]
     context = max(1, length - trial.case.seed % 2)
@@ -495,5 +401,5 @@ def beyond_the_context_the_last_tokens_count(trial: Trial) -> Verdicts:
         read = result.ids[:, max(0, length + step - context) : length + step]
         window = dataclasses.replace(scene, ids=read, mask=np.ones_like(read))
         scores, noise = window.reads(read)
-        by = _allowed(scores, noise, trial.dtype)
-        yield _objection(chosen, _foretold(scores[0, -1], [], _config({}), step, 0, by))
+        by = allowed(scores, noise, trial.dtype)
+        yield _objection(chosen, _foretold(scores[0, -1], [], config_of({}), step, 0, by))

@@ -7,16 +7,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gpt2.backends import Trainer
+from gpt2.backends import NumPyBackend, Trainer
 from parity.laws.base import law
 from parity.verdict.training_band import Course, course_of, train, trainer_of, training_band
 from parity.verdict.trial import Trial
 from parity.verdict.verdict import Verdict, close, identical
-from reference.config import LEVELS, TrainingConfig, decays
+from reference.config import LEVELS, TrainingConfig, decays, runs_in_float16
 
 Array = NDArray[np.float32]
 Verdicts = Iterator[Verdict]
 DTYPE = np.dtype(np.float32)
+MANY = 32  # numbers that a change must reach, to be seen for sure
 PLAIN = TrainingConfig(learning_rate=1e-2, weight_decay=0.0, max_grad_norm=None)
 
 
@@ -38,16 +39,16 @@ def _same(found: dict[str, Array], expected: dict[str, Array]) -> Verdicts:
 
 @law("model.language_model_loss", trains=True)
 def an_overflow_leaves_everything_as_it_was(trial: Trial) -> Verdicts:
-    """If a gradient overflows in float16, weights and moments do not change by a bit, and the scale shrinks by its
-    factor; after scale_window finite micro-batches in a row it grows by it. Weights are always finite.
+    """If a gradient overflows in float16, weights, moments and accumulated gradients do not change by a bit, and the
+    scale shrinks by its factor; after scale_window finite micro-batches in a row it grows by it. Weights are always
+    finite.
 
     Proof: a gradient that is not finite is never added, and the scale follows the rules of mindspore.amp. (If no label
     is scored, gradients are finite at any scale: that counts as one in a row; the next overflow restarts the count.)
     """
     factor, window = int(np.random.default_rng(trial.case.seed).choice([4, 16])), 2
-    course = _course(
-        trial, 1, level="O2", loss_scaler="dynamic", scale_value=2.0**30, scale_factor=factor, scale_window=window
-    )
+    scaling = {"loss_scaler": "dynamic", "scale_value": 2.0**30, "scale_factor": factor, "scale_window": window}
+    course = _course(trial, 1, level="O2", accumulate_step=[1, 3][trial.case.seed % 2], **scaling)
     trainer, in_a_row, expected = trainer_of(trial, course), 0, 2.0**30
     batch = course.batches[0]
     nothing_scored = dataclasses.replace(batch, labels=np.full_like(batch.labels, course.settings.ignore_index))
@@ -100,7 +101,7 @@ def accumulated_micro_batches_are_one_batch(trial: Trial) -> Verdicts:
 @law("model.language_model_loss", trains=True)
 def the_loss_reported_is_that_of_the_micro_batch(trial: Trial) -> Verdicts:
     """A trainer's first report has the loss of its first micro-batch under the initial parameters; `loss` returns the
-    same and changes nothing.
+    same, whenever it is asked, and changes nothing.
 
     Proof: neither the loss scale nor accumulation is part of the loss.
     """
@@ -110,7 +111,10 @@ def the_loss_reported_is_that_of_the_micro_batch(trial: Trial) -> Verdicts:
     asked = trainer.loss(course.batches[0])
     yield from _same(trainer.parameters() | trainer.state(), before)
     reported = trainer.step(course.batches[0]).loss
-    for loss in (asked, reported):
+    before = trainer.parameters() | trainer.state()
+    again = trainer.loss(course.batches[0])  # the weights are the same: the first of three micro-batches
+    yield from _same(trainer.parameters() | trainer.state(), before)
+    for loss in (asked, reported, again):
         yield trial.close(np.asarray(loss, DTYPE), expected, 2 * trial.noise())
 
 
@@ -207,20 +211,25 @@ def warm_up_begins_at_zero(trial: Trial) -> Verdicts:
 
 @law("model.language_model_loss", trains=True)
 def a_run_goes_on_where_it_was_left(trial: Trial) -> Verdicts:
-    """Two runs, one of them moved to another trainer between micro-batches, end with the same bits.
+    """Two runs, one of them handed over after every micro-batch between two trainers, end with the same bits; what was
+    handed over does not change later, and has the names that the protocol gives it.
 
-    Proof: `parameters` and `state` hold everything that the next step depends on.
+    Proof: `parameters` and `state` are copies of everything that the next step depends on.
     """
     course = course_of(trial)
-    trainer = trainer_of(trial, course)
-    for batch in course.batches[:3]:
+    trainer, pair = trainer_of(trial, course), [trainer_of(trial, course) for _ in range(2)]
+    expected = sorted(NumPyBackend().trainer(course.config, course.parameters, course.settings).state())
+    yield identical(np.array(sorted(trainer.state()) == expected), np.True_)
+    for number, batch in enumerate(course.batches[:-1]):
         trainer.step(batch)
-    other = trainer_of(trial, course)
-    other.load_state(trainer.parameters(), trainer.state())
-    for batch in course.batches[3:5]:
-        trainer.step(batch)
-        other.step(batch)
-    yield from _same(other.parameters() | other.state(), trainer.parameters() | trainer.state())
+        one, other = pair[number % 2], pair[1 - number % 2]
+        one.step(batch)
+        parameters, state = one.parameters(), one.state()
+        kept = {name: x.copy() for name, x in (parameters | state).items()}
+        other.load_state(parameters, state)
+        one.step(batch)
+        yield from _same(parameters | state, kept)
+        yield from _same(other.parameters() | other.state(), trainer.parameters() | trainer.state())
 
 
 @law("model.language_model_loss", trains=True)
@@ -238,3 +247,37 @@ def a_level_runs_in_float16_what_it_says(trial: Trial) -> Verdicts:
             low = name not in ("loss", "weights") and (level in ("O2", "O3") or (level == "O1" and behind_a_map))
             wide = name.endswith("scores") and course.config.reorder_and_upcast_attn
             yield identical(np.array(x.dtype.itemsize), np.array(2 if low and not wide else 4))
+
+
+@law("model.language_model_loss", trains=True)
+def a_level_rounds_the_weights_that_it_takes_in_float16(trial: Trial) -> Verdicts:
+    """Digits that float16 does not have change no bit of the loss where a level takes a weight in float16; where it
+    takes LayerNorm's in float32, they change stages.
+
+    Proof: rounding is the first thing that happens to such a weight. The others are used as they are. (Stages are
+    compared only if many of the reference's numbers change, so that rounding cannot hide it.)
+    """
+    for level in LEVELS:
+        course = _course(trial, 1, level=level)
+        rounded = {name: x.astype(np.float16).astype(DTYPE) for name, x in course.parameters.items()}
+        fits = {name: np.isfinite(x).all() for name, x in rounded.items()}
+        exact = {name: rounded[name] if fits[name] else x for name, x in course.parameters.items()}
+        finer = {name: x + np.spacing(x.astype(np.float16)).astype(DTYPE) * 0.2 for name, x in exact.items()}
+        low = {name: runs_in_float16(name, level) and bool(fits[name]) for name in exact}
+        changed = {name: finer[name] if low[name] else x for name, x in exact.items()}
+        losses = [_trainer_from(trial, course, weights).loss(course.batches[0]) for weights in (exact, changed)]
+        yield identical(np.float32(losses[1]), np.float32(losses[0]))
+        norms = {name: finer[name] if ".ln_" in f".{name}" and not low[name] else x for name, x in exact.items()}
+        counts = []
+        for backend in (NumPyBackend(), trial.backend):
+            of_backend = Trial(trial.case, backend)
+            before, after = (
+                _trainer_from(of_backend, course, weights).stages(course.batches[0]) for weights in (exact, norms)
+            )
+            counts.append(sum(int((before[name] != after[name]).sum()) for name in before))
+        if counts[0] >= MANY:
+            yield identical(np.array(counts[1] > 0), np.True_)
+
+
+def _trainer_from(trial: Trial, course: Course, weights: dict[str, Array]) -> Trainer:
+    return trainer_of(trial, dataclasses.replace(course, parameters=weights))

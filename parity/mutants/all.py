@@ -17,7 +17,6 @@ from parity.mutants.sizes import OF_SIZE
 from parity.mutants.trainer import TRAINERS
 from parity.mutants.training import TRAINING
 
-
 # Bugs of training, which rules of training alone may see.
 OF_TRAINING = (*TRAINING, *TRAINERS)
 

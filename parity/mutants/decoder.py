@@ -77,18 +77,6 @@ DECODERS = (
         ("fast.hidden_keys",),
     ),
     Mutant(
-        "the pad id ignored",
-        "Without a mask a classifier reads the last column, though pad_token_id says which ids are pads.",
-        (
-            Edit(
-                "reference.model.last_tokens",
-                "np.ones_like(ids) if config.pad_token_id is None else ids != config.pad_token_id",
-                "np.ones_like(ids)",
-            ),
-        ),
-        ("model.last_tokens", "model.sequence_classifier", "label_logits"),
-    ),
-    Mutant(
         "top-p keeps the id at its edge",
         "The share before an id is compared with <=: an id that begins exactly at top_p is kept.",
         (Edit("reference.generate._likeliest_first", "likelier < top_p", "likelier <= top_p"),),

@@ -2,7 +2,7 @@
 
 from parity.mutants.base import Edit, Mutant
 
-RESUMED = "laws.a_run_goes_on_from_any_micro_batch"
+RESUMED = "laws.a_run_goes_on_where_it_was_left"
 COURSES = ("training.language_model", "training.sequence_classifier")
 
 TRAINERS = (
@@ -88,7 +88,7 @@ TRAINERS = (
                 'runs_in_float16(name, "O3" if level == "O2" else level)',
             ),
         ),
-        ("laws.a_level_takes_its_weights_in_float16", "train.loss_and_gradients"),
+        ("laws.a_level_rounds_the_weights_that_it_takes_in_float16", "train.loss_and_gradients"),
     ),
     Mutant(
         "O3 spares LayerNorm",
@@ -100,7 +100,7 @@ TRAINERS = (
                 'runs_in_float16(name, "O2" if level == "O3" else level)',
             ),
         ),
-        ("laws.a_level_takes_its_weights_in_float16", "train.loss_and_gradients"),
+        ("laws.a_level_rounds_the_weights_that_it_takes_in_float16", "train.loss_and_gradients"),
     ),
     Mutant(
         "an overflow empties the accumulation",
@@ -112,7 +112,7 @@ TRAINERS = (
                 "    if not finite:\n        accumulator._reset()\n    scaler.adjust(finite)",
             ),
         ),
-        ("laws.a_trainer_goes_on_after_anything",),
+        ("laws.an_overflow_leaves_everything_as_it_was",),
     ),
     Mutant(
         "an overflow counts as a micro-batch",
@@ -126,7 +126,7 @@ TRAINERS = (
                 "    scaler.adjust(finite)",
             ),
         ),
-        ("laws.a_trainer_goes_on_after_anything",),
+        ("laws.an_overflow_leaves_everything_as_it_was",),
     ),
     Mutant(
         "the loss asked for moves the accumulation",
@@ -140,7 +140,7 @@ TRAINERS = (
                 "        return float(self._forward(batch))",
             ),
         ),
-        ("laws.a_trainer_goes_on_after_anything",),
+        ("laws.the_loss_reported_is_that_of_the_micro_batch",),
     ),
     Mutant(
         "MindSpore: the scaler's counter not saved",
@@ -297,7 +297,7 @@ TRAINERS = (
                 'runs_in_float16(name, "O3" if level == "O2" else level)',
             ),
         ),
-        ("laws.a_level_takes_its_weights_in_float16", "train.loss_and_gradients"),
+        ("laws.a_level_rounds_the_weights_that_it_takes_in_float16", "train.loss_and_gradients"),
         engine="mindspore",
         mode="pynative",
     ),

@@ -1,5 +1,6 @@
 """The judge on trial: run every rule on planted bugs; record which rule detects which bug after how many cases."""
 
+import collections
 import dataclasses
 import itertools
 import sys
@@ -12,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from gpt2.backends import Backend, get_backend, numpy_dtype
-from parity.check import Rule, draw, rules
+from parity.check import Rule, draw, large_cases, rules
 from parity.mutants.all import OF_TRAINING, mutant
 from parity.mutants.base import Mutant
 from parity.mutants.generation import GENERATION
@@ -137,21 +138,24 @@ def look(
     """
     rule, (engine, dtype, mode) = rules()[rule_name], group
     drawn = draw(rule, numpy_dtype(dtype), examples, seed, max(part.stop, WATCHED))
-    memories: list[Memory] = [{} for _ in drawn]
+    numbered = list(enumerate(drawn, start=1))[part]
+    if part.stop >= examples:  # the last ones
+        numbered += enumerate(large_cases(rule, drawn), start=examples + 1)
+    memories: dict[int, Memory] = collections.defaultdict(dict)
     out_of_sight: list[str] = []
     if not part.start and engine == "numpy" and not rule.generates:  # laws of generation reach all of their bugs
         correct = get_backend(engine, dtype=dtype, mode=mode)
-        watched = zip(drawn[:WATCHED], memories, strict=False)
-        reached = reach(rule, [Trial(case, correct, memory) for case, memory in watched])
+        watched = list(enumerate(drawn[:WATCHED], start=1))
+        reached = reach(rule, [Trial(case, correct, memories[number]) for number, case in watched])
         out_of_sight = [name for name in names if places(mutant(name)).isdisjoint(reached)]
     alive: dict[str, Backend] = {name: mutant(name).backend() for name in names if name not in out_of_sight}
     kills: dict[str, int] = {}
-    for number, (case, memory) in list(enumerate(zip(drawn, memories, strict=True), start=1))[part]:
+    for number, case in numbered:
         for name, backend in list(alive.items()):
-            if not all(verdict.agrees for verdict in _verdicts(rule, Trial(case, backend, memory))):
+            if not all(verdict.agrees for verdict in _verdicts(rule, Trial(case, backend, memories[number]))):
                 kills[name] = number
                 del alive[name]
-        memory.clear()
+        memories.pop(number, None)
         if not alive:
             break
     return kills, out_of_sight

@@ -186,6 +186,7 @@ def _settings(random: np.random.Generator, ignore_index: int) -> TrainingConfig:
         scale_value=2.0 ** int(random.integers(0, 5)),
         scale_window=int(random.integers(1, 4)),
         ignore_index=ignore_index,
+        recompute=bool(random.integers(2)),
     )
 
 

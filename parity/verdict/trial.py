@@ -64,6 +64,12 @@ class Trial:
         other._members = most
         return other
 
+    def on(self, backend: Backend) -> "Trial":
+        """The same trial of another backend, of the same dtype and accuracy."""
+        other = self.with_arguments()
+        other.backend = backend
+        return other
+
     def run(self) -> list[Array]:
         """The arrays that the backend returns, in order: of a function of the mirror, or of a whole model."""
         return list(leaves(run(self.case, self.backend, self.arguments), self.dtype))

@@ -7,8 +7,8 @@ import pytest
 
 from gpt2.backends import Backend, NumPyBackend, get_backend, numpy_dtype
 from parity.check import draw, rules
-from parity.laws import generation
 from parity.laws.base import LAWS, Law
+from parity.laws.scene import scene_of
 from parity.mutants.all import MUTANTS, mutant
 from parity.mutants.base import REORDERED
 from parity.mutants.generation import GENERATION
@@ -97,5 +97,5 @@ def test_pads_are_traps_and_prompts_are_kept() -> None:
     """A scene leaves the tokens of the case as they are."""
     for case in draw(rules()[f"laws.{OWN[0].name}"], np.dtype(np.float32), 6):
         trial = Trial(case, NumPyBackend())
-        scene = generation._scene(trial)
+        scene = scene_of(trial)
         assert np.array_equal(np.where(scene.mask, scene.ids, 0), np.where(scene.mask, trial.arguments["ids"], 0))

@@ -1,0 +1,146 @@
+"""Laws of decoders and fast forms as engines use them: calls in any order, options that change the form of a result."""
+
+import dataclasses
+
+import numpy as np
+
+from gpt2.backends import Decoder
+from parity.laws.base import Array, Verdicts, changed, law, longer_context, random_of, score_of, token_rows
+from parity.verdict.trial import Trial
+from parity.verdict.verdict import ulp
+from reference.config import flatten
+
+CALLS = 6
+
+
+@dataclasses.dataclass
+class _Text:
+    """What the sequences of a decoder have read: ids and mask, (B, T)."""
+
+    ids: Array
+    mask: Array
+
+    @property
+    def positions(self) -> Array:
+        """Positions that count the tokens, (B, T)."""
+        return np.maximum(np.cumsum(self.mask, axis=1) - 1, 0)
+
+    def add(self, ids: Array, mask: Array) -> tuple[Array, Array, Array]:
+        """The text with more ids; returns what a decoder is to read."""
+        self.ids = np.concatenate((self.ids, ids), axis=1)
+        self.mask = np.concatenate((self.mask, mask), axis=1)
+        return ids, mask, self.positions[:, -ids.shape[1] :]
+
+    def take(self, rows: Array) -> None:
+        """Let sequence i be a copy of sequence rows[i]."""
+        self.ids, self.mask = self.ids[rows], self.mask[rows]
+
+
+@law("engine.logits")
+def a_decoder_is_the_plain_model_after_any_calls(trial: Trial) -> Verdicts:
+    """After any calls of read, greedy, sample, reorder and advance, in any order, a decoder has the scores that the
+    model gives to the text that each of its sequences has read, and it chooses by them.
+
+    Proof: keys and values of a token depend on the tokens before it alone, and reorder copies all of a sequence.
+    """
+    random, (rows, length), ids = random_of(trial), trial.arguments["ids"].shape, trial.arguments["ids"]
+    pieces = [int(tokens) for tokens in random.integers(1, 4, CALLS)]
+    room = length + sum(pieces) + int(random.integers(0, 3))
+    roomy = longer_context(trial, max(0, room - trial.case.sizes["L"]))
+    model, text = roomy.model(), _Text(ids[:, :0], ids[:, :0])
+    decoder = model.decoder(rows, room)
+    decoder.read(*text.add(ids, _pads_on_the_left(random, ids.shape)))
+    for tokens in pieces:
+        yield from _call(decoder, text, random, tokens, trial)
+        read = text.ids.shape[1]
+        case = dataclasses.replace(roomy.case, sizes=roomy.case.sizes | {"T": read, "S": read})
+        inputs = {"ids": text.ids, "attention_mask": text.mask, "position_ids": text.positions}
+        whole = roomy.with_arguments(case, **inputs)
+        yield trial.close(decoder.logits(), model.logits(*inputs.values())[:, -1], 2 * whole.noise())
+
+
+def _call(decoder: Decoder, text: _Text, random: np.random.Generator, tokens: int, trial: Trial) -> Verdicts:
+    """Call a decoder in one of the ways in which the loops of generation do, or two of them in turn."""
+    way, count = random.choice(["read", "advance", "reorder", "beam", "choose"]), len(text.ids)
+    if way in ("advance", "beam", "choose"):
+        scores = decoder.logits()
+        chosen = decoder.sample(random.random(count), 0.5, 1, 1.0) if random.random() < 0.3 else decoder.greedy()
+        yield trial.identical(score_of(scores, chosen), scores.max(axis=-1))
+    rows = random.integers(0, count, count) if way in ("reorder", "beam") else np.arange(count)
+    if way in ("reorder", "beam"):
+        decoder.reorder(rows)
+        text.take(rows)
+    if way in ("advance", "beam"):
+        chosen = chosen[rows]
+        decoder.advance()
+        text.add(chosen[:, None], np.ones((count, 1), np.int64))
+    if way == "read":
+        shape = count, tokens
+        decoder.read(*text.add(random.integers(0, trial.case.sizes["V"], shape), _pads_on_the_left(random, shape)))
+
+
+def _pads_on_the_left(random: np.random.Generator, shape: tuple[int, int]) -> Array:
+    """A mask (B, T) whose last column is of tokens."""
+    pads = random.integers(0, shape[1], (shape[0], 1)) * random.integers(0, 2)
+    return (np.arange(shape[1]) >= pads).astype(np.int64)
+
+
+@law("engine.logits")
+def an_engine_rounds_its_weights(trial: Trial) -> Verdicts:
+    """Weights with more digits than the dtype of the engine has give the scores, bit for bit, of weights without them.
+
+    Proof: weights are rounded to that dtype, and a fifth of a unit in the last place does not change what a number is
+    rounded to.
+    """
+    ids, exact = trial.arguments["ids"], flatten(trial.arguments["params"])
+    wide = np.float64 if trial.dtype.itemsize > 2 else np.float32
+    finer = {name: x.astype(wide) + (0.2 * ulp(x, trial.dtype)).astype(wide) for name, x in exact.items()}
+    one, other = (trial.backend.model(trial.arguments["config"], weights) for weights in (exact, finer))
+    yield trial.identical(other.logits(ids), one.logits(ids))
+
+
+@law("fast.language_model_fast")
+def the_last_scores_can_be_had_alone(trial: Trial) -> Verdicts:
+    """With last_only, the scores are those of the last token.
+
+    Proof: everything after the last block treats each token alone.
+    """
+    alone, whole = trial.with_arguments(last_only=True), trial.run()[0]
+    yield trial.close(alone.run()[0], whole[:, -1:], 2 * trial.noise(), token_rows(trial)[:, -1:])
+
+
+@law("fast.linear")
+def rows_need_no_batch(trial: Trial) -> Verdicts:
+    """An affine map of rows (N, C) is that of the batch (B, T, C) that has these rows.
+
+    Proof: it treats each row alone.
+    """
+    x, whole = trial.arguments["x"], trial.run()[0]
+    rows = trial.with_arguments(x=x.reshape(-1, x.shape[-1])).run()[0]
+    yield trial.close(rows, whole.reshape(rows.shape), 2 * trial.noise())
+
+
+@law("generate.sample")
+def equal_scores_share_equally(trial: Trial) -> Verdicts:
+    """Of n ids with equal scores, n a power of two, top_p = j / n keeps the first j, and the number i / n draws id i.
+
+    Proof: exp(0) is 1, and quotients and sums of powers of two are exact. An id is kept if the share before it is below
+    top_p, and drawn if it is the first whose cumulated share exceeds the number.
+    """
+    vocabulary = 1 << (trial.case.sizes["V"].bit_length() - 1)
+    ids = np.arange(vocabulary)
+    equal = changed(
+        trial,
+        {"B": vocabulary, "V": vocabulary},
+        logits=np.full((vocabulary, vocabulary), trial.arguments["logits"][0, 0]),
+        uniform=(ids / vocabulary).astype(trial.arguments["uniform"].dtype),
+        temperature=1.0,
+        top_k=0,
+        top_p=1.0,
+        min_p=0.0,
+    )
+    yield trial.identical(equal.run()[0], ids)
+    kept = int(random_of(trial).integers(1, vocabulary + 1))
+    given = {name: equal.arguments[name] for name in ("logits", "temperature", "top_k", "min_p")}
+    shares = equal.of("generate.sampling_probabilities", **given, top_p=kept / vocabulary).run()[0]
+    yield trial.identical(shares > 0, np.broadcast_to(ids < kept, shares.shape))
