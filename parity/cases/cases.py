@@ -248,7 +248,15 @@ def build(case: Case, dtype: np.dtype) -> tuple[dict[str, Any], dict[str, Any]]:
     """The arguments of a case, floats of that dtype, and `case_axes`."""
     axes, items = case_axes(case), {item.name: item for item in case.contract.inputs}
     arrays = {name: _fill(case, item, name, axes[name], dtype) for name, item in items.items() if name in axes}
+    if case.seed % 4 and "ids" in arrays and "attention_mask" in arrays:
+        arrays["ids"] = _with_traps(arrays["ids"], arrays["attention_mask"][:, -arrays["ids"].shape[1] :])
     return {**case.scalars, **arrays}, axes
+
+
+def _with_traps(ids: Array, attention_mask: Array) -> Array:
+    """The ids with that of the last token in every row's pads too: a pad does not count as read."""
+    last = np.max((attention_mask != 0) * np.arange(ids.shape[1]), axis=1)
+    return np.where(attention_mask != 0, ids, ids[np.arange(len(ids)), last][:, None])
 
 
 def case_axes(case: Case) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from parity.verdict.trial import Trial
 from parity.verdict.verdict import ulp
 from reference.config import flatten
 
-CALLS = 6
+CALLS = 6  # from one comparison of scores to the next
 
 
 @dataclasses.dataclass
@@ -44,14 +44,16 @@ def a_decoder_is_the_plain_model_after_any_calls(trial: Trial) -> Verdicts:
     Proof: keys and values of a token depend on the tokens before it alone, and reorder copies all of a sequence.
     """
     random, (rows, length), ids = random_of(trial), trial.arguments["ids"].shape, trial.arguments["ids"]
-    pieces = [int(tokens) for tokens in random.integers(1, 4, CALLS)]
+    pieces = [int(tokens) for tokens in random.integers(1, 4, 2 * CALLS)]
     room = length + sum(pieces) + int(random.integers(0, 3))
     roomy = longer_context(trial, max(0, room - trial.case.sizes["L"]))
     model, text = roomy.model(), _Text(ids[:, :0], ids[:, :0])
     decoder = model.decoder(rows, room)
     decoder.read(*text.add(ids, _pads_on_the_left(random, ids.shape)))
-    for tokens in pieces:
+    for number, tokens in enumerate(pieces, start=1):
         yield from _call(decoder, text, random, tokens, trial)
+        if number % CALLS:
+            continue
         read = text.ids.shape[1]
         case = dataclasses.replace(roomy.case, sizes=roomy.case.sizes | {"T": read, "S": read})
         inputs = {"ids": text.ids, "attention_mask": text.mask, "position_ids": text.positions}
@@ -61,7 +63,7 @@ def a_decoder_is_the_plain_model_after_any_calls(trial: Trial) -> Verdicts:
 
 def _call(decoder: Decoder, text: _Text, random: np.random.Generator, tokens: int, trial: Trial) -> Verdicts:
     """Call a decoder in one of the ways in which the loops of generation do, or two of them in turn."""
-    way, count = random.choice(["read", "advance", "reorder", "beam", "choose"]), len(text.ids)
+    way, count = random.choice(["read", "advance", "reorder", "beam", "choose", "choose"]), len(text.ids)
     if way in ("advance", "beam", "choose"):
         scores = decoder.logits()
         chosen = decoder.sample(random.random(count), 0.5, 1, 1.0) if random.random() < 0.3 else decoder.greedy()
@@ -144,3 +146,19 @@ def equal_scores_share_equally(trial: Trial) -> Verdicts:
     given = {name: equal.arguments[name] for name in ("logits", "temperature", "top_k", "min_p")}
     shares = equal.of("generate.sampling_probabilities", **given, top_p=kept / vocabulary).run()[0]
     yield trial.identical(shares > 0, np.broadcast_to(ids < kept, shares.shape))
+
+
+@law("generate.beams_may_improve")
+def never_waits_for_the_longest_text(trial: Trial) -> Verdicts:
+    """early_stopping="never" goes on where only a text of the full length would be better than the worst finished one;
+    False does not.
+
+    Proof: with length_penalty 1 a running sum of -8 is worth -8 / 2 after 2 tokens, and -8 / 16 after 16; the worst
+    finished text is worth -1, and all these numbers are exact.
+    """
+    shape = trial.arguments["running"].shape
+    given = {"running": np.full(shape, -8, trial.dtype), "finished": np.full(shape, -1, trial.dtype)}
+    for early_stopping, goes_on in (("never", True), (False, False)):
+        options = {"length": 2, "longest": 16, "length_penalty": 1.0, "early_stopping": early_stopping}
+        found = trial.of("generate.beams_may_improve", **given, **options).run()[0]
+        yield trial.identical(found, np.full(found.shape, goes_on))

@@ -220,11 +220,12 @@ def a_text_ends_where_it_should(trial: Trial) -> Verdicts:
             else:
                 full = reason == "banned" or (reason == "length" and len(new) == NEW)
                 yield identical(np.array([full, any(ends)]), np.array([True, False]))
-    stop = _spelled(first[random.integers(NEW - 1) :][:2])
+    begin = int(random.integers(NEW - 1))
+    stop, fewest = _spelled(first[begin : begin + 2]), begin + 2 + int(random.integers(2))
     if len(set(stop)) == len(stop):  # occurrences that overlap are not counted twice
-        result = scene.run(Watch(decode=_spelled), stop_strings=[stop], **least)
+        result = scene.run(Watch(decode=_spelled), stop_strings=[stop], min_new_tokens=min(fewest, NEW))
         for new, reason in zip(result.new_ids, result.finish_reasons, strict=True):
-            texts = [_spelled(new[:end]) for end in range(max(1, least["min_new_tokens"]), len(new) + 1)]
+            texts = [_spelled(new[:end]) for end in range(min(fewest, NEW), len(new) + 1)]
             ends = [text.endswith(stop) for text in texts]
             yield identical(np.array([any(ends[:-1]), any(ends[-1:])]), np.array([False, reason == "stop"]))
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from gpt2.backends import NumPyBackend, Trainer
 from parity.laws.base import law
-from parity.verdict.training_band import Course, course_of, train, trainer_of, training_band
+from parity.verdict.training_band import Course, band_of, course_of, train, trainer_of
 from parity.verdict.trial import Trial
 from parity.verdict.verdict import Verdict, close, identical
 from reference.config import LEVELS, TrainingConfig, decays, runs_in_float16
@@ -92,7 +92,7 @@ def accumulated_micro_batches_are_one_batch(trial: Trial) -> Verdicts:
     )
     courses = (parts, whole)
     outcomes = [train(course, trainer_of(trial, course)) for course in courses]
-    bands = [training_band(course, trial.backend.accuracy) for course in courses]
+    bands = [band_of(trial, course) for course in courses]
     for name in outcomes[0].arrays:
         noise = sum(band.reference(name).noise for band in bands)
         yield close(outcomes[0].arrays[name], outcomes[1].arrays[name], noise, DTYPE)
@@ -150,7 +150,7 @@ def clipping_leaves_the_norm_that_was_asked_for(trial: Trial) -> Verdicts:
     norm = [trainer.step(batch) for batch in course.batches][-1].grad_norm
     means = [x.astype(np.float64).ravel() for x in _moments(trainer).values()]
     clipped = np.sqrt(np.sum(np.concatenate(means) ** 2)) / (1 - course.settings.beta1)
-    band = training_band(course, trial.backend.accuracy)
+    band = band_of(trial, course)
     noise = sum(float(np.linalg.norm(known.noise * np.ones(known.oracle.shape))) for known in band.means())
     yield close(clipped, norm * min(1.0, limit / (norm + 1e-6)), noise / (1 - course.settings.beta1), DTYPE)
 

@@ -105,7 +105,7 @@ DECODERS = (
         "never taken for False",
         "early_stopping='never' is only compared with True: a running beam is scored as if it ended now.",
         (Edit("reference.generate.beams_may_improve", 'early_stopping == "never"', "early_stopping is None"),),
-        ("generate.beams_may_improve",),
+        ("laws.never_waits_for_the_longest_text",),
     ),
     Mutant(
         "a stop string within one token",

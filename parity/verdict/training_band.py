@@ -37,6 +37,7 @@ from reference.stages import observing
 
 Array = NDArray[Any]
 MICRO_BATCHES = 6  # of a drawn course
+FEW = 3  # members of a band that may be enough: noise only grows with them
 SAME = ("finite", "updated", "scale")  # fields of a report that rounding cannot change
 
 
@@ -210,7 +211,12 @@ def trainer_of(trial: Trial, course: Course) -> Trainer:
 
 def judge_training(trial: Trial) -> Iterator[Verdict]:
     """Judge the trainer of a trial's backend on a course."""
-    course, backend = course_of(trial), trial.backend
+    course = course_of(trial)
     outcome = train(course, trainer_of(trial, course))
-    key = "band", pickle.dumps((dict(backend.accuracy), trial.arguments))
-    yield from trial.remember(key, lambda: training_band(course, backend.accuracy)).judge(outcome)
+    key = "band", trial.wants_few, pickle.dumps((dict(trial.backend.accuracy), trial.arguments))
+    yield from trial.remember(key, lambda: band_of(trial, course)).judge(outcome)
+
+
+def band_of(trial: Trial, course: Course) -> Band:
+    """The band of a course of a trial, of few members if the trial wants few."""
+    return training_band(course, trial.backend.accuracy, FEW if trial.wants_few else orbit.MEMBERS)

@@ -12,7 +12,7 @@ import pytest
 from gpt2.backends import numpy_dtype
 from gpt2.errors import GPT2Error
 from parity.cases.cases import Case
-from parity.check import Rule, draw, rules
+from parity.check import Rule, draw, large_cases, rules
 from parity.mutants.all import MUTANTS, mutant
 from parity.mutants.base import Mutant
 from parity.verdict.stages import STAGE_AXES
@@ -78,7 +78,8 @@ def test_a_mutant_is_found_by_its_name() -> None:
 @functools.cache
 def drawn(rule: str, dtype: str, examples: int) -> list[tuple[Case, Memory]]:
     """Cases, each with a memory of what the reference says of it: it says the same to all mutants."""
-    return [(case, {}) for case in draw(rules()[rule], numpy_dtype(dtype), examples)]
+    cases = draw(rules()[rule], numpy_dtype(dtype), examples)
+    return [(case, {}) for case in [*cases, *large_cases(rules()[rule], cases)]]
 
 
 def rules_about(planted: Mutant) -> list[Rule]:
