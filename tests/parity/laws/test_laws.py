@@ -246,6 +246,24 @@ FAULTS = {
     "shares_of_numbers_are_probabilities": Edit(
         "reference.generate.sample", "uniform[:, None].astype", "uniform[:, None].__pow__(2).astype"
     ),
+    "a_decoder_is_the_plain_model_after_any_calls": Edit(
+        "gpt2.backends.numpy_backend.NumPyDecoder.reorder",
+        "(self._attention_mask, *(each for pair in self._cache for each in pair))",
+        "(each for pair in self._cache for each in pair)",
+    ),
+    "an_engine_rounds_its_weights": Edit(
+        "gpt2.backends.numpy_backend.NumPyModel._place", "x.astype(self.dtype, copy=False) for", "x for"
+    ),
+    "the_last_scores_can_be_had_alone": Edit("reference.fast.gpt2_fast", "x = x[:, -1:]", "x = x[:, :1]"),
+    "rows_need_no_batch": Edit(
+        "reference.fast.linear",
+        "_product(as_low_as(x, weight)",
+        "_product((as_low_as(x, weight) if x.ndim > 2 else -x)",
+    ),
+    "equal_scores_share_equally": Edit("reference.generate._likeliest_first", "likelier < top_p", "likelier <= top_p"),
+    "never_waits_for_the_longest_text": Edit(
+        "reference.generate.beams_may_improve", 'early_stopping == "never"', "early_stopping is None"
+    ),
 }
 
 OWN = [law for law in LAWS if not law.trains and not law.generates]  # which have tests of their own

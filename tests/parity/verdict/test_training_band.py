@@ -36,6 +36,7 @@ BROKEN = {
     "warm_up_begins_at_zero": "warm-up counted from one",
     "a_run_goes_on_where_it_was_left": "a moment saved under the other's name",
     "a_level_runs_in_float16_what_it_says": "every level is O0",
+    "a_level_rounds_the_weights_that_it_takes_in_float16": "LayerNorm in float16 at O2",
 }
 
 
