@@ -5,7 +5,18 @@ import dataclasses
 import numpy as np
 
 from gpt2.backends import Decoder
-from parity.laws.base import Array, Verdicts, changed, law, longer_context, must_hold, random_of, score_of, token_rows
+from parity.laws.base import (
+    Array,
+    Verdicts,
+    changed,
+    law,
+    longer_context,
+    must_hold,
+    random_of,
+    score_of,
+    scores_by_piece,
+    token_rows,
+)
 from parity.verdict.trial import Trial
 from parity.verdict.verdict import ulp
 from reference.config import flatten
@@ -85,6 +96,26 @@ def _pads_on_the_left(random: np.random.Generator, shape: tuple[int, int]) -> Ar
     """A mask (B, T) whose last column is of tokens."""
     pads = random.integers(0, shape[1], (shape[0], 1)) * random.integers(0, 2)
     return (np.arange(shape[1]) >= pads).astype(np.int64)
+
+
+PIECES = (3, 3, 1)
+
+
+@law("engine.logits")
+def a_decoder_has_room_for_every_piece(trial: Trial) -> Verdicts:
+    """A decoder for seven tokens that reads three, three and one has the scores of the last of seven.
+
+    Proof: it has promised room for seven tokens. (An engine that compiles for few lengths rounds each of them up.)
+    """
+    length = sum(PIECES)
+    roomy = longer_context(trial, max(0, length - trial.case.sizes["L"]))
+    ids = np.resize(trial.arguments["ids"], (len(trial.arguments["ids"]), length))
+    case = dataclasses.replace(roomy.case, sizes=roomy.case.sizes | {"T": length, "S": length})
+    inputs = ids, np.ones_like(ids), np.broadcast_to(np.arange(length), ids.shape)
+    whole = roomy.with_arguments(case, **dict(zip(("ids", "attention_mask", "position_ids"), inputs, strict=True)))
+    model = roomy.model()
+    scores = list(scores_by_piece(model.decoder(*ids.shape), inputs, np.cumsum(PIECES).tolist()))[-1]
+    yield trial.close(scores, model.logits(*inputs)[:, -1], 2 * whole.noise())
 
 
 @law("engine.logits")

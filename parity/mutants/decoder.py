@@ -210,7 +210,7 @@ DECODERS = (
         "MindSpore: pads of buckets not counted",
         "Every read is rounded up to a bucket, more often than there is room for pads: the cache overflows.",
         (Edit("ms_backend.engine.decoder.MindSporeDecoder.read", "        self._spare -= pads\n", ""),),
-        ("laws.a_decoder_is_the_plain_model_after_any_calls",),
+        ("laws.a_decoder_has_room_for_every_piece",),
         engine="mindspore",
         mode="pynative",
     ),

@@ -251,6 +251,9 @@ FAULTS = {
         "(self._attention_mask, *(each for pair in self._cache for each in pair))",
         "(each for pair in self._cache for each in pair)",
     ),
+    "a_decoder_has_room_for_every_piece": Edit(
+        "gpt2.backends.numpy_backend.NumPyDecoder.read", "        self._slot = end\n", "        self._slot = end - 1\n"
+    ),
     "an_engine_rounds_its_weights": Edit(
         "gpt2.backends.numpy_backend.NumPyModel._place", "x.astype(self.dtype, copy=False) for", "x for"
     ),
