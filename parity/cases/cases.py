@@ -53,8 +53,8 @@ LARGEST = {"B": 3, "T": 8, "P": 4, "H": 4, "D": 8, "N": 24, "I": 24, "V": 24, "K
 # Sizes beyond every threshold in the sources: more than 64 tokens and rows, and 4,096 MLP elements; then more than 64
 # channels, 2**16 MLP elements, and so many scores that not all heads fit into 2**18. THRESHOLDS names them.
 LARGE = (
-    {"B": 2, "T": 70, "P": 3, "H": 2, "D": 4, "I": 64, "N": 70},
-    {"B": 1, "T": 300, "P": 3, "H": 3, "D": 24, "I": 240, "N": 300},
+    {"B": 2, "T": 70, "P": 3, "H": 2, "D": 4, "I": 64, "N": 70, "V": 24, "K": 4},
+    {"B": 1, "T": 300, "P": 3, "H": 3, "D": 24, "I": 240, "N": 300, "V": 24, "K": 4},
 )
 
 
@@ -151,7 +151,14 @@ def resized(case: Case, sizes: dict[str, int]) -> Case:
     given = {"n_head": "H", "query_length": "T", "key_length": "S", "count": "K"}
     scalars = {name: wanted[given[name]] if name in given else value for name, value in case.scalars.items()}
     if "config" in scalars:
-        fields = {"n_positions": "L", "n_embd": "C", "n_head": "H", "n_inner": "I"}
+        fields = {
+            "n_positions": "L",
+            "n_embd": "C",
+            "n_head": "H",
+            "n_inner": "I",
+            "vocab_size": "V",
+            "num_labels": "K",
+        }
         changed: dict[str, Any] = {field: wanted[letter] for field, letter in fields.items()}
         scalars["config"] = dataclasses.replace(case.config, **changed)
     if "slot" in scalars:
