@@ -108,6 +108,7 @@ COMPILED = (
     "training.language_model",
     "training.sequence_classifier",
     "laws.a_run_goes_on_where_it_was_left",
+    "laws.the_first_step_of_adamw_has_the_length_of_the_rate",
 )
 # In how many shapes it is judged, at most: every one is compiled; and every trainer is.
 COMPILED_SHAPES = 3

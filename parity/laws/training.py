@@ -178,20 +178,22 @@ def weight_decay_is_decoupled(trial: Trial) -> Verdicts:
 
 @law("model.language_model_loss", trains=True)
 def the_first_step_of_adamw_has_the_length_of_the_rate(trial: Trial) -> Verdicts:
-    """AdamW's first update moves every weight by lr g / (|g| + epsilon), g being m / (1 - beta1).
+    """AdamW's first update moves every weight by lr g / (|g| + epsilon), g being m / (1 - beta1), and v becomes
+    (1 - beta2) g squared.
 
-    Proof: at step 1 the corrected means are g and g squared, whose root is |g|.
+    Proof: both means begin at zero, so at step 1 the corrected ones are g and g squared, whose root is |g|.
     """
     course = _course(trial, 1)
     trainer, settings = trainer_of(trial, course), course.settings
     trainer.step(course.batches[0])
-    after = trainer.parameters()
+    after, squares = trainer.parameters(), _moments(trainer, "v")
     for name, m in _moments(trainer).items():
         g = m.astype(np.float64) / (1 - settings.beta1)
         step = settings.learning_rate * g / (np.abs(g) + settings.epsilon)
         seen = np.abs(g) > 1e-15  # a square below float32's smallest number has no root
         start = course.parameters[name].astype(np.float64)
         yield close(after[name], start - step, 0.0, DTYPE, seen, size=float(np.abs(start).max() + PLAIN.learning_rate))
+        yield close(squares[name], (1 - settings.beta2) * g * g, 0.0, DTYPE, size=float(np.max(squares[name])))
 
 
 @law("model.language_model_loss", trains=True)
