@@ -37,7 +37,9 @@ from reference.stages import observing
 
 Array = NDArray[Any]
 MICRO_BATCHES = 6  # of a drawn course
-FEW = 3  # members of a band that may be enough: noise only grows with them
+# Members of the band of a trial: few that may be enough, because noise only grows with them, and all before an objection.
+# They are many: in float16, one rounding in a dozen runs may part a run from the others.
+FEW, MANY = 3, 24
 SAME = ("finite", "updated", "scale")  # fields of a report that rounding cannot change
 
 
@@ -219,4 +221,4 @@ def judge_training(trial: Trial) -> Iterator[Verdict]:
 
 def band_of(trial: Trial, course: Course) -> Band:
     """The band of a course of a trial, of few members if the trial wants few."""
-    return training_band(course, trial.backend.accuracy, FEW if trial.wants_few else orbit.MEMBERS)
+    return training_band(course, trial.backend.accuracy, FEW if trial.wants_few else MANY)
