@@ -37,8 +37,8 @@ from reference.stages import observing
 
 Array = NDArray[Any]
 MICRO_BATCHES = 6  # of a drawn course
-# Members of the band of a trial: few that may be enough, because noise only grows with them, and all before an objection.
-# They are many: in float16, one rounding in a dozen runs may part a run from the others.
+# Members of the band of a trial: few that may be enough, because noise only grows with them, and many before an
+# objection, because in float16 one rounding in a dozen runs may part a run from the others.
 FEW, MANY = 3, 24
 SAME = ("finite", "updated", "scale")  # fields of a report that rounding cannot change
 
