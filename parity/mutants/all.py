@@ -5,13 +5,16 @@ import difflib
 from gpt2.errors import GPT2Error
 from parity.mutants.attention import HEADS, MASKS, SCORES
 from parity.mutants.base import Mutant
+from parity.mutants.data import PIPELINES
 from parity.mutants.engine import CACHES, LOADING
 from parity.mutants.equivalent import EQUIVALENT
+from parity.mutants.evaluation import EVALUATION
 from parity.mutants.generation import GENERATION
 from parity.mutants.mindspore import OF_MINDSPORE
 from parity.mutants.model import BLOCKS, HEADS_OF_THE_MODEL, WEIGHTS
 from parity.mutants.ops import ACTIVATIONS, AFFINE_MAPS, EMBEDDINGS, LAYER_NORMS
 from parity.mutants.sampling import SAMPLING
+from parity.mutants.texts import TEXTS
 from parity.mutants.training import TRAINING
 
 
@@ -44,5 +47,8 @@ MUTANTS: tuple[Mutant, ...] = (
     *GENERATION,
     *TRAINING,
     *OF_MINDSPORE,
+    *PIPELINES,
+    *TEXTS,
+    *EVALUATION,
     *EQUIVALENT,
 )

@@ -25,7 +25,11 @@ COPIED = (
     "ms_backend/**/*.py",
     "ms_backend/**/*.json",
     "gpt2/backends/numpy_backend.py",
+    "gpt2/data/*.py",
+    "gpt2/evaluation/*.py",
     "gpt2/generation/*.py",
+    "gpt2/model/*.py",
+    "gpt2/tokenizer.py",
 )
 _numbers = itertools.count()
 
@@ -171,9 +175,10 @@ def _edit(text: str, edits: list[Edit]) -> str:
 
 
 def _rename(text: str, package: str) -> str:
-    """Let imports of copied files find the copy; the configuration and the protocol are shared."""
-    copied = r"(reference(?!\.config\b)|ms_backend|gpt2\.generation)\b"
-    return re.sub(rf"^(\s*from ){copied}", rf"\1{package}.\2", text, flags=re.MULTILINE)
+    """Let imports of copied files find the copy, also those by name; the configuration and the protocol are shared."""
+    copied = r"(reference(?!\.config\b)|ms_backend|gpt2\.(?:data|evaluation|generation|model|tokenizer))\b"
+    text = re.sub(rf"^(\s*from ){copied}", rf"\1{package}.\2", text, flags=re.MULTILINE)
+    return re.sub(rf'(?<=")({copied}\.\w)', rf"{package}.\1", text)
 
 
 # A correct implementation that rounds in other places: sums run backwards, biases are fused into products, scales and
