@@ -17,7 +17,7 @@ from hypothesis.errors import Flaky
 
 from gpt2.backends import Backend, numpy_dtype
 from parity.cases.cases import Case, cases
-from parity.cases.contracts import Contract, contracts, engine_contracts
+from parity.cases.contracts import SEEDED, Contract, contracts, engine_contracts
 from parity.laws import LAWS
 from parity.verdict import training_band
 from parity.verdict.trial import Trial, decide
@@ -35,6 +35,11 @@ class Rule:
     """Whether it trains models, in float32, which takes many times as long as any other rule."""
     generates: bool = False
     """Whether it generates text, which takes about ten times as long as scoring it."""
+
+    @property
+    def group(self) -> str:
+        """The name of the laws that it belongs to, besides "laws", if they are about no function of the mirror."""
+        return self.contract.function if self.contract.function in SEEDED else ""
 
     @property
     def learns(self) -> bool:
@@ -90,6 +95,7 @@ def rules() -> dict[str, Rule]:
     for head in ("language_model", "sequence_classifier"):
         name = f"training.{head}"
         comparisons[name] = Rule(name, every[f"model.{head}_loss"], training_band.judge_training, trains=True)
+    every |= SEEDED
     plain = {name: contract.without("keep") for name, contract in every.items()}  # laws cut and pad the tokens
     laws = {
         f"laws.{law.name}": Rule(f"laws.{law.name}", plain[law.draws], law.holds, law.trains, law.generates)
@@ -99,14 +105,15 @@ def rules() -> dict[str, Rule]:
 
 
 def select(names: Iterable[str] = ()) -> dict[str, Rule]:
-    """The rules of these functions or files ("layer_norm", "ops.layer_norm", "ops", "laws"); all without a name.
+    """The rules of these functions, files or groups of laws ("layer_norm", "ops.layer_norm", "ops", "laws", "data").
 
+    Without a name, all of them.
     Raises KeyError for an unknown name.
     """
     every = rules()
     chosen: dict[str, Rule] = {}
     for name in names:
-        found = {r: rule for r, rule in every.items() if name in (r, r.split(".")[0], r.split(".")[1])}
+        found = {r: rule for r, rule in every.items() if name in (r, *r.split("."), rule.group or r)}
         if not found:
             raise KeyError(name)
         chosen |= found

@@ -1,6 +1,6 @@
 """Laws: properties of every correct GPT-2, so that a bug shows without a second implementation."""
 
-from parity.laws import attention, blocks, engine, generation, gradients, model, ops, sampling, training
+from parity.laws import attention, blocks, data, engine, generation, gradients, model, ops, sampling, texts, training
 from parity.laws.base import LAWS, Law
 
 __all__ = [
@@ -8,11 +8,13 @@ __all__ = [
     "Law",
     "attention",
     "blocks",
+    "data",
     "engine",
     "generation",
     "gradients",
     "model",
     "ops",
     "sampling",
+    "texts",
     "training",
 ]

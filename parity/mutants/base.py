@@ -101,6 +101,7 @@ class Twin:
     def backend(self, device: str = "CPU", dtype: str = "float32", mode: str | None = None) -> Backend:
         """The engine made from these sources. Its `sources` is their folder, `continue_batch` their generation loop.
 
+        `pipeline_name` is that of its engine, and `shared_module` finds the copy of a module that all backends share.
         Raises ValueError if an edit does not fit the sources.
         """
         package = _load(self.edits)
@@ -113,6 +114,8 @@ class Twin:
             made = engine.MindSporeBackend(device, dtype, mode or "pynative")
         made.name = f"twin:{self.name}"
         made.continue_batch = importlib.import_module(f"{package.__name__}.gpt2.generation.loop").continue_batch
+        made.shared_module = lambda module: importlib.import_module(f"{package.__name__}.{module}")
+        made.pipeline_name = self.engine
         return made
 
 
