@@ -82,7 +82,7 @@ class Contract:
 
 
 # What is no function of the mirror, by the name of its laws: these make their own rows and texts from sizes and a seed.
-SEEDED = {name: Contract(name, (), ()) for name in ("data", "evaluation")}
+SEEDED = {name: Contract(name, (), ()) for name in ("data", "convert", "evaluation")}
 
 
 def split_axes(text: str) -> Axes:

@@ -1,6 +1,19 @@
 """Laws: properties of every correct GPT-2, so that a bug shows without a second implementation."""
 
-from parity.laws import attention, blocks, data, engine, generation, gradients, model, ops, sampling, texts, training
+from parity.laws import (
+    attention,
+    blocks,
+    data,
+    engine,
+    evaluation,
+    generation,
+    gradients,
+    model,
+    ops,
+    sampling,
+    texts,
+    training,
+)
 from parity.laws.base import LAWS, Law
 
 __all__ = [
@@ -10,6 +23,7 @@ __all__ = [
     "blocks",
     "data",
     "engine",
+    "evaluation",
     "generation",
     "gradients",
     "model",

@@ -3,17 +3,22 @@
 They judge the backend's pipeline, or NumPy's if it has none of its own, and make their rows from the seed of the case.
 """
 
+import base64
 import itertools
+import json
+import tempfile
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+from safetensors.numpy import save_file
 
 from parity.laws.base import Array, Verdicts, law, must_hold, random_of, shared_module
 from parity.verdict.trial import Trial
 from parity.verdict.verdict import equal
 from reference import data as numpy_pipeline
-from reference.config import GPT2Config, flatten
+from reference.config import GPT2Config, flatten, parameter_shapes
 
 IGNORED = -100
 IDS = 9  # so few that the id of the pad also stands in texts
@@ -217,3 +222,59 @@ def _runs(mask: Array) -> list[int]:
     """Every RUN elements in a row, as one number."""
     rows = np.lib.stride_tricks.sliding_window_view(mask.ravel(), RUN)
     return np.packbits(rows, axis=1).view(np.uint64)[:, 0].tolist()
+
+
+# nanoGPT and minGPT use nn.Linear, whose weights are (out, in).
+TURNED = ("attn.c_attn.weight", "attn.c_proj.weight", "mlp.c_fc.weight", "mlp.c_proj.weight")
+
+
+@law("convert")
+def a_state_turned_round_and_converted_is_the_same_model(trial: Trial) -> Verdicts:
+    """Turn the four matrices of every layer round, as nn.Linear holds them, and convert the state: it is the model that
+    it was, bit for bit, from safetensors and from JSON. A state without biases has biases of zero; a head is tied only
+    if it holds the numbers of the embedding.
+
+    Proof: a matrix turned round twice is itself, and x W + b is the same map either way.
+    """
+    convert, hf_folder = (shared_module(trial, f"gpt2.model.{name}") for name in ("convert", "hf_folder"))
+    random, sizes = random_of(trial), trial.case.sizes
+    heads, tied, biases = sizes["H"], bool(random.integers(2)), bool(random.integers(4))
+    config = GPT2Config(
+        vocab_size=sizes["V"],
+        n_positions=sizes["L"],
+        n_embd=sizes["C"],
+        n_head=heads,
+        n_layer=1 + trial.case.seed % 2,
+        n_inner=sizes["I"],
+        tie_word_embeddings=tied,
+    )
+    known = {
+        name: (random.standard_normal(shape) * (biases or not name.endswith("bias"))).astype(np.float32)
+        for name, shape in parameter_shapes(config).items()
+    }
+    state = {name: x.T if name.endswith(TURNED) else x for name, x in known.items() if biases or "bias" not in name}
+    state |= {"lm_head.weight": known["wte.weight"]} if tied else {}
+    with tempfile.TemporaryDirectory() as folder:
+        for source in (Path(folder, "model.safetensors"), Path(folder, "model.json")):
+            _save_state(source, state)
+            made = Path(folder, source.suffix[1:])
+            convert.convert(source, made, heads)
+            found = hf_folder.read_config(made)
+            parameters = hf_folder.read_parameters(made, found)
+            sized = ("vocab_size", "n_positions", "n_embd", "n_head", "n_layer", "inner_size", "tie_word_embeddings")
+            yield equal([getattr(found, field) for field in sized], [getattr(config, field) for field in sized])
+            yield equal(sorted(parameters), sorted(known))
+            for name, x in known.items():
+                yield trial.identical(parameters[name], x)
+
+
+def _save_state(path: Path, state: dict[str, Array]) -> None:
+    """A state as its project saves it: with a prefix as safetensors, or as JSON with numbers in base64."""
+    if path.suffix == ".safetensors":
+        save_file({f"transformer.{name}": np.ascontiguousarray(x) for name, x in state.items()}, path)
+        return
+    tensors = {
+        name: {"shape": x.shape, "dtype": "torch.float32", "data": base64.b64encode(x.tobytes()).decode()}
+        for name, x in state.items()
+    }
+    path.write_text(json.dumps(tensors), encoding="utf-8")
