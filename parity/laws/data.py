@@ -4,6 +4,7 @@ They judge the backend's pipeline, or NumPy's if it has none of its own, and mak
 """
 
 import base64
+import dataclasses
 import itertools
 import json
 import tempfile
@@ -14,6 +15,7 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save_file
 
+from parity.cases.cases import DROPOUTS
 from parity.laws.base import Array, Verdicts, law, must_hold, random_of, shared_module
 from parity.verdict.trial import Trial
 from parity.verdict.verdict import equal
@@ -200,17 +202,14 @@ def dropout_masks_are_drawn_one_by_one(trial: Trial) -> Verdicts:
     """
     masks = shared_module(trial, "gpt2.data.dropout_masks")
     seed, step = trial.case.seed, trial.case.sizes["N"]
-    rates = {"embd_pdrop": 0.5, "attn_pdrop": 0.5, "resid_pdrop": 0.5}
-    sizes: dict[str, Any] = {"n_layer": 2, "n_head": 2, "n_embd": 16}
-    drawn = [
-        flatten(masks.draw_keep(GPT2Config(**sizes, **rates), 2, 8, seed + i, step + j))
-        for i, j in ((0, 0), (0, 1), (1, 0))
-    ]
+    none: dict[str, Any] = dict.fromkeys(DROPOUTS, 0.0)
+    half: dict[str, Any] = dict.fromkeys(DROPOUTS, 0.5)
+    small = GPT2Config(n_layer=2, n_head=2, n_embd=16, **half)
+    drawn = [flatten(masks.draw_keep(small, 2, 8, seed + i, step + j)) for i, j in ((0, 0), (0, 1), (1, 0))]
     runs = [_runs(mask) for named in drawn for mask in named.values()]
     yield equal(len(set(itertools.chain.from_iterable(runs))), sum(map(len, runs)))
-    for field in rates:
-        config = GPT2Config(**sizes, **(dict.fromkeys(rates, 0.0) | {field: 0.125}))
-        kept = masks.draw_keep(config, 4, 8, seed, step)
+    for field in DROPOUTS:
+        kept = masks.draw_keep(dataclasses.replace(small, **(none | {field: 0.125})), 4, 8, seed, step)
         yield must_hold(trial, np.array(kept is not None))  # None: no rate is set
         for name, mask in flatten(kept).items():
             place = {"embeddings": "embd_pdrop", "attn_weights": "attn_pdrop"}.get(name.split(".")[-1], "resid_pdrop")

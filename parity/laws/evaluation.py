@@ -335,8 +335,8 @@ def _written(random: np.random.Generator, words: list[str]) -> str:
 
 @law("evaluation")
 def the_question_is_never_cut(trial: Trial) -> Verdicts:
-    """A prompt leaves room for the new tokens. If it must be cut, it loses the end of its head, and its tail stays whole:
-    the first that fits. It has no special tokens around it.
+    """A prompt leaves room for the new tokens. If it must be cut, it loses the end of its head and nothing of its tail,
+    which is the first that fits. It has no special tokens around it.
 
     Proof: this is the definition. The last new token is not read, so prompt and new tokens may be one more than the
     context.
@@ -344,15 +344,17 @@ def the_question_is_never_cut(trial: Trial) -> Verdicts:
     module, random, sizes = shared_module(trial, "gpt2.evaluation.generation_tasks"), random_of(trial), trial.case.sizes
     head = text_of(random, sizes["N"], "ab c")
     tails = [text_of(random, n, "cd") for n in (sizes["T"] + 1, 1)]
-    model, _ = _model(trial, closing(tokenizer_of(trial, "characters", LETTERS)), 4 + int(random.integers(32)))
-    new = 1 + sizes["K"] % 3
-    room = model.config.n_positions + 1 - new
-    expected = head + tails[0]
-    if len(expected) > room:
-        tail = next(tail for tail in tails if len(tail) < room)
-        expected = head[: room - len(tail)] + tail
-    found = module.prompt_ids(model, module.Prompt("line 1", head, tails, [""]), new)
-    yield equal(model.decode(found), expected)
+    tokenizer = closing(tokenizer_of(trial, "characters", LETTERS))
+    for context in (sizes["T"] + 4, sizes["T"] + 4 + int(random.integers(32))):
+        model, _ = _model(trial, tokenizer, context)
+        new = 1 + sizes["K"] % 3
+        room = context + 1 - new
+        expected = head + tails[0]
+        if len(expected) > room:
+            tail = next(tail for tail in tails if len(tail) < room)
+            expected = head[: room - len(tail)] + tail
+        found = module.prompt_ids(model, module.Prompt("line 1", head, tails, [""]), new)
+        yield equal(model.decode(found), expected)
 
 
 @law("evaluation")

@@ -66,8 +66,8 @@ def tokenizer_of(trial: Trial, kind: str, learnt: str) -> Tokenizer:
 
 def closing(tokenizer: Tokenizer) -> Tokenizer:
     """The tokenizer, which now puts [CLS] before a text and [SEP] after it, as BERT's does."""
-    numbered = [(token, tokenizer.token_to_id(token)) for token in ("[SEP]", "[CLS]")]
-    tokenizer.post_processor = processors.BertProcessing(*numbered)
+    known = tokenizer.get_vocab()
+    tokenizer.post_processor = processors.BertProcessing(("[SEP]", known["[SEP]"]), ("[CLS]", known["[CLS]"]))
     return tokenizer
 
 
@@ -186,7 +186,7 @@ def _laid_out(text: str, record: dict[str, str], tokenizer: Tokenizer) -> list[T
         tokens += [
             (i, *owners[max(first, last - 1)]) for i, (first, last) in zip(whole.ids, whole.offsets, strict=True)
         ]
-    return tokens if tokens[-1][1] == "end" else [*tokens, (tokenizer.token_to_id(END), "end", "")]
+    return tokens if tokens[-1][1] == "end" else [*tokens, (tokenizer.get_vocab()[END], "end", "")]
 
 
 def _samples(trial: Trial, longest: int) -> Iterator[tuple[Any, list[Token], str]]:
