@@ -37,6 +37,11 @@ class Rule:
     """Whether it generates text, which takes about ten times as long as scoring it."""
 
     @property
+    def is_law(self) -> bool:
+        """Whether it needs no reference."""
+        return self.name.startswith("laws.")
+
+    @property
     def group(self) -> str:
         """The name of the laws that it belongs to, besides "laws", if they are about no function of the mirror."""
         return self.contract.function if self.contract.function in SEEDED else ""

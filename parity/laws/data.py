@@ -8,7 +8,7 @@ import dataclasses
 import itertools
 import json
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,12 @@ def _texts(random: np.random.Generator, count: int, longest: int, dtype: Any = n
 def _filled(rows: Sequence[Sequence[int]], length: int, pad: int) -> Array:
     """Rows cut, or filled up with pads, to that length."""
     return np.array([[*row[:length], *[pad] * (length - len(row))] for row in rows], np.int32).reshape(-1, length)
+
+
+def _same(trial: Trial, found: Mapping[str, Array], expected: Mapping[str, Array]) -> Verdicts:
+    """Verdicts on arrays by name."""
+    for name, x in expected.items():
+        yield dataclasses.replace(trial.identical(found[name], x), name=name)
 
 
 def _columns(random: np.random.Generator, count: int) -> dict[str, Array]:
@@ -83,9 +89,12 @@ def rows_are_padded_at_their_end(trial: Trial) -> Verdicts:
         labels = [np.where(random.random(len(text)) < 0.5, IGNORED, text) for text in texts] if given else texts
         pad = int(random.integers(IDS))
         rows = pipeline_of(trial).pad_rows(texts, length, pad, IGNORED, labels if given else None)
-        yield trial.identical(rows["ids"], _filled([text.tolist() for text in texts], length, pad))
-        yield trial.identical(rows["attention_mask"], _filled([[1] * len(text) for text in texts], length, 0))
-        yield trial.identical(rows["labels"], _filled([row.tolist() for row in labels], length, IGNORED))
+        expected = {
+            "ids": _filled([text.tolist() for text in texts], length, pad),
+            "attention_mask": _filled([[1] * len(text) for text in texts], length, 0),
+            "labels": _filled([row.tolist() for row in labels], length, IGNORED),
+        }
+        yield from _same(trial, rows, expected)
 
 
 @law("data")
@@ -110,9 +119,12 @@ def a_pair_is_cut_in_its_article_alone(trial: Trial) -> Verdicts:
             rows.append(before + answer)
             scored.append((before if score == "all" else [IGNORED] * len(before)) + answer)
         found = pipeline_of(trial).merge_rows(articles, summaries, length, cls, sep, pad, IGNORED, score)
-        yield trial.identical(found["ids"], _filled(rows, length, pad))
-        yield trial.identical(found["attention_mask"], _filled([[1] * len(row) for row in rows], length, 0))
-        yield trial.identical(found["labels"], _filled(scored, length, IGNORED))
+        expected = {
+            "ids": _filled(rows, length, pad),
+            "attention_mask": _filled([[1] * len(row) for row in rows], length, 0),
+            "labels": _filled(scored, length, IGNORED),
+        }
+        yield from _same(trial, found, expected)
 
 
 @law("data")
@@ -145,9 +157,9 @@ def an_epoch_takes_each_row_at_most_once(trial: Trial) -> Verdicts:
         rows = pipeline.order(count, seed, epoch).tolist()
         yield equal(sorted(set(rows)), sorted(rows))
         for start in range(0, count - batch_size + 1, batch_size):
-            batch = next(found)
-            for name, x in arrays.items():
-                yield trial.identical(batch[name], np.array([x[row] for row in rows[start : start + batch_size]]))
+            taken = rows[start : start + batch_size]
+            expected = {name: np.array([x[row] for row in taken]) for name, x in arrays.items()}
+            yield from _same(trial, next(found), expected)
 
 
 @law("data")
@@ -163,8 +175,7 @@ def batches_go_on_where_they_stopped(trial: Trial) -> Verdicts:
     batches = pipeline_of(trial).batches
     whole = list(itertools.islice(batches(arrays, batch_size, 0), read))[first:]
     for one, other in zip(batches(arrays, batch_size, 0, first), whole, strict=False):
-        for name in arrays:
-            yield trial.identical(one[name], other[name])
+        yield from _same(trial, one, other)
 
 
 @law("data")
@@ -179,17 +190,14 @@ def every_pipeline_makes_the_same_arrays(trial: Trial) -> Verdicts:
     stream, texts = random.integers(0, IDS, 3 * length), _texts(random, count, 2 * length, np.int64)
     pairs = texts, [text[: sizes["K"]] for text in texts], length + sizes["K"] + 4, 1, 2, 0
 
-    def arrays(pipeline: Any) -> list[Array]:
-        padded, merged = pipeline.pad_rows(texts, length, 0), pipeline.merge_rows(*pairs)
-        read = list(itertools.islice(pipeline.batches(padded, batch_size, trial.case.seed), count // batch_size + 1))
-        return [
-            pipeline.windows(stream, length),
-            pipeline.order(count, trial.case.seed, 1),
-            *(each[name] for each in (padded, merged, *read) for name in ("ids", "attention_mask", "labels")),
-        ]
+    def arrays(pipeline: Any) -> Iterator[dict[str, Array]]:
+        yield {"windows": pipeline.windows(stream, length), "order": pipeline.order(count, trial.case.seed, 1)}
+        padded = pipeline.pad_rows(texts, length, 0)
+        yield from (padded, pipeline.merge_rows(*pairs))
+        yield from itertools.islice(pipeline.batches(padded, batch_size, trial.case.seed), count // batch_size + 1)
 
     for one, other in zip(arrays(pipeline_of(trial)), arrays(numpy_pipeline), strict=True):
-        yield trial.identical(one, other)
+        yield from _same(trial, one, other)
 
 
 @law("data")
@@ -263,8 +271,7 @@ def a_state_turned_round_and_converted_is_the_same_model(trial: Trial) -> Verdic
             sized = ("vocab_size", "n_positions", "n_embd", "n_head", "n_layer", "inner_size", "tie_word_embeddings")
             yield equal([getattr(found, field) for field in sized], [getattr(config, field) for field in sized])
             yield equal(sorted(parameters), sorted(known))
-            for name, x in known.items():
-                yield trial.identical(parameters[name], x)
+            yield from _same(trial, parameters, known)
 
 
 def _save_state(path: Path, state: dict[str, Array]) -> None:

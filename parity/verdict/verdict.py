@@ -235,6 +235,10 @@ def equal(value: Any, expected: Any) -> Verdict:
     """The verdict on two plain values, such as texts or lists of ids, that a law says are equal."""
     if value == expected:
         return Verdict(True, 0.0, 0.0, 0.0, (), 0.0, 0.0)
+    if isinstance(value, list | tuple | str) and isinstance(expected, type(value)):
+        place = next((i for i, (one, other) in enumerate(zip(value, expected, strict=False)) if one != other), None)
+        place = min(len(value), len(expected)) if place is None else place
+        return _refuse(f"{reprlib.repr(value[place:])} from {place} on, expected {reprlib.repr(expected[place:])}")
     return _refuse(f"{reprlib.repr(value)}, expected {reprlib.repr(expected)}")
 
 
