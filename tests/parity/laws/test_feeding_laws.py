@@ -23,10 +23,9 @@ by_law = pytest.mark.parametrize("law", OWN, ids=lambda law: law.name)
 
 @by_law
 def test_a_law_holds_of_numpy(law: Law) -> None:
-    for start in (1, 2):
-        result = check_rule(rules()[f"laws.{law.name}"], NumPyBackend(), 8, start)
-        assert result.agrees, result.to_dict()
-        assert result.errors
+    result = check_rule(rules()[f"laws.{law.name}"], NumPyBackend(), 8, start=1)
+    assert result.agrees, result.to_dict()
+    assert result.errors
 
 
 @pytest.mark.parametrize("law", [law for law in OWN if law.draws == "data"], ids=lambda law: law.name)
