@@ -8,8 +8,10 @@ from parity.mutants.places import (
     CONTINUED,
     CONVERTED,
     LAST_WORD,
+    MEANS,
     PERPLEXITY,
     PROMPTS,
+    READ,
     ROUGE,
     SENTENCES,
     SPANS,
@@ -58,6 +60,12 @@ OF_CONVERT = (
                 'if name.endswith(".bias") and "ln_" not in name:',
             ),
         ),
+        (CONVERTED,),
+    ),
+    Mutant(
+        "as many heads as GPT-2",
+        "No tensor says how many heads there are; the number in the file is not read.",
+        (Edit("gpt2.model.convert.convert", 'n_head or fields.get("n_head")', "n_head or 12"),),
         (CONVERTED,),
     ),
     Mutant(
@@ -312,6 +320,51 @@ OF_LIKELIHOOD_TASKS = (
     ),
 )
 
+OF_READING = (
+    Mutant(
+        "the last word taken out of the whole passage",
+        "str.replace removes it wherever it stands; in LAMBADA it mostly stands there before.",
+        (
+            Edit(
+                "gpt2.evaluation.likelihood_tasks._passage",
+                "text.rstrip().removesuffix(words[-1]).rstrip()",
+                'text.replace(words[-1], "").rstrip()',
+            ),
+        ),
+        (READ,),
+    ),
+    Mutant(
+        "the query without its story",
+        "The question is what has the blank, so only the question is read.",
+        (
+            Edit(
+                "gpt2.evaluation.likelihood_tasks._cloze",
+                '" ".join([*sentences[:-1], query])',
+                "query",
+            ),
+        ),
+        (READ,),
+    ),
+    Mutant(
+        "tokens of the Penn Treebank as text",
+        "Spaces stand before full stops, as GPT-2 never saw them.",
+        (Edit("gpt2.evaluation.likelihood_tasks._cloze", "for pattern, by in DETOKENIZE:", "for pattern, by in ():"),),
+        (READ,),
+    ),
+    Mutant(
+        "the first candidate taken for the answer",
+        "Files of the test list the candidates in some order, and the answer in a column of its own.",
+        (
+            Edit(
+                "gpt2.evaluation.likelihood_tasks.ChildrensBookTest.judge",
+                '"right": chosen == cloze.answer',
+                '"right": chosen == cloze.candidates[0]',
+            ),
+        ),
+        (CLOZE,),
+    ),
+)
+
 OF_METRICS = (
     Mutant(
         "ROUGE by its recall",
@@ -353,6 +406,12 @@ OF_METRICS = (
         "the first reference alone",
         "SQuAD has several right answers to a question.",
         (Edit("gpt2.evaluation.metrics.f1", "for reference in references)", "for reference in references[:1])"),),
+        (ANSWERS,),
+    ),
+    Mutant(
+        "no answer is never right",
+        "A question of SQuAD 2 without an answer expects none: 0 shared of 0 words is a match.",
+        (Edit("gpt2.evaluation.metrics._f1", "return 100.0 * (answer == reference)", "return 0.0"),),
         (ANSWERS,),
     ),
     Mutant(
@@ -413,6 +472,36 @@ OF_ANSWERS = (
         (ALIKE,),
     ),
     Mutant(
+        "the end of text in an answer",
+        "Decoded like any other token.",
+        (
+            Edit(
+                "gpt2.evaluation.generation_tasks.write",
+                "[i for i in new if i != model.config.eos_token_id]",
+                "[*new]",
+            ),
+        ),
+        (ALIKE,),
+    ),
+    Mutant(
+        "the whole continuation for an answer",
+        "The model goes on with the next question, and all of it is compared with the answer.",
+        (Edit("gpt2.evaluation.generation_tasks.Questions.judge", "answer = first_line(text)", "answer = text"),),
+        (MEANS,),
+    ),
+    Mutant(
+        "the first right answer alone",
+        "Of several right answers one is passed on.",
+        (
+            Edit(
+                "gpt2.evaluation.generation_tasks.Questions.judge",
+                "metrics.exact_match(answer, sample.expected)",
+                "metrics.exact_match(answer, sample.expected[:1])",
+            ),
+        ),
+        (MEANS,),
+    ),
+    Mutant(
         "the answer in its own prompt",
         "The turns before a question include the question's own.",
         (Edit("gpt2.evaluation.generation_tasks._coqa", "turns[first:i]", "turns[first : i + 1]"),),
@@ -438,4 +527,4 @@ OF_ANSWERS = (
     ),
 )
 
-EVALUATION = (*OF_CONVERT, *OF_SPANS, *OF_LIKELIHOOD_TASKS, *OF_METRICS, *OF_ANSWERS)
+EVALUATION = (*OF_CONVERT, *OF_SPANS, *OF_LIKELIHOOD_TASKS, *OF_READING, *OF_METRICS, *OF_ANSWERS)

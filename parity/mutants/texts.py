@@ -9,6 +9,7 @@ from parity.mutants.places import (
     ENCODED,
     END_TOKEN,
     HELD_OUT,
+    KEPT,
     LAID_OUT,
     LOADED,
     MASKS,
@@ -212,6 +213,18 @@ OF_TEMPLATES = (
         (CUT,),
     ),
     Mutant(
+        "nothing cut by default",
+        "The field that may be cut must be named: a template with an input has none.",
+        (Edit("gpt2.data.templates.Template.__init__", 'INPUT if INPUT in self.fields[:-1] else ""', '""'),),
+        (CUT, KEPT),
+    ),
+    Mutant(
+        "the output in its prompt",
+        "The prompt ends before the end of the sample, not before its output.",
+        (Edit("gpt2.data.templates.Template.prompt", 'part.role != "output"', 'part.role != "end"'),),
+        (LAID_OUT,),
+    ),
+    Mutant(
         "columns in the order of the file",
         "The columns are sorted, and the names of the fields are not: input and output change places.",
         (
@@ -238,6 +251,30 @@ OF_TEMPLATES = (
 )
 
 OF_ROWS = (
+    Mutant(
+        "rows cut without their template",
+        "The sample is not cut to fit, and padding cuts what is too long: at its end, where the output stands.",
+        (
+            Edit(
+                "gpt2.data.rows._task_row",
+                "sample if limit is None else sample.cut(limit, template.truncate)",
+                "sample",
+            ),
+        ),
+        (KEPT,),
+    ),
+    Mutant(
+        "block_size ignored",
+        "Rows are as long as the model's context, whatever is asked for.",
+        (
+            Edit(
+                "gpt2.data.corpus.read_corpus",
+                "n_positions if settings.block_size is None else settings.block_size",
+                "n_positions",
+            ),
+        ),
+        (KEPT,),
+    ),
     Mutant(
         "held-out rows among the training rows",
         "The last rows are held out, and not taken away: the held-out loss praises what was learnt by heart.",
