@@ -263,9 +263,9 @@ def a_state_turned_round_and_converted_is_the_same_model(trial: Trial) -> Verdic
     state |= {"lm_head.weight": known["wte.weight"]} if tied else {}
     with tempfile.TemporaryDirectory() as folder:
         for source in (Path(folder, "model.safetensors"), Path(folder, "model.json")):
-            _save_state(source, state)
+            _save_state(source, state, heads)
             made = Path(folder, source.suffix[1:])
-            convert.convert(source, made, heads)
+            convert.convert(source, made)
             found = hf_folder.read_config(made)
             parameters = hf_folder.read_parameters(made, found)
             sized = ("vocab_size", "n_positions", "n_embd", "n_head", "n_layer", "inner_size", "tie_word_embeddings")
@@ -274,13 +274,15 @@ def a_state_turned_round_and_converted_is_the_same_model(trial: Trial) -> Verdic
             yield from _same(trial, parameters, known)
 
 
-def _save_state(path: Path, state: dict[str, Array]) -> None:
+def _save_state(path: Path, state: dict[str, Array], heads: int) -> None:
     """A state as its project saves it: with a prefix as safetensors, or as JSON with numbers in base64."""
+    config = {"n_head": heads}
     if path.suffix == ".safetensors":
         save_file({f"transformer.{name}": np.ascontiguousarray(x) for name, x in state.items()}, path)
+        path.with_name("config.json").write_text(json.dumps(config), encoding="utf-8")
         return
     tensors = {
         name: {"shape": x.shape, "dtype": "torch.float32", "data": base64.b64encode(x.tobytes()).decode()}
         for name, x in state.items()
     }
-    path.write_text(json.dumps(tensors), encoding="utf-8")
+    path.write_text(json.dumps({**tensors, "config": config}), encoding="utf-8")

@@ -88,7 +88,7 @@ def _mix(x: Array) -> Array:
 def _model(trial: Trial, tokenizer: Tokenizer, context: int) -> tuple[Any, Known]:
     """A model with that tokenizer and context, and its engine."""
     known = Known()
-    config = GPT2Config(vocab_size=tokenizer.get_vocab_size(), n_positions=context, eos_token_id=None)
+    config = GPT2Config(vocab_size=tokenizer.get_vocab_size(), n_positions=context, eos_token_id=0)
     return shared_module(trial, "gpt2.model.model").Model(config, {}, known, tokenizer), known
 
 
@@ -247,11 +247,40 @@ def a_candidate_is_judged_with_the_rest_of_its_sentence(trial: Trial) -> Verdict
             (f"{before} {candidate}{after}", n) for candidate, n in zip(candidates, answers, strict=True)
         )
     ]
-    cloze = tasks.Cloze("line 1", f"{before} ", after, candidates, candidates[0])
-    (example,) = tasks.ChildrensBookTest().judge(model, [cloze], _run(trial)).examples
+    cloze = tasks.Cloze("line 1", f"{before} ", after, candidates, candidates[-1])
+    report = tasks.ChildrensBookTest().judge(model, [cloze], _run(trial))
+    (example,) = report.examples
     found = [example["log_probabilities"][candidate] for candidate in candidates]
     yield _close(found, expected, max(answers))
     yield equal(example["answer"], candidates[int(np.argmax(found))])
+    yield equal(report.scores["accuracy"], 100.0 * (example["answer"] == candidates[-1]))
+
+
+@law("evaluation")
+def a_passage_and_a_blank_are_read_as_they_stand(trial: Trial) -> Verdicts:
+    """Of a passage the last word is asked for, and the text before it is whole. Of a story with a query the candidates
+    are read, and the texts before and after the blank, without the spaces that the Penn Treebank puts before marks.
+
+    Proof: this is the definition. A sentence that is put together again is the sentence.
+    """
+    tasks, random = shared_module(trial, "gpt2.evaluation.likelihood_tasks"), random_of(trial)
+    broken = shared_module(trial, "gpt2.data.records").BrokenLines
+    words = [str(word) for word in random.choice(["sat", "on", "a", "mat"], 2 + trial.case.sizes["T"])]
+    story = [f"Sentence {number} , said Tom ." for number in range(1, 21)]
+    query = f"{' '.join(words)} XXXXX , or not ."
+    candidates = [f"word{number}" for number in range(10)]
+    answer = candidates[int(random.integers(10))]
+    lines = [*story, f"{query}\t{answer}\t\t{'|'.join(candidates)}"]
+    with tempfile.TemporaryDirectory() as folder:
+        passages, blanks = Path(folder, "passages.jsonl"), Path(folder, "blanks.txt")
+        passages.write_text(json.dumps({"text": " ".join(words)}) + "\n", encoding="utf-8")
+        blanks.write_text("".join(f"{i} {line}\n" for i, line in enumerate(lines, 1)), encoding="utf-8")
+        (passage,) = tasks.Lambada().read(passages, broken())
+        (blank,) = tasks.ChildrensBookTest().read(blanks, broken())
+    yield equal((passage.before, passage.word), (" ".join(words[:-1]), words[-1]))
+    before = " ".join([*(line.replace(" ,", ",").replace(" .", ".") for line in story), *words, ""])
+    yield equal((blank.before, blank.after), (before, ", or not."))
+    yield equal((blank.candidates, blank.answer), (tuple(candidates), answer))
 
 
 def _shared(one: Sequence[Any], other: Sequence[Any]) -> int:
@@ -273,8 +302,9 @@ def _in_common(one: Sequence[Any], other: Sequence[Any]) -> int:
     return lengths[-1][-1]
 
 
-def _f1(shared: int, one: int, other: int) -> float:
-    return 200 * shared / (one + other) if one + other else 0.0
+def _f1(shared: int, one: int, other: int, nothing: float = 0.0) -> float:
+    """F1 in percent; `nothing`: that of no words and no words."""
+    return 200 * shared / (one + other) if one + other else nothing
 
 
 @law("evaluation")
@@ -313,11 +343,12 @@ def answers_are_compared_by_their_words(trial: Trial) -> Verdicts:
     metrics, random = shared_module(trial, "gpt2.evaluation.metrics"), random_of(trial)
     words = ["cat", "sat", "mat", "dog"]
     answer, *references = (
-        [str(word) for word in random.choice(words, n)] for n in random.integers(1, 6, 2 + trial.case.sizes["B"])
+        [str(word) for word in random.choice(words, n)] for n in random.integers(0, 6, 2 + trial.case.sizes["B"])
     )
+    yield equal((metrics.f1("the", ["", "cat"]), metrics.f1("cat", [""])), (100.0, 0.0))
     for known in (references, [*references, answer]):
         given = _written(random, answer), [_written(random, reference) for reference in known]
-        best = max(_f1(_shared(answer, reference), len(answer), len(reference)) for reference in known)
+        best = max(_f1(_shared(answer, reference), len(answer), len(reference), 100.0) for reference in known)
         yield equal(metrics.exact_match(*given), 100.0 * (answer in known))
         yield close(metrics.f1(*given), best, 0.0, FLOAT64, size=100.0)
 
@@ -360,21 +391,48 @@ def the_question_is_never_cut(trial: Trial) -> Verdicts:
 @law("evaluation")
 def an_answer_does_not_depend_on_its_batch(trial: Trial) -> Verdicts:
     """An answer is written after the tokens of its prompt, without pads, and with the random numbers of the prompt's
-    place in the file: it is the same in batches of any size.
+    place in the file: it is the same in batches of any size. The end of text is no part of it.
 
     Proof: pads are not seen, and the place in the file is not that in a batch.
     """
     module, random, sizes = shared_module(trial, "gpt2.evaluation.generation_tasks"), random_of(trial), trial.case.sizes
     model, known = _model(trial, tokenizer_of(trial, "characters", LETTERS), 16)
+    end = model.config.eos_token_id
     heads = [text_of(random, n, LETTERS) for n in random.integers(1, 9, 2 + sizes["N"] % 5)]
     prompts = [module.Prompt(f"line {number}", head, ["a"], [""]) for number, head in enumerate(heads)]
     run = _run(trial)
     expected = [
-        model.decode(known.written(plain_ids(model.tokenizer, f"{head}a"), number, run.seed))
+        model.decode([i for i in known.written(plain_ids(model.tokenizer, f"{head}a"), number, run.seed) if i != end])
         for number, head in enumerate(heads)
     ]
     found = module.write(model, prompts, run, 3, temperature=1.0, top_k=2)
     yield equal([answer for _, answer in found], expected)
+
+
+@law("evaluation")
+def the_score_of_a_file_is_the_mean_over_its_answers(trial: Trial) -> Verdicts:
+    """The answer to a question is the first line that the model writes. Exact match and F1 of a file are the means over
+    its questions, of each the best over its right answers.
+
+    Proof: these are the definitions. The model of this law writes what is known.
+    """
+    module, metrics = (shared_module(trial, f"gpt2.evaluation.{name}") for name in ("generation_tasks", "metrics"))
+    random, run = random_of(trial), _run(trial)
+    tokenizer = tokenizer_of(trial, "characters", "ab \n")
+    model, known = _model(trial, tokenizer, 16)
+    heads = [text_of(random, n, "ab") for n in random.integers(1, 9, 1 + trial.case.sizes["N"] % 5)]
+    written = [
+        model.decode([i for i in known.written(plain_ids(tokenizer, f"{head}a"), number, run.seed) if i])
+        for number, head in enumerate(heads)
+    ]
+    answers = [text.split("\n")[0].strip() for text in written]
+    expected = [["c", answer] if random.random() < 0.7 else ["c", "a b"] for answer in answers]
+    prompts = [module.Prompt("", head, ["a"], right) for head, right in zip(heads, expected, strict=True)]
+    report = module.Questions(max_new_tokens=3).judge(model, prompts, run)
+    yield equal([example["answer"] for example in report.examples], answers)
+    for name, metric in (("exact_match", metrics.exact_match), ("f1", metrics.f1)):
+        each = [metric(answer, right) for answer, right in zip(answers, expected, strict=True)]
+        yield close(report.scores[name], sum(each) / len(each), 0.0, FLOAT64, size=100.0)
 
 
 @law("evaluation")

@@ -24,6 +24,7 @@ END = "<|endoftext|>"
 SPECIAL = ["[CLS]", "[SEP]", END]
 KINDS = ("characters", "bytes", "bpe")
 IGNORED = -100
+ARRAYS = ("ids", "labels", "attention_mask")
 # The templates of the tasks, each as pieces that are encoded by themselves: texts and fields with their roles.
 TEMPLATES = {
     "{task}: {input}\n{output}": (
@@ -189,29 +190,35 @@ def _laid_out(text: str, record: dict[str, str], tokenizer: Tokenizer) -> list[T
     return tokens if tokens[-1][1] == "end" else [*tokens, (tokenizer.get_vocab()[END], "end", "")]
 
 
-def _samples(trial: Trial, longest: int) -> Iterator[tuple[Any, list[Token], str]]:
-    """A sample of every template: as made, token by token, and the field that may be cut."""
+def _samples(trial: Trial, longest: int) -> Iterator[tuple[Any, list[Token], str, str]]:
+    """A sample of every template: as made, token by token, and the field that may be cut, by the template and by us."""
     templates, random = shared_module(trial, "gpt2.data.templates"), random_of(trial)
     for text, (cut, _) in TEMPLATES.items():
         record = _record(random, longest)
-        template = templates.Template(text, "output", cut)
+        template = templates.Template(text, "output", None if cut == "input" else cut)  # the input is the default
         given = {field: record[field] for field in template.fields}
         tokenizer = tokenizer_of(trial, str(random.choice(KINDS)), text.format(**record) + "".join(record.values()))
         end = [tokenizer.token_to_id(END)]
-        yield template.lay_out(given, tokenizer, end), _laid_out(text, record, tokenizer), cut
+        yield template.lay_out(given, tokenizer, end), _laid_out(text, record, tokenizer), template.truncate, cut
 
 
 @law("data")
 def a_sample_is_its_template_filled_in(trial: Trial) -> Verdicts:
     """A sample has the tokens of its template with the fields filled in by name, and then one end: the last [SEP] of
-    the template, or the end of text. A token that belongs to two parts counts for the later one.
+    the template, or the end of text. A token that belongs to two parts counts for the later one. The prompt is the text
+    before the output and its space.
 
     Proof: this is the definition of a template.
     """
-    for sample, tokens, _ in _samples(trial, trial.case.sizes["T"]):
+    for sample, tokens, *_ in _samples(trial, trial.case.sizes["T"]):
         yield equal(sample.ids.tolist(), [i for i, _, _ in tokens])
         yield equal(sample.roles, tuple(role for _, role, _ in tokens))
         yield equal(sample.fields, tuple(field for _, _, field in tokens))
+    record = _record(random_of(trial), trial.case.sizes["T"])
+    for text in TEMPLATES:
+        template = shared_module(trial, "gpt2.data.templates").Template(text, "output")
+        filled, (before, _) = text.format(**record), text.split("{output}")
+        yield equal((template.prompt(record), template.fill(record)), (before.format(**record).rstrip(" "), filled))
 
 
 @law("data")
@@ -221,7 +228,7 @@ def the_output_and_its_end_are_scored(trial: Trial) -> Verdicts:
 
     Proof: this is the definition. What the model does not learn to write is its task and input.
     """
-    for sample, tokens, _ in _samples(trial, trial.case.sizes["T"]):
+    for sample, tokens, *_ in _samples(trial, trial.case.sizes["T"]):
         first = [role for _, role, _ in tokens].index("output")
         ids = [i for i, _, _ in tokens]
         yield equal(sample.labels("output", IGNORED).tolist(), [IGNORED] * first + ids[first:])
@@ -234,13 +241,13 @@ def only_the_end_of_one_field_is_cut(trial: Trial) -> Verdicts:
 
     Proof: to remove the field's last token until the sample fits removes no more than must be.
     """
-    for sample, tokens, field in _samples(trial, trial.case.sizes["T"]):
+    for sample, tokens, named, field in _samples(trial, trial.case.sizes["T"]):
         count = [name for _, _, name in tokens].count(field)
         for length in range(len(tokens) - count + 1, len(tokens) + 1):
             left = list(tokens)
             while len(left) > length:
                 del left[max(i for i, (_, _, name) in enumerate(left) if name == field)]
-            cut = sample.cut(length, field)
+            cut = sample.cut(length, named)
             yield equal([*zip(cut.ids.tolist(), cut.roles, cut.fields, strict=True)], left)
 
 
@@ -253,6 +260,30 @@ def corpus_of(
         path = Path(folder, f"samples.{form}")
         path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
         return modules[0].read_corpus(path, modules[1].DataConfig(**settings), room, **options)
+
+
+@law("data")
+def a_long_sample_keeps_its_output_in_its_row(trial: Trial) -> Verdicts:
+    """Padded rows are as long as is asked for, and hold the whole output and its end; a sample that is too long loses
+    the end of its input, with its labels.
+
+    Proof: what is cut is the input alone, so the last tokens of a row are those of its output.
+    """
+    random, sizes = random_of(trial), trial.case.sizes
+    records = [
+        {"task": "copy", "input": "a" * int(random.integers(1, 25)), "output": text_of(random, sizes["K"], "ab")}
+        for _ in range(1 + sizes["B"])
+    ]
+    length = len("copy: \n") + 1 + sizes["K"] + int(random.integers(1, 12))  # one of them ends the sample
+    settings = {"template": "text", "held_out": 0, "block_size": length}
+    rows = corpus_of(trial, [json.dumps(record) for record in records], "jsonl", settings, length + 4)
+    decode, ids = rows.tokenizer.decode, rows.training["ids"]
+    yield equal(ids.shape, (len(records), length))
+    for row, labels, mask, record in zip(*(rows.training[name] for name in ARRAYS), records, strict=True):
+        room = length - len("copy: \n") - 1 - sizes["K"]
+        expected = f"copy: {record['input'][:room]}\n{record['output']}{END}"
+        yield equal(decode(row[mask == 1], skip_special_tokens=False), expected)
+        yield equal(decode(labels[labels != IGNORED], skip_special_tokens=False), record["output"] + END)
 
 
 TASKS = ("copy", "sort", "count")

@@ -5,7 +5,7 @@ import difflib
 from gpt2.errors import GPT2Error
 from parity.mutants.attention import HEADS, MASKS, SCORES
 from parity.mutants.base import Mutant
-from parity.mutants.data import PIPELINES
+from parity.mutants.data import DATA
 from parity.mutants.engine import CACHES, LOADING
 from parity.mutants.equivalent import EQUIVALENT
 from parity.mutants.evaluation import EVALUATION
@@ -31,7 +31,7 @@ def mutant(name: str) -> Mutant:
 
 
 # Bugs of what feeds a model and judges its answers. Laws about these see them, and no comparison runs their code.
-FEEDING: tuple[Mutant, ...] = (*PIPELINES, *TEXTS, *EVALUATION)
+FEEDING: tuple[Mutant, ...] = (*DATA, *TEXTS, *EVALUATION)
 MUTANTS: tuple[Mutant, ...] = (
     *ACTIVATIONS,
     *LAYER_NORMS,

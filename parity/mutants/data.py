@@ -1,7 +1,7 @@
-"""Planted bugs of the pipelines: windows, padded rows, pairs, orders, micro-batches, in NumPy and in MindSpore."""
+"""Planted bugs of what feeds a model: the pipelines, in NumPy and in MindSpore, and converted checkpoints."""
 
 from parity.mutants.base import Edit, Mutant
-from parity.mutants.places import EPOCHS, PAIRS, PIPELINE, RESUMED, ROWS, SHUFFLED, WINDOWS
+from parity.mutants.places import CONVERTED, EPOCHS, PAIRS, PIPELINE, RESUMED, ROWS, SHUFFLED, WINDOWS
 
 ROWS_OF_AN_EPOCH = "rows = order(count, seed, epoch)[: per_epoch * batch_size].reshape(per_epoch, batch_size)"
 
@@ -369,4 +369,69 @@ OF_THE_MINDSPORE_PIPELINE = (
     ),
 )
 
-PIPELINES = (*OF_WINDOWS, *OF_PADDED_ROWS, *OF_PAIRS, *OF_ORDERS, *OF_BATCHES, *OF_THE_MINDSPORE_PIPELINE)
+OF_CONVERT = (
+    Mutant(
+        "a head of the embedding's shape taken for tied",
+        "A head of another model has the same shape: only equal numbers are tied.",
+        (
+            Edit(
+                "gpt2.model.convert._config",
+                'np.array_equal(head, parameters["wte.weight"])',
+                'head.shape == parameters["wte.weight"].shape',
+            ),
+        ),
+        (CONVERTED,),
+    ),
+    Mutant(
+        "a square matrix not turned",
+        "Matrices are turned where their shape does not fit; that of attn.c_proj fits either way.",
+        (
+            Edit(
+                "gpt2.model.convert._rename",
+                "if LINEAR.fullmatch(name) else x",
+                "if LINEAR.fullmatch(name) and x.shape[0] != x.shape[1] else x",
+            ),
+        ),
+        (CONVERTED,),
+    ),
+    Mutant(
+        "c_proj of the attention left out of the list",
+        "nanoGPT's list of matrices to turn has four names; three of them are enough to load a model.",
+        (Edit("gpt2.model.convert", r"attn\.c_proj|", ""),),
+        (CONVERTED,),
+    ),
+    Mutant(
+        "biases dropped",
+        "nanoGPT's default is bias=False, so all biases are set to zero.",
+        (
+            Edit(
+                "gpt2.model.convert.convert",
+                'if name.endswith(".bias") and name not in parameters:',
+                'if name.endswith(".bias") and "ln_" not in name:',
+            ),
+        ),
+        (CONVERTED,),
+    ),
+    Mutant(
+        "as many heads as GPT-2",
+        "No tensor says how many heads there are; the number in the file is not read.",
+        (Edit("gpt2.model.convert.convert", 'n_head or fields.get("n_head")', "n_head or 12"),),
+        (CONVERTED,),
+    ),
+    Mutant(
+        "base64 tensors in Fortran's order",
+        "The numbers are the same, in another place.",
+        (Edit("gpt2.model.convert.decode_tensor", ".reshape(tensor.shape)", '.reshape(tensor.shape, order="F")'),),
+        (CONVERTED,),
+    ),
+)
+
+DATA = (
+    *OF_WINDOWS,
+    *OF_PADDED_ROWS,
+    *OF_PAIRS,
+    *OF_ORDERS,
+    *OF_BATCHES,
+    *OF_THE_MINDSPORE_PIPELINE,
+    *OF_CONVERT,
+)
