@@ -193,7 +193,7 @@ def every_pipeline_makes_the_same_arrays(trial: Trial) -> Verdicts:
     def arrays(pipeline: Any) -> Iterator[dict[str, Array]]:
         yield {"windows": pipeline.windows(stream, length), "order": pipeline.order(count, trial.case.seed, 1)}
         padded = pipeline.pad_rows(texts, length, 0)
-        yield from (padded, pipeline.merge_rows(*pairs))
+        yield from (padded, pipeline.merge_rows(*pairs), pipeline.pad_rows([], length, 0))
         yield from itertools.islice(pipeline.batches(padded, batch_size, trial.case.seed), count // batch_size + 1)
 
     for one, other in zip(arrays(pipeline_of(trial)), arrays(numpy_pipeline), strict=True):
@@ -236,7 +236,7 @@ TURNED = ("attn.c_attn.weight", "attn.c_proj.weight", "mlp.c_fc.weight", "mlp.c_
 
 
 @law("convert")
-def a_state_turned_round_and_converted_is_the_same_model(trial: Trial) -> Verdicts:
+def a_converted_state_is_the_same_model(trial: Trial) -> Verdicts:
     """Turn the four matrices of every layer round, as nn.Linear holds them, and convert the state: it is the model that
     it was, bit for bit, from safetensors and from JSON. A state without biases has biases of zero; a head is tied only
     if it holds the numbers of the embedding.
@@ -279,10 +279,10 @@ def _save_state(path: Path, state: dict[str, Array], heads: int) -> None:
     config = {"n_head": heads}
     if path.suffix == ".safetensors":
         save_file({f"transformer.{name}": np.ascontiguousarray(x) for name, x in state.items()}, path)
-        path.with_name("config.json").write_text(json.dumps(config), encoding="utf-8")
+        path.with_name("config.json").write_text(json.dumps(config), encoding="utf-8", newline="\n")
         return
     tensors = {
         name: {"shape": x.shape, "dtype": "torch.float32", "data": base64.b64encode(x.tobytes()).decode()}
         for name, x in state.items()
     }
-    path.write_text(json.dumps({**tensors, "config": config}), encoding="utf-8")
+    path.write_text(json.dumps({**tensors, "config": config}), encoding="utf-8", newline="\n")

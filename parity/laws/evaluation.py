@@ -228,7 +228,7 @@ def a_last_word_is_right_if_all_its_tokens_are(trial: Trial) -> Verdicts:
 
 
 @law("evaluation")
-def a_candidate_is_judged_with_the_rest_of_its_sentence(trial: Trial) -> Verdicts:
+def a_candidate_is_judged_with_its_sentence(trial: Trial) -> Verdicts:
     """Each candidate for a blank gets the log-probability of all its tokens and of those after the blank; all are read
     after the same tokens, as many as leave room for the longest. The highest is chosen.
 
@@ -273,8 +273,8 @@ def a_passage_and_a_blank_are_read_as_they_stand(trial: Trial) -> Verdicts:
     lines = [*story, f"{query}\t{answer}\t\t{'|'.join(candidates)}"]
     with tempfile.TemporaryDirectory() as folder:
         passages, blanks = Path(folder, "passages.jsonl"), Path(folder, "blanks.txt")
-        passages.write_text(json.dumps({"text": " ".join(words)}) + "\n", encoding="utf-8")
-        blanks.write_text("".join(f"{i} {line}\n" for i, line in enumerate(lines, 1)), encoding="utf-8")
+        passages.write_text(json.dumps({"text": " ".join(words)}) + "\n", encoding="utf-8", newline="\n")
+        blanks.write_text("".join(f"{i} {line}\n" for i, line in enumerate(lines, 1)), encoding="utf-8", newline="\n")
         (passage,) = tasks.Lambada().read(passages, broken())
         (blank,) = tasks.ChildrensBookTest().read(blanks, broken())
     yield equal((passage.before, passage.word), (" ".join(words[:-1]), words[-1]))
@@ -450,8 +450,8 @@ def no_answer_is_told_before_it_is_asked_for(trial: Trial) -> Verdicts:
     pairs = [(f"source-{number}.", f"target-{number}.") for number in range(shown + count)]
     with tempfile.TemporaryDirectory() as folder:
         dialogue, table = Path(folder, "coqa.json"), Path(folder, "pairs.tsv")
-        dialogue.write_text(json.dumps({"data": [entry]}), encoding="utf-8")
-        table.write_text("\n".join("\t".join(pair) for pair in (("en", "fr"), *pairs)), encoding="utf-8")
+        dialogue.write_text(json.dumps({"data": [entry]}), encoding="utf-8", newline="\n")
+        table.write_text("\n".join("\t".join(pair) for pair in (("en", "fr"), *pairs)), encoding="utf-8", newline="\n")
         questions = module.Questions().read(dialogue, broken())
         translations = module.Translation(examples=shown).read(table, broken())
     earlier = ""

@@ -112,8 +112,8 @@ def _of_openai(module: Any) -> Tokenizer:
     known = {token: i for i, token in enumerate([*alphabet, "ab", END])}
     with tempfile.TemporaryDirectory() as folder:
         vocab, merges = Path(folder, "vocab.json"), Path(folder, "merges.txt")
-        vocab.write_text(json.dumps(known), encoding="utf-8")
-        merges.write_text("#version: 0.2\na b\n", encoding="utf-8")
+        vocab.write_text(json.dumps(known), encoding="utf-8", newline="\n")
+        merges.write_text("#version: 0.2\na b\n", encoding="utf-8", newline="\n")
         return module.byte_pair_tokenizer(vocab, merges)
 
 
@@ -258,7 +258,7 @@ def corpus_of(
     modules = [shared_module(trial, f"gpt2.data.{name}") for name in ("corpus", "settings")]
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, f"samples.{form}")
-        path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+        path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8", newline="\n")
         return modules[0].read_corpus(path, modules[1].DataConfig(**settings), room, **options)
 
 
