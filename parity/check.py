@@ -17,7 +17,7 @@ from hypothesis.errors import Flaky
 
 from gpt2.backends import Backend, numpy_dtype
 from parity.cases.cases import LARGE, Case, cases, resized
-from parity.cases.contracts import Contract, contracts, engine_contracts
+from parity.cases.contracts import SEEDED, Contract, contracts, engine_contracts
 from parity.laws import LAWS
 from parity.verdict import training_band
 from parity.verdict.trial import Trial, decide
@@ -37,6 +37,16 @@ class Rule:
     """Whether it generates text, which takes about ten times as long as scoring it."""
     compiled: bool = False
     """Whether it judges the compiled form of a backend that runs op by op: the same rule, on few shapes."""
+
+    @property
+    def is_law(self) -> bool:
+        """Whether it needs no reference."""
+        return self.name.startswith("laws.")
+
+    @property
+    def group(self) -> str:
+        """The name of the laws that it belongs to, besides "laws", if they are about no function of the mirror."""
+        return self.contract.function if self.contract.function in SEEDED else ""
 
     @property
     def learns(self) -> bool:
@@ -92,6 +102,7 @@ def rules() -> dict[str, Rule]:
     for head in ("language_model", "sequence_classifier"):
         name = f"training.{head}"
         comparisons[name] = Rule(name, every[f"model.{head}_loss"], training_band.judge_training, trains=True)
+    every |= SEEDED
     plain = {name: contract.without("keep") for name, contract in every.items()}  # laws cut and pad the tokens
     laws = {
         f"laws.{law.name}": Rule(f"laws.{law.name}", plain[law.draws], law.holds, law.trains, law.generates)
@@ -129,14 +140,15 @@ def compiled_rules() -> dict[str, Rule]:
 
 
 def select(names: Iterable[str] = (), backend: Backend | None = None) -> dict[str, Rule]:
-    """The rules of these functions or files ("layer_norm", "ops.layer_norm", "ops", "laws"); all without a name.
+    """The rules of these functions, files or groups of laws ("layer_norm", "ops.layer_norm", "ops", "laws", "data").
 
-    backend: if it has a compiled form, "compiled" are the rules for that. Raises KeyError for an unknown name.
+    Without a name, all of them. backend: if it has a compiled form, "compiled" are the rules for that.
+    Raises KeyError for an unknown name.
     """
     every = rules() | (compiled_rules() if hasattr(backend, "compiled") else {})
     chosen: dict[str, Rule] = {}
     for name in names:
-        found = {r: rule for r, rule in every.items() if name in (r, r.split(".")[0], r.split(".")[1])}
+        found = {r: rule for r, rule in every.items() if name in (r, *r.split("."), rule.group or r)}
         if not found:
             raise KeyError(name)
         chosen |= found

@@ -60,8 +60,8 @@ def check(
 ) -> None:
     """Judge a backend on random cases: against the reference, and by laws that need no reference.
 
-    FUNCTIONS are names of functions ("layer_norm"), files ("ops") or laws ("laws"); none: everything. Exit code 1
-    if anything differs.
+    FUNCTIONS are names of functions ("layer_norm"), files ("ops"), laws ("laws") or groups of laws ("data", "convert",
+    "evaluation"); none: everything. Exit code 1 if anything differs.
     """
     from parity import check as judge
     from parity.report import print_results

@@ -110,7 +110,7 @@ def exercise(number: str | None, sources: Path | None, answer: bool) -> None:
     bug = exercises.exercise(number)
     if sources is not None:
         exercises.write_sources(number, sources)
-        click.echo(f"{sources}: the reference with the bug in it")
+        click.echo(f"{sources}: the sources with the bug in them")
     if answer:
         click.echo(f"{bug.name}: {bug.story}\n\n{exercises.difference(bug)}")
     elif sources is None:

@@ -12,7 +12,7 @@ import importlib.util
 import inspect
 import pkgutil
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import reference
@@ -45,7 +45,8 @@ class Item:
 class Contract:
     """A public function of the mirror: "ops.layer_norm", with its arguments and results.
 
-    reference: the function of the reference that it must agree with, if that has another name.
+    reference: the function of the reference that it must agree with, if that has another name. A contract without
+    results is not about a function: its cases are sizes and a seed (see SEEDED).
     """
 
     function: str
@@ -59,21 +60,29 @@ class Contract:
         return reference.find_function(self.reference or self.function)
 
     @functools.cached_property
+    def _signature(self) -> Mapping[str, inspect.Parameter]:
+        return inspect.signature(self.target).parameters if self.outputs else {}
+
+    @functools.cached_property
     def scalars(self) -> list[str]:
         """Arguments that are not arrays, so they have no shape. (An engine's caches and masks are not counted.)"""
         arrays = {item.name for item in self.inputs} | {"cache", "past", "keep"}
-        return [name for name in inspect.signature(self.target).parameters if name not in arrays]
+        return [name for name in self._signature if name not in arrays]
 
     @functools.cached_property
     def optional(self) -> list[str]:
         """Arrays that a call may leave out."""
-        defaults = {name: p.default for name, p in inspect.signature(self.target).parameters.items()}
+        defaults = {name: p.default for name, p in self._signature.items()}
         named = [item.name for item in self.inputs if "optional" in item.kinds]
         return [name for name in named if defaults[name] is not inspect.Parameter.empty]
 
     def without(self, *names: str) -> "Contract":
         """The contract without those arguments, which must be optional."""
         return dataclasses.replace(self, inputs=tuple(item for item in self.inputs if item.name not in names))
+
+
+# What is no function of the mirror, by the name of its laws: these make their own rows and texts from sizes and a seed.
+SEEDED = {name: Contract(name, (), ()) for name in ("data", "convert", "evaluation")}
 
 
 def split_axes(text: str) -> Axes:

@@ -36,7 +36,7 @@ def locate(backend: Backend, examples: int = 25, start: int = 0) -> str | None:
     """The first wrong place of a backend: a stage of the plain forward pass ("attn.scores"), else a function.
 
     A stage must be wrong by itself to count. The functions come in the order of the lesson, each one before those that
-    call it. None if nothing differs on `examples` cases of each.
+    call it; a law about none of them names itself. None if nothing differs on `examples` cases of each.
     """
     heads = [rules()[name] for name in ("model.language_model", "model.sequence_classifier")]
     for rule in heads:
@@ -45,7 +45,8 @@ def locate(backend: Backend, examples: int = 25, start: int = 0) -> str | None:
                 first = first_wrong(blame_stages(Trial(case, backend, memory)) or [])
                 if first is not None:
                     return re.sub(r"^h\.\d+\.", "", first.name)
-    for rule in rules().values():
+    slow_last = sorted(rules().values(), key=lambda rule: rule.trains or (rule.is_law and not rule.group))
+    for rule in slow_last:
         for case, memory in drawn(rule.name, backend.dtype, examples, start):
             if breaks(rule, Trial(case, backend, memory), breakdown=True):
                 return rule.name
@@ -60,6 +61,8 @@ def drawn(rule_name: str, dtype: str, examples: int, start: int) -> list[tuple[C
 
 def explain(rule: Rule, trial: Trial) -> str:
     """Where the failure starts, in words: the first wrong stage of the forward pass, or the function."""
+    if rule.group:
+        return f"no function of the mirror: {rule.name} makes its own rows and texts from the seed of the case"
     function = trial.case.contract.function
     own_lines = "\n".join([function, *source_lines(trial.backend, function)])
     stages = blame_stages(trial)

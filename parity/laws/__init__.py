@@ -1,6 +1,20 @@
 """Laws: properties of every correct GPT-2, so that a bug shows without a second implementation."""
 
-from parity.laws import attention, blocks, decoder, engine, generation, gradients, model, ops, sampling, training
+from parity.laws import (
+    attention,
+    blocks,
+    data,
+    decoder,
+    engine,
+    evaluation,
+    generation,
+    gradients,
+    model,
+    ops,
+    sampling,
+    texts,
+    training,
+)
 from parity.laws.base import LAWS, Law
 
 __all__ = [
@@ -8,12 +22,15 @@ __all__ = [
     "Law",
     "attention",
     "blocks",
+    "data",
     "decoder",
     "engine",
+    "evaluation",
     "generation",
     "gradients",
     "model",
     "ops",
     "sampling",
+    "texts",
     "training",
 ]

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import importlib
 import inspect
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -106,6 +107,12 @@ def is_tame(*trials: Trial) -> bool:
         for trial in trials:
             trial.case.contract.target(**trial.arguments)
     return all(tame)
+
+
+def shared_module(trial: Trial, name: str) -> Any:
+    """A module that all backends share, "gpt2.data.rows"; a backend with planted bugs has its own copy."""
+    find: Callable[[str], Any] = getattr(trial.backend, "shared_module", importlib.import_module)
+    return find(name)
 
 
 # How a law changes its case.

@@ -5,15 +5,18 @@ import difflib
 from gpt2.errors import GPT2Error
 from parity.mutants.attention import HEADS, MASKS, SCORES
 from parity.mutants.base import Mutant
+from parity.mutants.data import DATA
 from parity.mutants.decoder import DECODERS
 from parity.mutants.engine import CACHES, LOADING
 from parity.mutants.equivalent import EQUIVALENT
+from parity.mutants.evaluation import EVALUATION
 from parity.mutants.generation import GENERATION
 from parity.mutants.mindspore import OF_MINDSPORE
 from parity.mutants.model import BLOCKS, HEADS_OF_THE_MODEL, WEIGHTS
 from parity.mutants.ops import ACTIVATIONS, AFFINE_MAPS, EMBEDDINGS, LAYER_NORMS
 from parity.mutants.sampling import SAMPLING
 from parity.mutants.sizes import OF_SIZE
+from parity.mutants.texts import TEXTS
 from parity.mutants.trainer import TRAINERS
 from parity.mutants.training import TRAINING
 
@@ -33,6 +36,8 @@ def mutant(name: str) -> Mutant:
     return known[name]
 
 
+# Bugs of what feeds a model and judges its answers. Laws about these see them, and no comparison runs their code.
+FEEDING: tuple[Mutant, ...] = (*DATA, *TEXTS, *EVALUATION)
 MUTANTS: tuple[Mutant, ...] = (
     *ACTIVATIONS,
     *LAYER_NORMS,
@@ -52,5 +57,6 @@ MUTANTS: tuple[Mutant, ...] = (
     *OF_SIZE,
     *DECODERS,
     *OF_MINDSPORE,
+    *FEEDING,
     *EQUIVALENT,
 )

@@ -25,8 +25,13 @@ COPIED = (
     "ms_backend/**/*.py",
     "ms_backend/**/*.json",
     "gpt2/backends/numpy_backend.py",
+    "gpt2/data/*.py",
+    "gpt2/evaluation/*.py",
     "gpt2/generation/*.py",
+    "gpt2/model/*.py",
+    "gpt2/tokenizer.py",
 )
+ITS_NAME = "name_of_the_copy"  # stands in a renamed text
 _numbers = itertools.count()
 
 
@@ -97,6 +102,7 @@ class Twin:
     def backend(self, device: str = "CPU", dtype: str = "float32", mode: str | None = None) -> Backend:
         """The engine made from these sources. Its `sources` is their folder, `continue_batch` their generation loop.
 
+        `pipeline_name` is that of its engine, and `shared_module` finds the copy of a module that all backends share.
         Raises ValueError if an edit does not fit the sources.
         """
         package = _load(self.edits)
@@ -109,6 +115,8 @@ class Twin:
             made = engine.MindSporeBackend(device, dtype, mode or "pynative")
         made.name = f"twin:{self.name}"
         made.continue_batch = importlib.import_module(f"{package.__name__}.gpt2.generation.loop").continue_batch
+        made.shared_module = lambda module: importlib.import_module(f"{package.__name__}.{module}")
+        made.pipeline_name = self.engine
         return made
 
 
@@ -146,16 +154,13 @@ def _load(edits: tuple[Edit, ...]) -> ModuleType:
     name = f"gpt2_twin_{next(_numbers)}"
     folder = Path(tempfile.mkdtemp(prefix=f"{name}_"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    for source in itertools.chain.from_iterable(map(ROOT.glob, COPIED)):
-        file = source.relative_to(ROOT).as_posix()
-        text = source.read_text(encoding="utf-8")
-        if source.suffix == ".py":
-            text = _rename(_edit(text, [edit for edit in edits if edit.file == file]), name)
-        copy = folder / name / file
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        for package in copy.relative_to(folder).parents[:-1]:
-            (folder / package / "__init__.py").touch()
-        copy.write_text(text, encoding="utf-8")
+    for package in {parent for file in _copied() for parent in Path(name, file).parents[:-1]}:
+        (folder / package).mkdir(parents=True, exist_ok=True)
+        (folder / package / "__init__.py").touch()
+    for file, text in _copied().items():
+        if file.endswith(".py"):
+            text = _rename(_edit(text, [edit for edit in edits if edit.file == file])).replace(ITS_NAME, name)
+        (folder / name / file).write_text(text, encoding="utf-8")
     unknown = [edit.function for edit in edits if not (folder / name / edit.file).is_file()]
     if unknown:
         raise ValueError(f"{unknown[0]} is not one of the copied sources")
@@ -170,10 +175,19 @@ def _edit(text: str, edits: list[Edit]) -> str:
     return functools.reduce(lambda changed, edit: edit.apply(changed), edits, text)
 
 
-def _rename(text: str, package: str) -> str:
-    """Let imports of copied files find the copy; the configuration and the protocol are shared."""
-    copied = r"(reference(?!\.config\b)|ms_backend|gpt2\.generation)\b"
-    return re.sub(rf"^(\s*from ){copied}", rf"\1{package}.\2", text, flags=re.MULTILINE)
+@functools.cache
+def _copied() -> dict[str, str]:
+    """The text of every file that is copied."""
+    paths = itertools.chain.from_iterable(map(ROOT.glob, COPIED))
+    return {path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8") for path in paths}
+
+
+@functools.lru_cache(maxsize=256)  # most files of a copy are not edited
+def _rename(text: str) -> str:
+    """Let imports of copied files find the copy, also those by name; the configuration and the protocol are shared."""
+    copied = r"(reference(?!\.config\b)|ms_backend|gpt2\.(?:data|evaluation|generation|model|tokenizer))\b"
+    text = re.sub(rf"^(\s*from ){copied}", rf"\1{ITS_NAME}.\2", text, flags=re.MULTILINE)
+    return re.sub(rf'(?<=")({copied}\.\w)', rf"{ITS_NAME}.\1", text)
 
 
 # A correct implementation that rounds in other places: sums run backwards, biases are fused into products, scales and

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from gpt2.backends import Backend
 from gpt2.errors import GPT2Error
-from parity.mutants.all import MUTANTS, mutant
+from parity.mutants.all import FEEDING, MUTANTS, mutant
 from parity.mutants.base import REORDERED, Mutant, Twin
 from parity.mutants.generation import GENERATION
 
@@ -34,9 +34,14 @@ def _twin(bug: Mutant) -> Twin:
 
 
 def exercises() -> list[Mutant]:
-    """The planted bugs that show in float32 on NumPy, in an order that shows nothing; those of generation come last."""
+    """The planted bugs that show in float32 on NumPy, in an order that shows nothing.
+
+    Those of generation come last but one, and those of what feeds a model last.
+    """
     chosen = [bug for bug in MUTANTS if bug.engine == "numpy" and bug.dtype == "float32" and not bug.equivalent]
-    return sorted(chosen, key=lambda bug: (bug in GENERATION, hashlib.sha256(bug.name.encode()).digest()))
+    return sorted(
+        chosen, key=lambda bug: (bug in FEEDING, bug in GENERATION, hashlib.sha256(bug.name.encode()).digest())
+    )
 
 
 def exercise(number: str) -> Mutant:
@@ -60,8 +65,9 @@ def difference(each: Mutant) -> str:
 
 
 def write_sources(number: str, folder: Path) -> None:
-    """Copy the sources with the bug of that number into a new folder, to read. Raises GPT2Error if it exists."""
-    sources = get_exercise(number).sources
+    """Copy the room with the bug of that number into a new folder, to read. Raises GPT2Error if the folder exists."""
+    room = Path(exercise(number).edits[0].file).parts[0]
+    sources = get_exercise(number).sources.parent / room
     try:
         shutil.copytree(sources, folder, ignore=shutil.ignore_patterns("__pycache__"))
     except FileExistsError as error:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from gpt2.backends import Backend, get_backend, numpy_dtype
 from parity.check import Rule, draw, rules
-from parity.mutants.all import mutant
+from parity.mutants.all import FEEDING, mutant
 from parity.mutants.base import Mutant
 from parity.on_trial.hunt import Group
 from parity.on_trial.pool import Work
@@ -76,8 +76,8 @@ class Score:
 
 
 def tried_on(mutants: Iterable[Mutant]) -> list[Mutant]:
-    """The mutants on which other projects' rules are tried: the bugs that run on NumPy."""
-    return [bug for bug in mutants if bug.engine == "numpy" and not bug.equivalent]
+    """The mutants on which other projects' rules are tried: the bugs of a model on NumPy."""
+    return [bug for bug in mutants if bug.engine == "numpy" and not bug.equivalent and bug not in FEEDING]
 
 
 def opinions(value: Any, known: Reference) -> dict[str, bool]:

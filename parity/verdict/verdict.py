@@ -7,6 +7,7 @@ far a correct implementation strays here.
 
 import dataclasses
 import functools
+import reprlib
 from collections.abc import Callable
 from typing import Any
 
@@ -228,6 +229,17 @@ def identical(value: Any, expected: Any, rows: Array | None = None) -> Verdict:
     where = tuple(int(i) for i in np.argwhere(~alike)[0])
     one, other = float(wide[where]), float(expected_wide[where])
     return _refuse(f"{one!r} ({_hex(one)}) at {where}, expected the same bits as {other!r} ({_hex(other)})")
+
+
+def equal(value: Any, expected: Any) -> Verdict:
+    """The verdict on two plain values, such as texts or lists of ids, that a law says are equal."""
+    if value == expected:
+        return Verdict(True, 0.0, 0.0, 0.0, (), 0.0, 0.0)
+    if isinstance(value, list | tuple | str) and isinstance(expected, type(value)):
+        place = next((i for i, (one, other) in enumerate(zip(value, expected, strict=False)) if one != other), None)
+        place = min(len(value), len(expected)) if place is None else place
+        return _refuse(f"{reprlib.repr(value[place:])} from {place} on, expected {reprlib.repr(expected[place:])}")
+    return _refuse(f"{reprlib.repr(value)}, expected {reprlib.repr(expected)}")
 
 
 def close(

@@ -1,6 +1,7 @@
 """The judge on trial: it sees every planted bug, most of them by the laws alone, and is silent on equivalent forms."""
 
 import json
+from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
@@ -12,6 +13,7 @@ from hypothesis import settings
 from gpt2.commands.main import cli
 from parity.cases import cases as generator
 from parity.mutants.all import MUTANTS, OF_TRAINING, mutant
+from parity.on_trial.exercise import exercise
 from parity.on_trial.hunt import Kill, hunt, look, places
 from parity.on_trial.kill_table import kill_table, markdown, summary
 from parity.verdict.verdict import Reference, Verdict
@@ -91,8 +93,6 @@ def test_exercises_do_not_tell_the_bug_until_asked() -> None:
     def say(*words: str) -> str:
         return CliRunner().invoke(cli, ["exercise", *words], catch_exceptions=False).output
 
-    from parity.on_trial.exercise import exercise
-
     bug = exercise("7")
     assert bug.name not in say("7")
     assert bug.name in say("7", "--answer")
@@ -102,7 +102,8 @@ def test_exercises_do_not_tell_the_bug_until_asked() -> None:
 def test_an_exercise_differs_and_its_sources_can_be_read(tmp_path: Any) -> None:
     ran = CliRunner().invoke(cli, ["exercise", "7", "--sources", str(tmp_path / "seven")], catch_exceptions=False)
     assert ran.exit_code == 0
-    assert (tmp_path / "seven" / "attention.py").is_file()
+    edit = exercise("7").edits[0]
+    assert edit.new in (tmp_path / "seven").joinpath(*Path(edit.file).parts[1:]).read_text(encoding="utf-8")
     checked = CliRunner().invoke(
         cli, ["check", "ops", "engine", "--backend", "exercise:7", "--examples", "20", "--json"]
     )

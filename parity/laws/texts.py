@@ -1,0 +1,417 @@
+"""Laws of texts: tokenizers, templates, and the rows of a file.
+
+The code that they judge is the same for every backend. They make their texts from the seed of the case.
+"""
+
+import contextlib
+import json
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+from tokenizers import Tokenizer, pre_tokenizers, processors
+
+from gpt2.errors import GPT2Error
+from parity.laws.base import Verdicts, law, random_of, shared_module
+from parity.verdict.trial import Trial
+from parity.verdict.verdict import equal
+
+LETTERS = "abAB .,\n\u00e9\u4eca\u5929\U0001f600"  # of one to four bytes
+END = "<|endoftext|>"
+SPECIAL = ["[CLS]", "[SEP]", END]
+KINDS = ("characters", "bytes", "bpe")
+IGNORED = -100
+ARRAYS = ("ids", "labels", "attention_mask")
+# The templates of the tasks, each as pieces that are encoded by themselves: texts and fields with their roles.
+TEMPLATES = {
+    "{task}: {input}\n{output}": (
+        "input",
+        [[("{task}", "task"), (": ", "input"), ("{input}", "input"), ("\n", "input")], [("{output}", "output")]],
+    ),
+    "[CLS] {article} [SEP] {output} [SEP]": (
+        "article",
+        [
+            [("[CLS]", "input")],
+            [(" ", "input"), ("{article}", "input"), (" ", "input")],
+            [("[SEP]", "input")],
+            [(" {output}", "output")],
+            [(" ", "end")],
+            [("[SEP]", "end")],
+        ],
+    ),
+    "{input} = {output}": ("input", [[("{input}", "input"), (" =", "input")], [(" {output}", "output")]]),
+    "{passage}\nQ: {input}\nA: {output}": (
+        "passage",
+        [
+            [("{passage}", "input"), ("\nQ: ", "task"), ("{input}", "input"), ("\nA:", "task")],
+            [(" {output}", "output")],
+        ],
+    ),
+}
+FIELDS = ("task", "passage", "article", "input", "output")
+
+
+def text_of(random: np.random.Generator, length: int, letters: str = LETTERS) -> str:
+    return "".join(random.choice(list(letters), length))
+
+
+def tokenizer_of(trial: Trial, kind: str, learnt: str) -> Tokenizer:
+    """A tokenizer of that kind, trained on a text; with special tokens."""
+    tokenizer = shared_module(trial, "gpt2.tokenizer").train_tokenizer(kind, [learnt], 290)
+    tokenizer.add_special_tokens(SPECIAL)
+    return tokenizer
+
+
+def closing(tokenizer: Tokenizer) -> Tokenizer:
+    """The tokenizer, which now puts [CLS] before a text and [SEP] after it, as BERT's does."""
+    known = tokenizer.get_vocab()
+    tokenizer.post_processor = processors.BertProcessing(("[SEP]", known["[SEP]"]), ("[CLS]", known["[CLS]"]))
+    return tokenizer
+
+
+def plain_ids(tokenizer: Tokenizer, text: str) -> list[int]:
+    """The ids of a text, by the library alone."""
+    return tokenizer.encode(text, add_special_tokens=False).ids
+
+
+@law("data")
+def what_is_decoded_is_what_was_encoded(trial: Trial) -> Verdicts:
+    """A trained tokenizer encodes any text of its characters and decodes it to the same text; a tokenizer of characters
+    refuses one that it does not know.
+
+    Proof: a token for each character, or for each byte, leaves nothing out; merged bytes are the same bytes.
+    """
+    module, random = shared_module(trial, "gpt2.tokenizer"), random_of(trial)
+    text = text_of(random, trial.case.sizes["N"])
+    for kind in KINDS:
+        tokenizer = tokenizer_of(trial, kind, text + LETTERS)
+        yield equal(tokenizer.decode(module.encode(tokenizer, text)), text)
+    with contextlib.suppress(GPT2Error):
+        yield equal(module.encode(module.train_tokenizer("characters", ["a"]), text + "\u00e9"), "an error")
+
+
+@law("data")
+def the_end_of_text_is_one_token(trial: Trial) -> Verdicts:
+    """The end of text is one token inside any text, of GPT-2's tokenizer and of one that is trained like it.
+
+    Proof: it is a special token of both, which is found before a text is split into words.
+    """
+    module, random = shared_module(trial, "gpt2.tokenizer"), random_of(trial)
+    one, other = (text_of(random, trial.case.sizes[size]) for size in "NT")
+    for tokenizer in (_of_openai(module), module.train_tokenizer("bpe", [one + other], 270)):
+        expected = [*plain_ids(tokenizer, one), tokenizer.token_to_id(END), *plain_ids(tokenizer, other)]
+        yield equal(module.encode(tokenizer, one + END + other), expected)
+
+
+def _of_openai(module: Any) -> Tokenizer:
+    """GPT-2's kind of tokenizer, from two files like OpenAI's: the bytes, one merge, the end of text."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    known = {token: i for i, token in enumerate([*alphabet, "ab", END])}
+    with tempfile.TemporaryDirectory() as folder:
+        vocab, merges = Path(folder, "vocab.json"), Path(folder, "merges.txt")
+        vocab.write_text(json.dumps(known), encoding="utf-8", newline="\n")
+        merges.write_text("#version: 0.2\na b\n", encoding="utf-8", newline="\n")
+        return module.byte_pair_tokenizer(vocab, merges)
+
+
+@law("data")
+def bytes_have_the_ids_of_gpt2(trial: Trial) -> Verdicts:
+    """A tokenizer of bytes numbers them as GPT-2 does: the printable ones of Latin-1 first, then the others, each in
+    the order of their values.
+
+    Proof: encoder.py of GPT-2, bytes_to_unicode; ! is 0, a space is 220.
+    """
+    module, random = shared_module(trial, "gpt2.tokenizer"), random_of(trial)
+    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    numbered = [*printable, *(byte for byte in range(256) if byte not in printable)]
+    text = text_of(random, trial.case.sizes["N"])
+    found = module.encode(module.train_tokenizer("bytes", [text]), text)
+    yield equal(found, [numbered.index(byte) for byte in text.encode()])
+
+
+@law("data")
+def a_text_in_pieces_has_the_same_ids(trial: Trial) -> Verdicts:
+    """A long text, which is encoded in pieces, has the ids and the places of its tokens that it has in one piece.
+
+    Proof: pieces begin where a word begins, and the tokens of a word depend on that word alone.
+    """
+    module, random = shared_module(trial, "gpt2.tokenizer"), random_of(trial)
+    text = text_of(random, 2 * trial.case.sizes["N"], "abc  \n\u4eca")
+    for kind in KINDS:
+        tokenizer = tokenizer_of(trial, kind, text)
+        whole = tokenizer.encode(text, add_special_tokens=False)
+        with patch.object(module, "PIECE", trial.case.sizes["T"]):  # so that this text is a long one
+            ids, offsets = module.encode_with_offsets(tokenizer, text)
+            yield equal(module.encode(tokenizer, text), whole.ids)
+        yield equal(ids, whole.ids)
+        yield equal(offsets, whole.offsets)
+
+
+@law("data")
+def a_loaded_tokenizer_cuts_no_text(trial: Trial) -> Verdicts:
+    """A tokenizer that was saved with truncation and padding encodes a text as it does without them.
+
+    Proof: both are settings for batches of one length, and no part of a tokenizer; rows are cut and padded later.
+    """
+    module, random = shared_module(trial, "gpt2.tokenizer"), random_of(trial)
+    text = text_of(random, trial.case.sizes["N"])
+    for kind in KINDS:
+        tokenizer = tokenizer_of(trial, kind, text)
+        expected = plain_ids(tokenizer, text)
+        tokenizer.enable_truncation(trial.case.sizes["T"])
+        tokenizer.enable_padding(length=30)
+        with tempfile.TemporaryDirectory() as folder:
+            tokenizer.save(str(Path(folder, "tokenizer.json")))
+            loaded = module.load_tokenizer(Path(folder))
+        yield equal(module.encode(loaded, text), expected)
+
+
+def _record(random: np.random.Generator, longest: int) -> dict[str, str]:
+    """A value without braces and brackets for each field that a template may have."""
+    return {field: text_of(random, random.integers(1, longest + 1), "abc ") for field in FIELDS}
+
+
+Token = tuple[int, str, str]  # id, role, field
+
+
+def _laid_out(text: str, record: dict[str, str], tokenizer: Tokenizer) -> list[Token]:
+    """The tokens of a sample, piece by piece. A token counts for the part that its last character stands in."""
+    tokens: list[Token] = []
+    for piece in TEMPLATES[text][1]:
+        parts = [(part.format(**record), role, part.strip(" {}") if "{" in part else "") for part, role in piece]
+        owners = [(role, field) for filled, role, field in parts for _ in filled]
+        whole = tokenizer.encode("".join(filled for filled, _, _ in parts), add_special_tokens=False)
+        tokens += [
+            (i, *owners[max(first, last - 1)]) for i, (first, last) in zip(whole.ids, whole.offsets, strict=True)
+        ]
+    return tokens if tokens[-1][1] == "end" else [*tokens, (tokenizer.get_vocab()[END], "end", "")]
+
+
+def _samples(trial: Trial, longest: int) -> Iterator[tuple[Any, list[Token], str, str]]:
+    """A sample of every template: as made, token by token, and the field that may be cut, by the template and by us."""
+    templates, random = shared_module(trial, "gpt2.data.templates"), random_of(trial)
+    for text, (cut, _) in TEMPLATES.items():
+        record = _record(random, longest)
+        template = templates.Template(text, "output", None if cut == "input" else cut)  # the input is the default
+        given = {field: record[field] for field in template.fields}
+        tokenizer = tokenizer_of(trial, str(random.choice(KINDS)), text.format(**record) + "".join(record.values()))
+        end = [tokenizer.token_to_id(END)]
+        yield template.lay_out(given, tokenizer, end), _laid_out(text, record, tokenizer), template.truncate, cut
+
+
+@law("data")
+def a_sample_is_its_template_filled_in(trial: Trial) -> Verdicts:
+    """A sample has the tokens of its template with the fields filled in by name, and then one end: the last [SEP] of
+    the template, or the end of text. A token that belongs to two parts counts for the later one. The prompt is the text
+    before the output and its space.
+
+    Proof: this is the definition of a template.
+    """
+    for sample, tokens, *_ in _samples(trial, trial.case.sizes["T"]):
+        yield equal(sample.ids.tolist(), [i for i, _, _ in tokens])
+        yield equal(sample.roles, tuple(role for _, role, _ in tokens))
+        yield equal(sample.fields, tuple(field for _, _, field in tokens))
+    record = _record(random_of(trial), trial.case.sizes["T"])
+    for text in TEMPLATES:
+        template = shared_module(trial, "gpt2.data.templates").Template(text, "output")
+        filled, (before, _) = text.format(**record), text.split("{output}")
+        yield equal((template.prompt(record), template.fill(record)), (before.format(**record).rstrip(" "), filled))
+
+
+@law("data")
+def the_output_and_its_end_are_scored(trial: Trial) -> Verdicts:
+    """The tokens from the output on are scored, with the space before it and the end after it, and no others; or all
+    are.
+
+    Proof: this is the definition. What the model does not learn to write is its task and input.
+    """
+    for sample, tokens, *_ in _samples(trial, trial.case.sizes["T"]):
+        first = [role for _, role, _ in tokens].index("output")
+        ids = [i for i, _, _ in tokens]
+        yield equal(sample.labels("output", IGNORED).tolist(), [IGNORED] * first + ids[first:])
+        yield equal(sample.labels("all", IGNORED).tolist(), ids)
+
+
+@law("data")
+def only_the_end_of_one_field_is_cut(trial: Trial) -> Verdicts:
+    """A sample that is too long loses the last tokens of one field, with their roles; nothing else is lost.
+
+    Proof: to remove the field's last token until the sample fits removes no more than must be.
+    """
+    for sample, tokens, named, field in _samples(trial, trial.case.sizes["T"]):
+        count = [name for _, _, name in tokens].count(field)
+        for length in range(len(tokens) - count + 1, len(tokens) + 1):
+            left = list(tokens)
+            while len(left) > length:
+                del left[max(i for i, (_, _, name) in enumerate(left) if name == field)]
+            cut = sample.cut(length, named)
+            yield equal([*zip(cut.ids.tolist(), cut.roles, cut.fields, strict=True)], left)
+
+
+def corpus_of(
+    trial: Trial, lines: Sequence[str], form: str, settings: dict[str, Any], room: int, **options: Any
+) -> Any:
+    """A file of these lines, read as the training of a model with `room` positions reads it."""
+    modules = [shared_module(trial, f"gpt2.data.{name}") for name in ("corpus", "settings")]
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, f"samples.{form}")
+        path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8", newline="\n")
+        return modules[0].read_corpus(path, modules[1].DataConfig(**settings), room, **options)
+
+
+@law("data")
+def a_long_sample_keeps_its_output_in_its_row(trial: Trial) -> Verdicts:
+    """Padded rows are as long as is asked for, and hold the whole output and its end; a sample that is too long loses
+    the end of its input, with its labels.
+
+    Proof: what is cut is the input alone, so the last tokens of a row are those of its output.
+    """
+    random, sizes = random_of(trial), trial.case.sizes
+    records = [
+        {"task": "copy", "input": "a" * int(random.integers(1, 25)), "output": text_of(random, sizes["K"], "ab")}
+        for _ in range(1 + sizes["B"])
+    ]
+    length = len("copy: \n") + 1 + sizes["K"] + int(random.integers(1, 12))  # one of them ends the sample
+    settings = {"template": "text", "held_out": 0, "block_size": length}
+    rows = corpus_of(trial, [json.dumps(record) for record in records], "jsonl", settings, length + 4)
+    decode, ids = rows.tokenizer.decode, rows.training["ids"]
+    yield equal(ids.shape, (len(records), length))
+    for row, labels, mask, record in zip(*(rows.training[name] for name in ARRAYS), records, strict=True):
+        room = length - len("copy: \n") - 1 - sizes["K"]
+        expected = f"copy: {record['input'][:room]}\n{record['output']}{END}"
+        yield equal(decode(row[mask == 1], skip_special_tokens=False), expected)
+        yield equal(decode(labels[labels != IGNORED], skip_special_tokens=False), record["output"] + END)
+
+
+TASKS = ("copy", "sort", "count")
+
+
+def _tasks(trial: Trial) -> tuple[list[dict[str, str]], int]:
+    """Records of tasks that all differ, and how many of them are held out where a quarter is."""
+    random, count = random_of(trial), 2 + trial.case.sizes["N"]
+    records = [
+        {"task": str(random.choice(TASKS)), "input": f"{i}", "output": text_of(random, 3, "ab")} for i in range(count)
+    ]
+    return records, -(-count // 4)
+
+
+def _read_tasks(trial: Trial, records: list[dict[str, str]], weights: dict[str, int]) -> tuple[list[str], list[str]]:
+    """The texts of the training rows and of the held-out rows, where a quarter is held out."""
+    settings = {"template": "text", "held_out": 0.25, "weights": weights}
+    corpus = corpus_of(trial, [json.dumps(record) for record in records], "jsonl", settings, 64)
+    texts = [
+        [corpus.tokenizer.decode(ids[mask == 1], skip_special_tokens=False) for ids, mask in zip(*read, strict=True)]
+        for read in ((part["ids"], part["attention_mask"]) for part in (corpus.training, corpus.held_out))
+    ]
+    return texts[0], texts[1]
+
+
+def _texts(records: list[dict[str, str]]) -> list[str]:
+    return ["{task}: {input}\n{output}".format(**record) + END for record in records]
+
+
+@law("data")
+def what_is_held_out_is_not_trained_on(trial: Trial) -> Verdicts:
+    """The last records of a file are held out, the others are trained on: each record stands on one side, and on the
+    side held out just once, whatever its weight.
+
+    Proof: this is the definition of held out: the model must not have seen what it is tried on.
+    """
+    records, held = _tasks(trial)
+    for weights in ({}, {records[0]["task"]: 2, records[-1]["task"]: 2}):
+        training, held_out = _read_tasks(trial, records, weights)
+        yield equal(list(dict.fromkeys(training)), _texts(records[:-held]))
+        yield equal(held_out, _texts(records[-held:]))
+
+
+@law("data")
+def weights_repeat_the_rows_of_a_task(trial: Trial) -> Verdicts:
+    """A training row is there as many times as the weight of its task says, once without a weight.
+
+    Proof: this is the definition of a weight.
+    """
+    records, held = _tasks(trial)
+    weights = {records[0]["task"]: 2 + trial.case.seed % 2}
+    training, _ = _read_tasks(trial, records, weights)
+    expected = [[text] * weights.get(record["task"], 1) for record, text in zip(records, _texts(records), strict=True)]
+    yield equal(training, [text for copies in expected[:-held] for text in copies])
+
+
+@law("data")
+def packed_rows_are_the_texts_in_order(trial: Trial) -> Verdicts:
+    """Packed rows hold the texts one after the other, each with its end, without those that are empty; of a text file,
+    the first part to train on and the rest. What a template does not score is not scored.
+
+    Proof: this is the definition of packed. Rows that follow each other are the stream.
+    """
+    random, sizes = random_of(trial), trial.case.sizes
+    room = sizes["T"] + 1
+    lines = [text_of(random, n, "ab c") for n in (room, *random.integers(0, 6, sizes["N"]))]
+    packed = {"layout": "packed", "held_out": 0}
+    corpus = corpus_of(trial, [json.dumps(line) for line in lines], "jsonl", packed, room)
+    yield from _is_stream(corpus, corpus.training, "".join(f"{line}\n" for line in lines if line), room)
+    text = "\n".join(lines) + "\n" * (1 + (sum(map(len, lines)) + len(lines)) % 2)  # an even number of characters
+    text += "a" * (2 * room)
+    half = len(text) // 2
+    corpus = corpus_of(trial, [text[:-1]], "txt", {"held_out": 0.5}, room)
+    text = text[:-1] + "\n"
+    yield from _is_stream(corpus, corpus.training, text[:half], room)
+    yield from _is_stream(corpus, corpus.held_out, text[half:], room)
+    records = [{"task": "copy", "input": line + "a", "output": line + "b"} for line in lines]
+    settings = {"template": "text", **packed}
+    corpus = corpus_of(trial, [json.dumps(record) for record in records], "jsonl", settings, room)
+    laid = [token for record in records for token in _laid_out("{task}: {input}\n{output}", record, corpus.tokenizer)]
+    count = len(laid) // room * room
+    expected = [i if role in ("output", "end") else IGNORED for i, role, _ in laid]
+    yield equal(corpus.training["ids"].ravel().tolist(), [i for i, _, _ in laid][:count])
+    yield equal(corpus.training["labels"].ravel().tolist(), expected[:count])
+
+
+def _is_stream(corpus: Any, rows: dict[str, Any], text: str, length: int) -> Verdicts:
+    """Verdicts that packed rows hold a text, in tokens that are characters, and score it."""
+    yield equal(corpus.tokenizer.decode(rows["ids"].ravel()), text[: len(text) // length * length])
+    yield equal(rows["labels"].tolist(), rows["ids"].tolist())
+
+
+@law("data")
+def a_classifier_reads_the_beginning_of_a_text(trial: Trial) -> Verdicts:
+    """A classifier gets the first tokens of a text, as many as fit, between [CLS] and [SEP] if the tokenizer has them.
+    Its labels are numbered in order, labels that are numbers by their values.
+
+    Proof: this is the definition of its rows.
+    """
+    rows, random = shared_module(trial, "gpt2.data.rows"), random_of(trial)
+    length, text = trial.case.sizes["T"] + 2, text_of(random, trial.case.sizes["N"])
+    for special in (False, True):
+        tokenizer = shared_module(trial, "gpt2.tokenizer").train_tokenizer("characters", [text])
+        around = SPECIAL[:2] if special else []
+        tokenizer.add_special_tokens(around)
+        first, last = ([tokenizer.token_to_id(token) for token in part] for part in (around[:1], around[1:]))
+        ids, cut = rows.classifier_ids(tokenizer, text, length)
+        kept = plain_ids(tokenizer, text)[: length - len(around)]
+        yield equal((ids.tolist(), bool(cut)), ([*first, *kept, *last], len(text) > len(kept)))
+    numbers = [*map(int, random.permutation(12)), *map(int, random.integers(0, 12, 3))]
+    lines = [json.dumps({"text": "ab", "label": number}) for number in numbers]
+    corpus = corpus_of(trial, lines, "jsonl", {"label": "label", "held_out": 0}, 4)
+    yield equal(corpus.labels, tuple(map(str, range(12))))
+    yield equal(corpus.training["labels"].tolist(), numbers)
+
+
+@law("data")
+def columns_are_found_by_their_names(trial: Trial) -> Verdicts:
+    """A table gives the same records in any order of its columns, with others between them, and as JSON lines.
+
+    Proof: the heading, or the key, names each value; the order says nothing.
+    """
+    records, random = shared_module(trial, "gpt2.data.records"), random_of(trial)
+    fields = [str(field) for field in random.permutation(["input", "output", "task"])]
+    values = [{field: f"{field} {i}" for field in fields} for i in range(trial.case.sizes["B"])]
+    columns = [*map(str, random.permutation([*fields, "note"]))]
+    lines = [columns, *([row.get(column, "-") for column in columns] for row in values)]
+    table = "\n".join("\t".join(line) for line in lines).encode()
+    for form, raw in (("tsv", table), ("jsonl", "\n".join(map(json.dumps, values)).encode())):
+        found = records.records_of(Path(f"samples.{form}"), raw, fields, True, records.BrokenLines())
+        yield equal([record.values for record in found], values)
