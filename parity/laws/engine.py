@@ -43,6 +43,17 @@ def an_engine_is_the_plain_model(trial: Trial) -> Verdicts:
             yield trial.close(scores, named, 2 * trial.noise(), token_rows(trial))
 
 
+@law("engine.classify")
+def a_classifier_is_its_last_stage(trial: Trial) -> Verdicts:
+    """The labels' scores of an engine equal the last of its named stages.
+
+    Proof: both follow the same formula.
+    """
+    if is_tame(trial):
+        model, inputs = trial.model(), inputs_of(trial)
+        yield trial.close(model.classify(*inputs), model.stages(*inputs)["label_logits"], 2 * trial.noise())
+
+
 @law("engine.logits")
 def the_same_call_gives_the_same_bits(trial: Trial) -> Verdicts:
     """Called twice with the same arguments, a model returns the same bits: scores, a decoder's scores, every stage.

@@ -118,6 +118,18 @@ def the_loss_reported_is_that_of_the_micro_batch(trial: Trial) -> Verdicts:
         yield trial.close(np.asarray(loss, DTYPE), expected, 2 * trial.noise())
 
 
+@law("model.sequence_classifier_loss", trains=True)
+def a_classifiers_trainer_has_its_loss(trial: Trial) -> Verdicts:
+    """The loss that a trainer of a classifier returns, and that among its stages, are those of its batch.
+
+    Proof: both are the forward pass.
+    """
+    course, expected = _course(trial, 1), trial.run()[0]
+    trainer = trainer_of(trial, course)
+    for loss in (trainer.loss(course.batches[0]), trainer.stages(course.batches[0])["loss"]):
+        yield trial.close(np.asarray(loss, DTYPE), expected, 2 * trial.noise())
+
+
 @law("model.language_model_loss", trains=True)
 def a_scale_that_is_a_power_of_two_changes_no_bit(trial: Trial) -> Verdicts:
     """In float32, moments are the same, bit for bit, with and without a static loss scale of 16.

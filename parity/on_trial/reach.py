@@ -26,9 +26,14 @@ MEASURED = {
     "mindspore": ("ms_backend/**/*.py",),
 }
 SHARED = "reference/config.py"
-# How each engine is run: all rules on as many cases as are asked for, then some rules in other dtypes and modes on FEW.
+# How engines are run: all rules on as many cases as are asked for, then comparisons in other dtypes and modes on FEW.
 SETTINGS: dict[str, tuple[Group, ...]] = {
-    "numpy": (("numpy", "float32", "eager"), ("numpy", "float16", "eager"), ("numpy", "float32", "plain")),
+    "numpy": (
+        ("numpy", "float32", "eager"),
+        ("numpy", "float16", "eager"),
+        ("numpy", "bfloat16", "eager"),
+        ("numpy", "float32", "plain"),
+    ),
     "mindspore": tuple(("mindspore", dtype, "pynative") for dtype in ("float32", "float16", "bfloat16")),
 }
 FEW = 4
@@ -65,25 +70,27 @@ class Reached:
         """What is missed for no reason."""
         return [one for one in self.missed if not one.reason]
 
+    def to_dict(self) -> dict[str, Any]:
+        """The same facts as a dict, fit for JSON."""
+        return dataclasses.asdict(self)
 
-def reach(
-    engine: str, functions: Iterable[str], examples: int, seed: int, work: Work | None = None
-) -> tuple[list[Reached], int]:
-    """What the rules of these functions, or all rules, reach of each function of an engine; and how many rules there are.
+
+def reach(engine: str, functions: Iterable[str], examples: int, seed: int, work: Work | None = None) -> list[Reached]:
+    """What the rules of these functions reach of each function of an engine that they enter; by default, all of both.
 
     Raises GPT2Error if `coverage` is not installed, KeyError for an unknown function.
     """
     _coverage()
-    work = work or Work()
+    work, functions = work or Work(), tuple(functions)
     chosen = select(functions, backend_of(SETTINGS[engine][0]))
     tasks = [
-        (rule.name, group, examples if number == 0 else min(FEW, examples), seed)
+        (rule.name, group, min(FEW, examples) if number else examples, seed)
         for number, group in enumerate(SETTINGS[engine])
         for rule in chosen.values()
-        if number == 0 or not (rule.trains or rule.compiled)
+        if not number or not (rule.trains or rule.compiled or "laws." in rule.name)
     ]
     found = [(rule, steps) for (rule, *_), steps in work.do(run_rule, tasks)]
-    return summed(engine, sorted(found, key=lambda one: list(chosen).index(one[0]))), len(chosen)
+    return [each for each in summed(engine, found) if each.rules or not functions]
 
 
 @functools.cache
@@ -96,12 +103,9 @@ def sources(engine: str) -> dict[str, Spread]:
 def backend_of(group: Group) -> Any:
     """An engine made of a copy of its sources, spread."""
     engine, dtype, mode = group
-    edits = []
-    for name, wide in sources(engine).items():
-        text = (ROOT / name).read_text(encoding="utf-8")
-        if text != wide.text:
-            edits.append(Edit(name.removesuffix(".py").replace("/", "."), text, wide.text))
-    return Twin("copy", tuple(edits), engine).backend("CPU", dtype, mode)
+    wide = {name.removesuffix(".py").replace("/", "."): one for name, one in sources(engine).items()}
+    edits = tuple(Edit(module, one.source, one.text) for module, one in wide.items())
+    return Twin("copy", edits, engine).backend("CPU", dtype, mode)
 
 
 def run_rule(name: str, group: Group, examples: int, seed: int) -> Steps:
@@ -112,7 +116,7 @@ def run_rule(name: str, group: Group, examples: int, seed: int) -> Steps:
     recorder.set_option("run:disable_warnings", ["no-data-collected"])
     rule: Rule = select([name], backend)[name]
     with recorder.collect():
-        check_rule(rule, backend, examples, seed)
+        check_rule(rule, backend_of(group), examples, seed)
     data = recorder.get_data()
     return {Path(file).relative_to(root).as_posix(): data.arcs(file) or [] for file in data.measured_files()}
 
@@ -131,7 +135,9 @@ def summed(engine: str, found: Iterable[tuple[str, Steps]]) -> list[Reached]:
             data.set_context(rule)
             data.add_arcs({str(Path(folder, name)): steps.get(name, []) for name in sources(engine)})
         written = Path(folder, "reach.json")
-        recorder.json_report([str(Path(folder, name)) for name in sources(engine)], outfile=str(written), show_contexts=True)
+        recorder.json_report(
+            [str(Path(folder, name)) for name in sources(engine)], outfile=str(written), show_contexts=True
+        )
         files = json.loads(written.read_text(encoding="utf-8"))["files"]
         ran = {name: set(data.lines(str(Path(folder, name))) or []) for name in sources(engine)}
         return [
@@ -178,7 +184,9 @@ def _missed(file: str, function: str, facts: dict[str, Any], wide: Spread, arms:
     last, why = 0, ""
     for line in lines:
         follows = last and not any(last < one < line for one in executed)
-        one = missed(line, "never runs", *(start for start, end in branches if end == line), other=why if follows else "")
+        one = missed(
+            line, "never runs", *(start for start, end in branches if end == line), other=why if follows else ""
+        )
         last, why = line, one.reason
         yield one
     for start, end in branches:
@@ -188,6 +196,29 @@ def _missed(file: str, function: str, facts: dict[str, Any], wide: Spread, arms:
     for arm in arms:
         if max(line for line in (*executed, *lines) if line <= arm.start) in executed:
             yield missed(arm.start, f"never computes {' '.join(arm.text.split())}")
+
+
+def listed(found: Iterable[Reached]) -> str:
+    """What is missed, function by function, each with its reason, for people."""
+    paragraphs = []
+    for each in found:
+        rows = [f"  {one.line:>4}  {one.text}\n        {one.what}: {one.reason or 'no reason'}" for one in each.missed]
+        if rows:
+            paragraphs.append("\n".join([f"{each.file}: {each.function} ({len(each.rules)} rules enter it)", *rows]))
+    return "\n\n".join(paragraphs)
+
+
+def summary(found: Iterable[Reached]) -> str:
+    """The result in one sentence."""
+    found = list(found)
+    lines, branches = (sum(getattr(each, name) for each in found) for name in ("lines", "branches"))
+    ran, taken = (sum(getattr(each, f"{name}_reached") for each in found) for name in ("lines", "branches"))
+    left, unexplained = (sum(len(getattr(each, name)) for each in found) for name in ("missed", "unexplained"))
+    return (
+        f"{len({rule for each in found for rule in each.rules})} rules reach {ran} of {lines} lines and {taken} of "
+        f"{branches} branches of {len(found)} functions; {left - unexplained} places are left out for a reason, "
+        f"{unexplained} for none."
+    )
 
 
 def _coverage() -> Any:
