@@ -55,6 +55,20 @@ def a_classifier_is_its_last_stage(trial: Trial) -> Verdicts:
 
 
 @law("engine.logits")
+def given_stages_replace_the_computed(trial: Trial) -> Verdicts:
+    """With the embeddings of other ids in place of its own, every later stage of a model is that of the other ids, bit
+    for bit.
+
+    Proof: everything after the embeddings depends on the ids through them alone.
+    """
+    model, (ids, mask, positions) = trial.model(), inputs_of(trial)
+    expected = model.stages((ids + 1) % trial.case.sizes["V"], mask, positions)
+    found = model.stages(ids, mask, positions, given={"embeddings": expected["embeddings"]})
+    later = list(expected)[list(expected).index("embeddings") + 1 :]
+    yield from same_bits(trial, (found[name] for name in later), (expected[name] for name in later))
+
+
+@law("engine.logits")
 def the_same_call_gives_the_same_bits(trial: Trial) -> Verdicts:
     """Called twice with the same arguments, a model returns the same bits: scores, a decoder's scores, every stage.
 

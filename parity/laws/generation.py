@@ -388,7 +388,7 @@ def what_is_told_is_what_is_returned(trial: Trial) -> Verdicts:
 @law("engine.logits", generates=True)
 def a_run_that_is_interrupted_returns_the_text_so_far(trial: Trial) -> Verdicts:
     """Interrupted before any token, or after some, a run returns the ids of a run for so many tokens, whether it
-    computes log-probabilities or not. No verdict where rounding decides.
+    computes log-probabilities or not, and says that it was interrupted. No verdict where rounding decides.
 
     Proof: a choice depends on what has been read, and neither on how many tokens will follow nor on log-probabilities.
     In beam search, a run for so many tokens collects the n best of the last candidates, or those of them that stop; the
@@ -402,8 +402,8 @@ def a_run_that_is_interrupted_returns_the_text_so_far(trial: Trial) -> Verdicts:
         known = scene.run(**short)
         yield _same_ids(scene, found.new_ids, known, **short)
         if found.new_ids == known.new_ids:
-            reasons = [reason.replace("interrupted", "length") for reason in found.finish_reasons]
-            yield identical(np.array(reasons == known.finish_reasons), np.array(True))
+            reasons = [reason.replace("length", "interrupted") for reason in known.finish_reasons]
+            yield identical(np.array(found.finish_reasons == reasons), np.array(True))
 
 
 @law("engine.logits", generates=True)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from gpt2.backends import NumPyBackend, Trainer
 from parity.laws.base import law
 from parity.verdict.training_band import Course, course_of, train, trainer_of, training_band
-from parity.verdict.trial import Trial
+from parity.verdict.trial import Trial, leaves
 from parity.verdict.verdict import Verdict, close, identical
 from reference.config import LEVELS, TrainingConfig, decays, runs_in_float16
 
@@ -116,6 +116,21 @@ def the_loss_reported_is_that_of_the_micro_batch(trial: Trial) -> Verdicts:
     yield from _same(trainer.parameters() | trainer.state(), before)
     for loss in (asked, reported, again):
         yield trial.close(np.asarray(loss, DTYPE), expected, 2 * trial.noise())
+
+
+@law("model.sequence_classifier_loss")
+def a_classifiers_gradients_are_those_of_its_loss(trial: Trial) -> Verdicts:
+    """In float32, loss_and_gradients of a classifier returns its loss and the gradients of that.
+
+    Proof: it differentiates the loss of the head that the parameters have.
+    """
+    if trial.dtype.itemsize < 4:
+        return
+    loss, gradients = trial.backend.call("train.loss_and_gradients", trial.arguments)
+    yield from (known.judge(np.asarray(loss)) for known in trial.references())
+    of_loss = trial.of("model.sequence_classifier_loss_vjp", grad=np.ones((), trial.dtype), **trial.arguments)
+    for found, known in zip(leaves(gradients, trial.dtype), of_loss.references(), strict=True):
+        yield known.judge(found)
 
 
 @law("model.sequence_classifier_loss", trains=True)

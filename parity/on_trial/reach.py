@@ -34,9 +34,15 @@ SETTINGS: dict[str, tuple[Group, ...]] = {
         ("numpy", "bfloat16", "eager"),
         ("numpy", "float32", "plain"),
     ),
-    "mindspore": tuple(("mindspore", dtype, "pynative") for dtype in ("float32", "float16", "bfloat16")),
+    "mindspore": (
+        ("mindspore", "float32", "pynative"),
+        ("mindspore", "float16", "pynative"),
+        ("mindspore", "bfloat16", "pynative"),
+        ("mindspore", "float32", "graph"),
+    ),
 }
 FEW = 4
+GRAPHS = ("model.mlp", "model.mlp_vjp")  # the functions that are compiled: what runs graphs is the same for all
 
 Steps = dict[str, list[tuple[int, int]]]  # of each file the pairs of lines that ran one after the other
 EXCLUDED = r"^\s*raise\b"  # error messages have tests of their own
@@ -84,13 +90,23 @@ def reach(engine: str, functions: Iterable[str], examples: int, seed: int, work:
     work, functions = work or Work(), tuple(functions)
     chosen = select(functions, backend_of(SETTINGS[engine][0]))
     tasks = [
-        (rule.name, group, min(FEW, examples) if number else examples, seed)
-        for number, group in enumerate(SETTINGS[engine])
+        (rule.name, group, cases, seed)
+        for group in SETTINGS[engine]
         for rule in chosen.values()
-        if not number or not (rule.trains or rule.compiled or "laws." in rule.name)
+        if (cases := _cases(rule, group, examples))
     ]
     found = [(rule, steps) for (rule, *_), steps in work.do(run_rule, tasks)]
     return [each for each in summed(engine, found) if each.rules or not functions]
+
+
+def _cases(rule: Rule, group: Group, examples: int) -> int:
+    """How many cases of a rule an engine gets in that dtype and mode."""
+    if group == SETTINGS[group[0]][0]:
+        return 1 if rule.compiled else examples  # more of them compile the same again
+    if group[2] == "graph":
+        return FEW * (rule.name in GRAPHS)
+    is_comparison = not (rule.trains or rule.compiled or "laws." in rule.name)
+    return min(FEW, examples) * is_comparison
 
 
 @functools.cache

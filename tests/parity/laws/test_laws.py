@@ -200,6 +200,16 @@ FAULTS = {
         'conv1d(h, **params["c_proj"])',
         'conv1d(h, **params["c_proj"]) * np.random.default_rng().random(h.shape[:2] + (1,))',
     ),
+    "a_classifier_is_its_last_stage": Edit(
+        "gpt2.backends.numpy_backend.NumPyModel.classify", "attention_mask, position_ids)", "attention_mask)"
+    ),
+    "given_stages_replace_the_computed": Edit(
+        "gpt2.backends.numpy_backend.NumPyModel.stages", "given.get(name, keep(name, x))", "keep(name, x)"
+    ),
+    "a_classifiers_gradients_are_those_of_its_loss": Edit(
+        "reference.train.loss_and_gradients", "attention_mask, position_ids, keep", "None, position_ids, keep"
+    ),
+    "the_fast_update_is_the_plain_one": Edit("reference.fast.adamw_fast", "epsilon * root", "epsilon"),
     "assigned_weights_are_used": Edit(
         "gpt2.backends.numpy_backend.NumPyModel.assign",
         f"{REFUSAL}self._place(parameters)",
