@@ -56,14 +56,14 @@ def a_classifier_is_its_last_stage(trial: Trial) -> Verdicts:
 
 @law("engine.logits")
 def given_stages_replace_the_computed(trial: Trial) -> Verdicts:
-    """With the embeddings of other ids in place of its own, every later stage of a model is that of the other ids, bit
-    for bit.
+    """With the same embeddings in place of their own, other ids have the same later stages, bit for bit.
 
     Proof: everything after the embeddings depends on the ids through them alone.
     """
     model, (ids, mask, positions) = trial.model(), inputs_of(trial)
-    expected = model.stages((ids + 1) % trial.case.sizes["V"], mask, positions)
-    found = model.stages(ids, mask, positions, given={"embeddings": expected["embeddings"]})
+    given = {"embeddings": model.stages(ids, mask, positions)["embeddings"]}
+    expected = model.stages(ids, mask, positions, given)
+    found = model.stages((ids + 1) % trial.case.sizes["V"], mask, positions, given)
     later = list(expected)[list(expected).index("embeddings") + 1 :]
     yield from same_bits(trial, (found[name] for name in later), (expected[name] for name in later))
 

@@ -261,6 +261,8 @@ FAULTS = {
 OWN = [law for law in LAWS if not law.trains and not law.generates]  # which have tests of their own
 # In float16 no remainder is far above its noise.
 ROUNDED_AWAY = {law.name for law in OWN if law.name.endswith("are_tangents")}
+# These are about weights as they are trained.
+IN_FLOAT32 = {"the_fast_update_is_the_plain_one", "a_classifiers_gradients_are_those_of_its_loss"}
 
 by_law = pytest.mark.parametrize("law", OWN, ids=lambda law: law.name)
 
@@ -277,7 +279,7 @@ def verdicts(law: Law, backend: Backend, examples: int) -> Iterator[tuple[str, V
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
 def test_a_law_holds_of_the_reference(law: Law, dtype: str) -> None:
     found = list(verdicts(law, NumPyBackend(dtype=dtype), 15))
-    assert bool(found) != (dtype == "float16" and law.name in ROUNDED_AWAY)
+    assert bool(found) != (dtype == "float16" and law.name in ROUNDED_AWAY | IN_FLOAT32)
     for case, verdict in found:
         assert verdict.agrees, f"{verdict.explain()} ({case})"
 
