@@ -18,6 +18,7 @@ from parity import check
 from parity.on_trial import reach, unreached
 from parity.on_trial.arms import spread
 from parity.on_trial.reach import SETTINGS, Reached, backend_of, run_rule, sources, summed
+from tests.parity.report.pieces import validate
 
 pytest.importorskip("coverage", reason="coverage is not installed")
 
@@ -160,6 +161,7 @@ def test_the_command_lists_what_is_left_out_and_fails_without_a_reason() -> None
         return CliRunner().invoke(cli, [*words, "--backend", "numpy", "--examples", "1"], catch_exceptions=False)
 
     ran = run("reach", "ops.gelu", "--json")
+    validate(json.loads(ran.stdout))
     found = json.loads(ran.stdout)["reach"]
     assert {each["function"]: each["rules"] for each in found}["gelu"] == ["ops.gelu"]
     assert "gelu_new" not in {each["function"] for each in found}
