@@ -50,9 +50,8 @@ class Gradients:
 
 
 def _leaf(value: Any) -> Any:
-    """The dtype of an argument that is a tensor or a tree of tensors; None for other arguments."""
-    first = next(iter(flatten(value).values()))
-    return first.dtype if isinstance(first, Tensor) else None
+    """The dtype of an argument that is a tensor or a tree of tensors."""
+    return next(iter(flatten(value).values())).dtype
 
 
 def _hold(name: str, tree: Any, is_weight: bool) -> Any:

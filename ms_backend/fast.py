@@ -301,7 +301,8 @@ def adamw_fast(
     P.ApplyGradientDescent()(m, -_left_out(beta1), grad)  # m - rate x gradient, in place
     P.ApplyGradientDescent()(v, -_left_out(beta2), P.square(grad))
     betas = Tensor(beta1, ms.float32), Tensor(beta2, ms.float32)
-    return P.AdamWeightDecay()(param, m, v, lr * share, *betas, epsilon * root, weight_decay / share, grad)
+    P.AdamWeightDecay()(param, m, v, lr * share, *betas, epsilon * root, weight_decay / share, grad)
+    return param, m, v  # what the operator returns is not written to where it runs op by op
 
 
 @constexpr  # computed by Python: a graph holds its own numbers as float32

@@ -7,6 +7,7 @@ function that they are the gradient of has a twin.
 import importlib
 import inspect
 import pkgutil
+import threading
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any
@@ -128,6 +129,16 @@ def test_a_class_has_a_twin_with_the_same_methods(file: str, name: str) -> None:
         if callable(called(value)):
             assert arguments(called(value)) == arguments(called(methods(other)[method])), method
     assert (inspect.getdoc(own) or "").partition("\n")[0] == (inspect.getdoc(other) or "").partition("\n")[0]
+
+
+@pytest.mark.parametrize("stages", [importlib.import_module("reference.stages"), twin("stages")])
+def test_an_observer_sees_its_own_thread_alone(stages: Any) -> None:
+    other: list[int] = []
+    with stages.observing(lambda name, x: x + 1):
+        thread = threading.Thread(target=lambda: other.append(stages.observe("embeddings", 1)))
+        thread.start()
+        thread.join()
+        assert [stages.observe("embeddings", 1), *other] == [2, 1]
 
 
 def test_every_function_promises_its_shapes() -> None:

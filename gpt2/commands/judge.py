@@ -35,6 +35,7 @@ from gpt2.errors import GPT2Error
 @click.option("--mutants", is_flag=True, hidden=True)
 @click.option("--diagnose", is_flag=True, hidden=True)
 @click.option("--other-rules", is_flag=True, hidden=True)
+@click.option("--reach", is_flag=True, hidden=True)
 @click.option("--markdown", type=click.Path(path_type=Path), hidden=True)
 @json_option
 @click.pass_context
@@ -55,6 +56,7 @@ def check(
     mutants: bool,
     diagnose: bool,
     other_rules: bool,
+    reach: bool,
     markdown: Path | None,
     as_json: bool,
 ) -> None:
@@ -75,6 +77,9 @@ def check(
         _forward(context, old, on_trial.diagnosis_table if diagnose else on_trial.kill_table, tried)
     if other_rules:
         _forward(context, "--other-rules", on_trial.other_rules, tried)
+    if reach:
+        measured = {"functions": functions, "examples": examples, "seed": seed, "backend": backend, "as_json": as_json}
+        _forward(context, "--reach", on_trial.reach, measured)
     if measure_accuracy:
         _forward(context, "--measure-accuracy", on_trial.measure_accuracy, engine_named)
         return

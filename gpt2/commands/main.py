@@ -13,7 +13,7 @@ from gpt2.commands.generate import generate
 from gpt2.commands.judge import blame, check
 from gpt2.commands.lesson import lesson
 from gpt2.commands.model import convert, info, levels, logits
-from gpt2.commands.on_trial import diagnosis_table, exercise, kill_table, measure_accuracy, other_rules
+from gpt2.commands.on_trial import diagnosis_table, exercise, kill_table, measure_accuracy, other_rules, reach
 from gpt2.commands.tasks import tasks
 from gpt2.commands.train import train
 from gpt2.errors import GPT2Error
@@ -36,6 +36,7 @@ COMMANDS = (
     logits,
     measure_accuracy,
     other_rules,
+    reach,
     summarize,
     tasks,
     train,

@@ -1,4 +1,4 @@
-"""Tests of the judge: `gpt2 kill-table`, `diagnosis-table`, `other-rules`, `measure-accuracy` and `exercise`."""
+"""Tests of the judge: `gpt2 kill-table`, `diagnosis-table`, `other-rules`, `reach`, `measure-accuracy`, `exercise`."""
 
 import functools
 import json
@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import click
 
 from gpt2.commands.options import console, json_option, judged_engine, judged_engine_options, search_options
+from gpt2.errors import GPT2Error
 from gpt2.files import require_writable, write_text
 from gpt2.progress import ProgressBar
 
@@ -83,6 +84,36 @@ def other_rules(examples: int, seed: int, markdown: Path | None, as_json: bool) 
         console.print(table.scores_table(scores, len(planted)))
     _write_page(markdown, lambda: table.scores_markdown(scores, len(planted), correct, examples, seed), interrupted)
     _exit(True, interrupted)
+
+
+@click.command()
+@click.argument("functions", nargs=-1)
+@search_options(25)
+@click.option(
+    "--backend",
+    type=click.Choice(["numpy", "mindspore"]),
+    default="mindspore",
+    show_default=True,
+    help="The engine whose sources are measured.",
+)
+@json_option
+def reach(functions: tuple[str, ...], examples: int, seed: int, backend: str, as_json: bool) -> None:
+    """Measure which lines and branches of an engine the judge's rules execute; list the others, with the reasons.
+
+    FUNCTIONS are names as for gpt2 check: only their rules run, and only functions that they enter are listed. Compiled
+    code cannot be traced: MindSpore runs op by op. Exit code 1 if a line or a branch is left out for no reason.
+    """
+    from parity.on_trial import reach as measured
+
+    try:
+        found, interrupted = _with_progress(None, lambda work: measured.reach(backend, functions, examples, seed, work))
+    except KeyError as error:
+        raise GPT2Error(f"no function, file or law {error} in the mirror: try 'layer_norm', 'ops' or 'laws'") from error
+    if as_json:
+        _print_json(examples, seed, interrupted, backend=backend, reach=[each.to_dict() for each in found])
+    else:
+        click.echo("\n\n".join(filter(None, (measured.listed(found), measured.summary(found)))))
+    _exit(not any(each.unexplained for each in found), interrupted)
 
 
 @click.command("measure-accuracy")

@@ -18,6 +18,8 @@ from reference.config import GPT2Config, TrainingConfig, map_tree
 
 MIRROR = __package__.rpartition(".")[0]  # `ms_backend`, or a copy of it that the judge has made
 
+CHANGED = {"fast.adamw_fast": ("param", "m", "v")}  # arguments that a function writes to
+
 COMPILED = Kept(64)  # graphs of functions: compiling one takes up to seconds, new numbers in it next to nothing
 
 
@@ -40,7 +42,8 @@ class MindSporeBackend(MindSporeDevice):
     def call(self, function: str, arguments: Mapping[str, Any]) -> Any:
         """Run one function of the mirror on (trees of) NumPy arrays.
 
-        For a name in _vjp MindSpore differentiates; training functions take Parameters, and run op by op in any mode.
+        For a name in _vjp MindSpore differentiates; training functions, and those that change their arguments, take
+        Parameters, and run op by op in any mode.
         """
         file, name = function.split(".")
         target = getattr(importlib.import_module(f"{MIRROR}.{file}"), name.removesuffix("_vjp"))
@@ -52,9 +55,10 @@ class MindSporeBackend(MindSporeDevice):
                 tensors[key] = _map(self.place, value)
             else:
                 constants[key] = value
-        mode = "pynative" if file == "train" else self.mode
-        if file == "train":
-            tensors["params"] = map_tree(lambda name, x: Parameter(x, name=name), tensors["params"])
+        changed = ("params",) if file == "train" else CHANGED.get(function, ())
+        mode = "pynative" if changed else self.mode
+        for key in changed:
+            tensors[key] = map_tree(_parameter, tensors[key])
         kind = Gradients if name.endswith("_vjp") else Runner
         with LOCK:
             if mode == "pynative":
@@ -76,6 +80,10 @@ class MindSporeBackend(MindSporeDevice):
                 f"weights are trained in float32, not in {self.dtype}: use --dtype float32 and a level from O1 to O3"
             )
         return MindSporeTrainer(self, config, parameters, settings)
+
+
+def _parameter(name: str, x: Any) -> Parameter:
+    return Parameter(x, name=name or "parameter")
 
 
 def _map(function: Callable[[Any], Any], tree: Any) -> Any:

@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 
 from gpt2.backends import Decoder
+from parity.cases.thresholds import UPDATED_AT_ONCE
 from parity.laws.base import (
     Array,
     Verdicts,
@@ -151,6 +152,27 @@ def rows_need_no_batch(trial: Trial) -> Verdicts:
     x, whole = trial.arguments["x"], trial.run()[0]
     rows = trial.with_arguments(x=x.reshape(-1, x.shape[-1])).run()[0]
     yield trial.close(rows, whole.reshape(rows.shape), 2 * trial.noise())
+
+
+@law("optim.adamw")
+def the_fast_update_is_the_plain_one(trial: Trial) -> Verdicts:
+    """adamw_fast returns what adamw returns, in float32, in which weights are trained, and the same for every copy of a
+    weight that is so large that it is updated in parts.
+
+    Proof: its rate and its epsilon contain the bias corrections: the same function in exact arithmetic. It treats every
+    number alone.
+    """
+    if trial.dtype.itemsize < 4:
+        return
+    param = trial.arguments["param"]
+    for copies in (1, UPDATED_AT_ONCE.value // param.size + 1):
+        many = {name: np.tile(trial.arguments[name], (copies, 1)) for name in ("param", "grad", "m", "v")}
+        found = trial.backend.call("fast.adamw_fast", trial.arguments | many)
+        for index, (x, known) in enumerate(zip(found, trial.references(), strict=True)):
+            if copies == 1:
+                yield known.judge(x)
+            else:
+                yield trial.close(x, np.tile(known.oracle, (copies, 1)), 2 * trial.noise(index))
 
 
 @law("generate.sample")

@@ -43,6 +43,31 @@ def an_engine_is_the_plain_model(trial: Trial) -> Verdicts:
             yield trial.close(scores, named, 2 * trial.noise(), token_rows(trial))
 
 
+@law("engine.classify")
+def a_classifier_is_its_last_stage(trial: Trial) -> Verdicts:
+    """The labels' scores of an engine equal the last of its named stages.
+
+    Proof: both follow the same formula.
+    """
+    if is_tame(trial):
+        model, inputs = trial.model(), inputs_of(trial)
+        yield trial.close(model.classify(*inputs), model.stages(*inputs)["label_logits"], 2 * trial.noise())
+
+
+@law("engine.logits")
+def given_stages_replace_the_computed(trial: Trial) -> Verdicts:
+    """With the same embeddings in place of their own, other ids have the same later stages, bit for bit.
+
+    Proof: everything after the embeddings depends on the ids through them alone.
+    """
+    model, (ids, mask, positions) = trial.model(), inputs_of(trial)
+    given = {"embeddings": model.stages(ids, mask, positions)["embeddings"]}
+    expected = model.stages(ids, mask, positions, given)
+    found = model.stages((ids + 1) % trial.case.sizes["V"], mask, positions, given)
+    later = list(expected)[list(expected).index("embeddings") + 1 :]
+    yield from same_bits(trial, (found[name] for name in later), (expected[name] for name in later))
+
+
 @law("engine.logits")
 def the_same_call_gives_the_same_bits(trial: Trial) -> Verdicts:
     """Called twice with the same arguments, a model returns the same bits: scores, a decoder's scores, every stage.

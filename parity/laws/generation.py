@@ -16,7 +16,7 @@ from gpt2.generation import loop
 from gpt2.generation.config import GenerationConfig
 from gpt2.generation.loop import Generation
 from gpt2.generation.reader import Watch
-from parity.laws.base import Array, Verdicts, law
+from parity.laws.base import Array, Verdicts, law, longer_context, score_of
 from parity.laws.scene import FILL, NEW, Scene, allowed, config_of, drawn_options, options_of, scene_of, strategies
 from parity.verdict.trial import Trial
 from parity.verdict.verdict import Verdict, identical, ulp
@@ -384,6 +384,47 @@ def what_is_told_is_what_is_returned(trial: Trial) -> Verdicts:
         yield identical(again.ids, result.ids)
         if options.get("num_beams", 1) == 1 and tokens:
             yield identical(np.stack(tokens, axis=1).astype(np.int64), result.ids[:, length:])
+
+
+@law("engine.logits", generates=True)
+def a_run_that_is_interrupted_returns_the_text_so_far(trial: Trial) -> Verdicts:
+    """Interrupted before any token, or after some, a run returns the ids of a run for so many tokens, whether it
+    computes log-probabilities or not, and says that it was interrupted. No verdict where rounding decides.
+
+    Proof: a choice depends on what has been read, and neither on how many tokens will follow nor on log-probabilities.
+    In beam search, a run for so many tokens collects the n best of the last candidates, or those of them that stop; the
+    running beams of the interrupted one are these, and others with lower sums, of which none is among the n best.
+    """
+    scene, tokens = scene_of(trial), int(np.random.default_rng(trial.case.seed).integers(NEW))
+    for options in strategies(scene):
+        options["min_new_tokens"] = min(options.get("min_new_tokens", 0), tokens)
+        watch = Watch(interrupted=functools.partial(next, iter([False] * tokens + [True])))
+        found, short = scene.run(watch, scored=False, **options), options | {"max_new_tokens": tokens}
+        known = scene.run(**short)
+        yield _same_ids(scene, found.new_ids, known, **short)
+        if found.new_ids == known.new_ids:
+            reasons = [reason.replace("length", "interrupted") for reason in known.finish_reasons]
+            yield identical(np.array(found.finish_reasons == reasons), np.array(True))
+
+
+@law("engine.logits", generates=True)
+def the_simplest_loop_takes_the_likeliest(trial: Trial) -> Verdicts:
+    """continue_greedily returns its ids, followed by new ones, each of which has the highest score by those that the
+    engine gives the text before it.
+
+    Proof: this is its definition, and keys and values do not depend on later tokens.
+    """
+    ids, new = trial.arguments["ids"], int(np.random.default_rng(trial.case.seed).integers(NEW))
+    roomy = longer_context(trial, NEW)
+    given = {name: roomy.arguments[name] for name in ("params", "config")}
+    text = np.asarray(trial.backend.call("generate.continue_greedily", {**given, "ids": ids, "new": new}))
+    yield identical(text[:, : ids.shape[1]].astype(np.int64), ids)
+    yield identical(np.array(text.shape), np.array([len(ids), ids.shape[1] + new]))
+    scene = Scene(roomy, roomy.model(), ids, np.ones_like(ids), trial.case.sizes["V"])
+    scores, noise = scene.reads(text.astype(np.int64))
+    for place in range(ids.shape[1], text.shape[1]):
+        here = scores[:, place - 1]
+        yield trial.close(score_of(here, text[:, place]), here.max(axis=1), 4 * noise)
 
 
 @law("engine.logits", generates=True)

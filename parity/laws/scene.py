@@ -30,11 +30,13 @@ class Scene:
     mask: Array
     vocabulary: int
 
-    def run(self, watch: Watch = reader.NOBODY, engine: Any = None, context: int = 0, **options: Any) -> Generation:
+    def run(
+        self, watch: Watch = reader.NOBODY, engine: Any = None, context: int = 0, scored: bool = True, **options: Any
+    ) -> Generation:
         """The backend's continuation of the prompts; optionally by another engine, in a shorter context."""
         run: Callable[..., Generation] = getattr(self.trial.backend, "continue_batch", loop.continue_batch)
         room = context or self.trial.case.sizes["L"]
-        return run(engine or self.engine, self.ids, self.mask, config_of(options), room, FILL, True, watch)
+        return run(engine or self.engine, self.ids, self.mask, config_of(options), room, FILL, scored, watch)
 
     def alone(self, row: int) -> "Scene":
         """One of the prompts without its pads."""

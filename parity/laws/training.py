@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from gpt2.backends import NumPyBackend, Trainer
 from parity.laws.base import law
 from parity.verdict.training_band import Course, band_of, course_of, train, trainer_of
-from parity.verdict.trial import Trial
+from parity.verdict.trial import Trial, leaves
 from parity.verdict.verdict import Verdict, close, identical
 from reference.config import LEVELS, TrainingConfig, decays, runs_in_float16
 
@@ -115,6 +115,33 @@ def the_loss_reported_is_that_of_the_micro_batch(trial: Trial) -> Verdicts:
     again = trainer.loss(course.batches[0])  # the weights are the same: the first of three micro-batches
     yield from _same(trainer.parameters() | trainer.state(), before)
     for loss in (asked, reported, again):
+        yield trial.close(np.asarray(loss, DTYPE), expected, 2 * trial.noise())
+
+
+@law("model.sequence_classifier_loss")
+def a_classifiers_gradients_are_those_of_its_loss(trial: Trial) -> Verdicts:
+    """In float32, loss_and_gradients of a classifier returns its loss and the gradients of that.
+
+    Proof: it differentiates the loss of the head that the parameters have.
+    """
+    if trial.dtype.itemsize < 4:
+        return
+    loss, gradients = trial.backend.call("train.loss_and_gradients", trial.arguments)
+    yield from (known.judge(np.asarray(loss)) for known in trial.references())
+    of_loss = trial.of("model.sequence_classifier_loss_vjp", grad=np.ones((), trial.dtype), **trial.arguments)
+    for found, known in zip(leaves(gradients, trial.dtype), of_loss.references(), strict=True):
+        yield known.judge(found)
+
+
+@law("model.sequence_classifier_loss", trains=True)
+def a_classifiers_trainer_has_its_loss(trial: Trial) -> Verdicts:
+    """The loss that a trainer of a classifier returns, and that among its stages, are those of its batch.
+
+    Proof: both are the forward pass.
+    """
+    course, expected = _course(trial, 1), trial.run()[0]
+    trainer = trainer_of(trial, course)
+    for loss in (trainer.loss(course.batches[0]), trainer.stages(course.batches[0])["loss"]):
         yield trial.close(np.asarray(loss, DTYPE), expected, 2 * trial.noise())
 
 

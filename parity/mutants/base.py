@@ -108,7 +108,7 @@ class Twin:
         package = _load(self.edits)
         if self.engine == "numpy":
             made = importlib.import_module(f"{package.__name__}.gpt2.backends.numpy_backend").NumPyBackend(
-                device, dtype, "eager"
+                device, dtype, mode or "eager"
             )
         else:
             engine = importlib.import_module(f"{package.__name__}.ms_backend.engine.backend")

@@ -2,7 +2,7 @@
 
 from parity.mutants.base import Edit, Mutant
 from parity.mutants.beams import BEAMS
-from parity.mutants.places import ALONE, CACHED, CHOICES, ENDS, FORBIDDEN, LOGS, TOLD, WINDOW
+from parity.mutants.places import ALONE, CACHED, CHOICES, ENDS, FORBIDDEN, INTERRUPTED, LOGS, SIMPLEST, TOLD, WINDOW
 
 DECODERS = (
     Mutant(
@@ -356,6 +356,39 @@ ENDINGS = (
     ),
 )
 
+PATHS = (
+    Mutant(
+        "penalties left out where nothing is scored",
+        "Where no log-probabilities are asked for, ids are chosen on the device, which knows no penalties and no bans.",
+        (
+            Edit(
+                "gpt2.generation.loop.choose_one_by_one",
+                "        if config.looks_back:\n",
+                "        if config.looks_back and scored:\n",
+            ),
+        ),
+        (INTERRUPTED,),
+    ),
+    Mutant(
+        "an interrupted search returns finished beams only",
+        "Ctrl-C leaves the loop before the running beams are collected.",
+        (
+            Edit(
+                "gpt2.generation.beams.search_beams",
+                'np.full(totals.shape, "interrupted")\n            _collect(',
+                'np.full(totals.shape, "")\n            _collect(',
+            ),
+        ),
+        (INTERRUPTED,),
+    ),
+    Mutant(
+        "the simple loop forgets the past",
+        "Keys and values are returned, and not given to the next call.",
+        (Edit("reference.generate.continue_greedily", "config, past=past)", "config)"),),
+        (SIMPLEST,),
+    ),
+)
+
 CHANCE = (
     Mutant(
         "the same chance for all rows",
@@ -390,4 +423,4 @@ CHANCE = (
     ),
 )
 
-GENERATION: tuple[Mutant, ...] = (*DECODERS, *PROCESSORS, *ENDINGS, *CHANCE, *BEAMS)
+GENERATION: tuple[Mutant, ...] = (*DECODERS, *PROCESSORS, *ENDINGS, *PATHS, *CHANCE, *BEAMS)

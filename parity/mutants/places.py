@@ -13,6 +13,8 @@ LOGS = "laws.log_probabilities_are_those_of_the_whole_text"
 TWO = "laws.a_search_for_two_tokens_finds_the_best"
 LONGER = "laws.a_longer_search_is_no_worse"
 TOLD = "laws.what_is_told_is_what_is_returned"
+INTERRUPTED = "laws.a_run_that_is_interrupted_returns_the_text_so_far"
+SIMPLEST = "laws.the_simplest_loop_takes_the_likeliest"
 WINDOW = "laws.beyond_the_context_the_last_tokens_count"
 
 ROWS = "laws.rows_are_padded_at_their_end"

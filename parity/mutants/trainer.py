@@ -19,6 +19,18 @@ TRAINERS = (
         (RESUMED,),
     ),
     Mutant(
+        "evaluated without the mask",
+        "The loss of a validation batch is computed by a function of its own, which forgets the attention mask.",
+        (
+            Edit(
+                "gpt2.backends.numpy_backend.NumPyTrainer._forward",
+                "**vars(batch))",
+                '**(vars(batch) | {"attention_mask": None}))',
+            ),
+        ),
+        ("laws.a_classifiers_trainer_has_its_loss", "laws.the_loss_reported_is_that_of_the_micro_batch"),
+    ),
+    Mutant(
         "the counter of micro-batches not saved",
         "A run resumed in the middle of an accumulation counts from 0.",
         (

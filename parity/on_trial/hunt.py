@@ -146,7 +146,7 @@ def look(
     if not part.start and engine == "numpy" and not rule.generates:  # laws of generation reach all of their bugs
         correct = get_backend(engine, dtype=dtype, mode=mode)
         watched = list(enumerate(drawn[:WATCHED], start=1))
-        reached = reach(rule, [Trial(case, correct, memories[number]) for number, case in watched])
+        reached = functions_run(rule, [Trial(case, correct, memories[number]) for number, case in watched])
         out_of_sight = [name for name in names if places(mutant(name)).isdisjoint(reached)]
     alive: dict[str, Backend] = {name: mutant(name).backend() for name in names if name not in out_of_sight}
     kills: dict[str, int] = {}
@@ -164,7 +164,7 @@ def look(
 Place = tuple[str, str]  # a file, "reference/ops.py", and the name of a function in it; "" outside of all
 
 
-def reach(rule: Rule, trials: list[Trial]) -> set[Place]:
+def functions_run(rule: Rule, trials: list[Trial]) -> set[Place]:
     """The functions that run when a rule judges a backend, and code outside of functions."""
     codes: set[CodeType] = set()
 

@@ -28,6 +28,8 @@ BROKEN = {
     "a_search_for_two_tokens_finds_the_best": "all beams begin alike",
     "a_longer_search_is_no_worse": "early stopping turned round",
     "what_is_told_is_what_is_returned": "the stream tells what ended rows choose",
+    "a_run_that_is_interrupted_returns_the_text_so_far": "penalties left out where nothing is scored",
+    "the_simplest_loop_takes_the_likeliest": "the simple loop forgets the past",
     "beyond_the_context_the_last_tokens_count": "the window stays at the beginning",
 }
 OWN = [law for law in LAWS if law.generates]

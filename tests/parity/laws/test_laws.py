@@ -201,6 +201,16 @@ FAULTS = {
         'conv1d(h, **params["c_proj"])',
         'conv1d(h, **params["c_proj"]) * np.random.default_rng().random(h.shape[:2] + (1,))',
     ),
+    "a_classifier_is_its_last_stage": Edit(
+        "gpt2.backends.numpy_backend.NumPyModel.classify", "attention_mask, position_ids)", "attention_mask)"
+    ),
+    "given_stages_replace_the_computed": Edit(
+        "gpt2.backends.numpy_backend.NumPyModel.stages", "given.get(name, keep(name, x))", "keep(name, x)"
+    ),
+    "a_classifiers_gradients_are_those_of_its_loss": Edit(
+        "reference.train.loss_and_gradients", "attention_mask, position_ids, keep", "None, position_ids, keep"
+    ),
+    "the_fast_update_is_the_plain_one": Edit("reference.fast.adamw_fast", "epsilon * root", "epsilon"),
     "assigned_weights_are_used": Edit(
         "gpt2.backends.numpy_backend.NumPyModel.assign",
         f"{REFUSAL}self._place(parameters)",
@@ -274,6 +284,8 @@ FAULTS = {
 OWN = [law for law in LAWS if not law.trains and not law.generates and law.draws not in SEEDED]
 # In float16 no remainder is far above its noise.
 ROUNDED_AWAY = {law.name for law in OWN if law.name.endswith("are_tangents")}
+# These are about weights as they are trained.
+IN_FLOAT32 = {"the_fast_update_is_the_plain_one", "a_classifiers_gradients_are_those_of_its_loss"}
 
 by_law = pytest.mark.parametrize("law", OWN, ids=lambda law: law.name)
 
@@ -290,7 +302,7 @@ def verdicts(law: Law, backend: Backend, examples: int) -> Iterator[tuple[str, V
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
 def test_a_law_holds_of_the_reference(law: Law, dtype: str) -> None:
     found = list(verdicts(law, NumPyBackend(dtype=dtype), 15))
-    assert bool(found) != (dtype == "float16" and law.name in ROUNDED_AWAY)
+    assert bool(found) != (dtype == "float16" and law.name in ROUNDED_AWAY | IN_FLOAT32)
     for case, verdict in found:
         assert verdict.agrees, f"{verdict.explain()} ({case})"
 

@@ -29,6 +29,7 @@ BROKEN = {
     "an_overflow_leaves_everything_as_it_was": "an overflowed step applied",
     "accumulated_micro_batches_are_one_batch": "divided by accumulate_step twice",
     "the_loss_reported_is_that_of_the_micro_batch": "the scaled loss printed",
+    "a_classifiers_trainer_has_its_loss": "evaluated without the mask",
     "a_scale_that_is_a_power_of_two_changes_no_bit": "unscale forgotten",
     "clipping_leaves_the_norm_that_was_asked_for": "clip never called",
     "weight_decay_is_decoupled": "decay on biases and norms",
