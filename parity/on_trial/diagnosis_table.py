@@ -15,11 +15,12 @@ from rich.table import Table
 
 from gpt2.backends import Backend
 from parity.check import Rule, check_rule, rules
-from parity.diagnosis.diagnose import drawn, locate, smallest_trial
+from parity.diagnosis.diagnose import locate, smallest_trial
+from parity.diagnosis.reach import drawn
 from parity.diagnosis.script import write_script
 from parity.diagnosis.shrink import breaks, nonzero
 from parity.mutants.all import mutant
-from parity.mutants.base import Mutant
+from parity.mutants.base import Mutant, short_name
 from parity.on_trial.kill_table import environment
 from parity.on_trial.pool import Work
 from parity.verdict.trial import Trial
@@ -47,8 +48,9 @@ class Diagnosis:
 
     @property
     def right(self) -> bool:
-        """Whether the blamed place is one of the bug's places."""
-        return self.place in self.mutant.where
+        """Whether each blamed place is one of the bug's: a function that was edited always is."""
+        known = {*self.mutant.where, *(short_name(edit.function) for edit in self.mutant.edits)}
+        return set(self.place.split(" and ")) <= known
 
     @property
     def script_holds(self) -> bool:
@@ -69,34 +71,51 @@ class Diagnosis:
         }
 
 
-def measure(mutants: Iterable[Mutant], examples: int, seed: int, work: Work | None = None) -> list[Diagnosis]:
+def measure(
+    mutants: Iterable[Mutant], examples: int, seed: int, work: Work | None = None, originals: bool = True
+) -> list[Diagnosis]:
     """Diagnose each bug, on at most `examples` cases of each rule.
 
-    work: how the tasks run; after an interruption, the result is the diagnoses finished so far.
+    work: how the tasks run; after an interruption, the result is the diagnoses finished so far. originals: whether
+    blame may try the original functions in the bug's copy of the sources, which a backend of other sources has not; if
+    not, the places alone are asked for.
     """
     chosen = [bug for bug in mutants if not bug.equivalent]
     slow_first = sorted(chosen, key=lambda bug: ("graph", "pynative", "").index(bug.mode))
-    tasks = [(bug.name, examples, seed) for bug in slow_first]
+    tasks = [(bug.name, examples, seed, originals) for bug in slow_first]
     finished = {name: diagnosis for (name, *_), diagnosis in (work or Work()).do(diagnosis_of, tasks)}
     return [finished[bug.name] for bug in chosen if bug.name in finished]
 
 
-def diagnosis_of(name: str, examples: int, seed: int) -> Diagnosis:
-    """Diagnose the bug of that name."""
+def diagnosis_of(name: str, examples: int, seed: int, originals: bool = True) -> Diagnosis:
+    """Diagnose the bug of that name; see measure."""
     bug = mutant(name)
     backend = bug.backend()
     with warnings.catch_warnings(), np.errstate(all="ignore"):  # bugs overflow, and divide by zero
         warnings.simplefilter("ignore")
         if bug.engine != "numpy":
             few = min(examples, GRAPH_EXAMPLES) if bug.mode == "graph" else examples
-            return Diagnosis(bug, locate(backend, few, seed) or "", not_shrunk="MindSpore is slow")
-        diagnosis = Diagnosis(bug, locate(backend, examples, seed) or "")
+            return Diagnosis(bug, locate(backend, few, seed, originals) or "", not_shrunk="MindSpore is slow")
+        diagnosis = Diagnosis(bug, locate(backend, examples, seed, originals) or "")
+        if not originals:
+            diagnosis.not_shrunk = "its place alone is asked for"
+            return diagnosis
         failure = first_failure(backend, examples, seed)
         if failure is not None:
             rule, trial = failure
             diagnosis.rule, diagnosis.numbers = rule.name, nonzero(trial.arguments)
             diagnosis.exit_codes = _exit_codes(write_script(rule, trial))
     return diagnosis
+
+
+def chosen(mutants: Iterable[Mutant], words: Iterable[str]) -> list[Mutant]:
+    """The mutants whose name, or the full name of an edited function, has one of the words in it; all without words."""
+    wanted = list(words) or [""]
+    return [
+        bug
+        for bug in mutants
+        if any(word in text for word in wanted for text in (bug.name, *(edit.function for edit in bug.edits)))
+    ]
 
 
 def first_failure(backend: Backend, examples: int, seed: int) -> tuple[Rule, Trial] | None:

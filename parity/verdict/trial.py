@@ -58,6 +58,12 @@ class Trial:
         other.case, other.arguments = dataclasses.replace(other.case, scalars=scalars), arguments
         return other
 
+    def on(self, backend: Backend) -> "Trial":
+        """The same trial for another backend of the same dtype and accuracy."""
+        other = self.with_arguments()
+        other.backend = backend
+        return other
+
     def with_members(self, most: int) -> "Trial":
         """The same trial with orbits of that many members at most."""
         other = self.with_arguments()
