@@ -101,8 +101,9 @@ def find_fault(rule: Rule, trial: Trial, originals: bool = True) -> Fault:
         *right, wrong = walked.judged
         inside = f" ({len(right)} functions inside agree)" if right else ""
         return _fault(trial, [wrong], f"{walked.verdict.explain()}{inside}")
-    tried = ", ".join(walked.judged) or "none"
-    text = f"{rule.name}: no function is at fault alone; judged by their own rules: {tried}"
+    text = f"{rule.name}: no function is at fault alone"
+    for what, names in (("agree by themselves", walked.judged), ("have no rule of their own", walked.unjudged)):
+        text += f"\n  these {what}: {', '.join(names)}" if names else ""
     return Fault((), "\n".join([text, *source_lines(trial.backend, trial.case.contract.function)]))
 
 

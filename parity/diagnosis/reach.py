@@ -1,6 +1,5 @@
 """Which functions run when a rule judges a backend, and which of them is wrong by itself."""
 
-import contextlib
 import dataclasses
 import functools
 import inspect
@@ -16,12 +15,13 @@ import numpy as np
 from gpt2.backends import Backend, NumPyBackend, numpy_dtype
 from parity.cases.cases import Case
 from parity.check import Rule, draw, rules
+from parity.mutants.base import short_name
 from parity.verdict.trial import Memory, Trial, decide
 from parity.verdict.verdict import Verdict
 
 Place = tuple[str, str]  # a file, "reference/ops.py", and the name of a function in it; "" outside of all
-# Cases, beside the failing one, on which a function is judged by its own rule; a graph is compiled for each.
-OWN_CASES, OWN_GRAPHS = 6, 2
+# Cases of its own on which a function is judged, and where a graph is compiled for each.
+OWN_CASES, OWN_GRAPHS = 6, 1
 
 
 def reach(rule: Rule, trials: list[Trial]) -> set[Place]:
@@ -72,9 +72,13 @@ def agrees(rule: Rule, trial: Trial) -> bool:
 
 @dataclasses.dataclass
 class Walk:
-    """The functions judged by their own rules, innermost first. verdict: that on the last, if it is wrong by itself."""
+    """The functions judged by their own rules, innermost first. verdict: that on the last, if it is wrong by itself.
 
-    judged: list[str] = dataclasses.field(default_factory=list)
+    unjudged: other functions of the backend's sources that ran, for which there is no rule.
+    """
+
+    judged: list[str]
+    unjudged: list[str]
     verdict: Verdict | None = None
 
 
@@ -83,36 +87,40 @@ def walk(rule: Rule, trial: Trial) -> Walk:
 
     Each on the failing case's sizes and options, if they fit, then on cases of its own.
     """
-    done = Walk()
-    for other in reached_rules(rule, trial):
+    reached, unjudged = _reached(rule, trial)
+    done = Walk([], unjudged)
+    for other in reached:
         done.judged.append(other.name)
-        for each in [trial] if other == rule else _own_trials(other, trial):
-            done.verdict = next((verdict for verdict in verdicts(other, each) if not verdict.agrees), None)
-            if done.verdict is not None:
-                return done
+        done.verdict = _objection(rule, trial) if other == rule else _own_objection(other, trial)
+        if done.verdict is not None:
+            break
     return done
 
 
-def reached_rules(rule: Rule, trial: Trial) -> list[Rule]:
-    """The rules of the functions that run when a rule judges a trial, in the order of the lesson.
+def _reached(rule: Rule, trial: Trial) -> tuple[list[Rule], list[str]]:
+    """The rules of the functions that run when a rule judges a trial, in the order of the lesson, and Walk.unjudged.
 
     They run in the backend, if it names its sources, or when the same rule judges NumPy: each function of the mirror
     stands for its twin. A graph hides what it calls: there, the names that the code around it mentions count too.
     """
-    backends: list[Backend] = [NumPyBackend(dtype=trial.backend.dtype)]
-    if getattr(trial.backend, "sources", NumPyBackend.sources) != NumPyBackend.sources:
-        backends.append(trial.backend)
+    backend, numpy = trial.backend, NumPyBackend(dtype=trial.backend.dtype)
     verdicts(rule, trial)  # then the trial's memory holds the reference's results
-    ran = [found for backend in backends for found in _codes(rule, trial.on(backend))]
-    places = {(Path(file).stem, name) for (file, name), _ in ran}
-    hidden = trial.backend.mode == "graph"
+    own = [] if getattr(backend, "sources", None) is None else list(_codes(rule, trial))
+    ran = own if getattr(backend, "sources", None) == numpy.sources else own + list(_codes(rule, trial.on(numpy)))
+    places, hidden = {(Path(file).stem, name) for (file, name), _ in ran}, backend.mode == "graph"
     words = {word for _, code in ran for word in _words(code)} if hidden else set()
     reached = []
     for each in reversed(_comparisons()):  # callers first: a graph's functions mention those that they call
         if each == rule or _place(each) in places or _place(each)[1] in words:
             reached.append(each)
             words |= _words(inspect.unwrap(each.contract.target).__code__) if hidden else set()
-    return reached[::-1]
+    judged = {_place(each) for each in reached}
+    unjudged = {
+        short_name(f"{file.removesuffix('.py').replace('/', '.')}.{getattr(code, 'co_qualname', name)}")
+        for (file, name), code in own
+        if file.startswith(f"{Path(backend.sources).name}/") and (Path(file).stem, name) not in judged
+    }
+    return reached[::-1], sorted(name for name in unjudged if "<" not in name)
 
 
 def _comparisons() -> list[Rule]:
@@ -130,29 +138,49 @@ def _words(code: CodeType) -> set[str]:
     return set(code.co_names).union(*map(_words, inner))
 
 
-def _own_trials(rule: Rule, failed: Trial) -> Iterator[Trial]:
-    """A function's trials: the sizes and options of a failing case, if they fit it, then cases of its own."""
-    fitted = _fitted(rule, failed.case)
-    if fitted is not None:
-        with contextlib.suppress(Exception):  # of two functions, the sizes need not fit
-            yield Trial(fitted, failed.backend)
-    count = OWN_GRAPHS if failed.backend.mode == "graph" else OWN_CASES
-    for case, memory in drawn(rule.name, failed.backend.dtype, count, 0):
-        yield Trial(case, failed.backend, memory)
+def _objection(rule: Rule, trial: Trial) -> Verdict | None:
+    return next((verdict for verdict in verdicts(rule, trial) if not verdict.agrees), None)
 
 
-def _fitted(rule: Rule, case: Case) -> Case | None:
-    """A case of a function in the sizes and options of another function's; None if its options are others."""
-    contract = rule.contract
+def _own_objection(rule: Rule, failed: Trial) -> Verdict | None:
+    """An objection of a function's own rule: in the sizes and options of a failing case, if they fit, or elsewhere."""
+    fitted = _fitted(rule, failed)
+    found = None if fitted is None else _objection(rule, fitted)
+    return found or _objection_to_others(rule, failed.backend)
+
+
+def _objection_to_others(rule: Rule, backend: Backend) -> Verdict | None:
+    if _results.get("") is not backend:  # only those of one backend are kept: not every backend can be hashed
+        _results.clear()
+        _results[""] = backend
+    if rule.name not in _results:
+        count = OWN_GRAPHS if backend.mode == "graph" else OWN_CASES
+        trials = (Trial(case, backend, memory) for case, memory in drawn(rule.name, backend.dtype, count, 0))
+        _results[rule.name] = next(filter(None, (_objection(rule, trial) for trial in trials)), None)
+    found: Verdict | None = _results[rule.name]
+    return found
+
+
+_results: dict[str, Any] = {}  # the results of _objection_to_others by rule, for the backend that is under ""
+
+
+def _fitted(rule: Rule, failed: Trial) -> Trial | None:
+    """A function's trial in the sizes and options of a failing case; None if the function has others."""
+    contract, case = rule.contract, failed.case
     if not set(contract.scalars) <= set(case.scalars):
         return None
     past = set() if case.sizes["P"] else {"past"}
-    return dataclasses.replace(
+    fitted = dataclasses.replace(
         case,
         contract=contract,
         scalars={name: case.scalars[name] for name in contract.scalars},
         absent=frozenset((case.absent | past) & set(contract.optional)),
     )
+    try:
+        trial = Trial(fitted, NumPyBackend(dtype=failed.backend.dtype))
+    except Exception:  # sizes that one function may have need not make sense for another
+        return None
+    return trial.on(failed.backend) if agrees(rule, trial) else None
 
 
 @functools.cache
