@@ -36,7 +36,7 @@ def smallest_trial(rule: Rule, result: SearchResult, backend: Backend) -> Trial 
 
 @dataclasses.dataclass(frozen=True)
 class Fault:
-    """Where a failure starts. places: the stage ("h.0.attn.q") or the functions at fault, innermost first; () if none.
+    """Where a failure starts. places: the stage ("h.0.attn.q") or the functions at fault; () if none.
 
     text: the places, why they are blamed, and their source lines on both sides.
     """

@@ -106,7 +106,7 @@ def _reached(rule: Rule, trial: Trial) -> tuple[list[Rule], list[str]]:
     backend, numpy = trial.backend, NumPyBackend(dtype=trial.backend.dtype)
     verdicts(rule, trial)  # then the trial's memory holds the reference's results
     own = [] if getattr(backend, "sources", None) is None else list(_codes(rule, trial))
-    ran = own if getattr(backend, "sources", None) == numpy.sources else own + list(_codes(rule, trial.on(numpy)))
+    ran = own + list(_codes(rule, trial.on(numpy)))
     places, hidden = {(Path(file).stem, name) for (file, name), _ in ran}, backend.mode == "graph"
     words = {word for _, code in ran for word in _words(code)} if hidden else set()
     reached = []

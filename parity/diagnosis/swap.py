@@ -24,7 +24,7 @@ ENGINES = {"reference": "numpy", "ms_backend": "mindspore"}  # by the folder of 
 
 
 def swapped_cure(rule: Rule, trial: Trial) -> list[str] | None:
-    """The fewest functions of the backend whose originals, in their place, let a failing case agree, innermost first.
+    """The fewest functions of the backend whose originals, in their place, let a failing case agree, file by file.
 
     None if its sources are no copy of ours, or no such functions are found.
     """
