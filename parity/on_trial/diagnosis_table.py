@@ -33,10 +33,10 @@ CRASHED = 70  # the exit code recorded for a script that raises: Python's own, 1
 class Diagnosis:
     """The judge's diagnosis of one planted bug.
 
-    place: the stage or function that it blames; "" if none. rule: the first whose failure gives a script; numbers: how
-    many non-zero floats of weights and inputs are left in the script. exit_codes: those of the script in a fresh
-    interpreter, on the bug and on the reference (CRASHED: an exception); None if there is no script. not_shrunk: why
-    the judge did not look for a smallest failure.
+    place: the stage or the functions that it blames, joined by " and "; "" if none. rule: the first whose failure gives
+    a script; numbers: how many non-zero floats of weights and inputs are left in the script. exit_codes: those of the
+    script in a fresh interpreter, on the bug and on the reference (CRASHED: an exception); None if there is no script.
+    not_shrunk: why the judge did not look for a smallest failure.
     """
 
     mutant: Mutant
@@ -48,9 +48,13 @@ class Diagnosis:
 
     @property
     def right(self) -> bool:
-        """Whether each blamed place is one of the bug's: a function that was edited always is."""
-        known = {*self.mutant.where, *(short_name(edit.function) for edit in self.mutant.edits)}
-        return set(self.place.split(" and ")) <= known
+        """Whether every blamed place is right."""
+        return set(self.place.split(" and ")) <= set(self.right_places)
+
+    @property
+    def right_places(self) -> list[str]:
+        """The places that may be blamed: those that the bug names, and every function that was edited."""
+        return list(dict.fromkeys([*self.mutant.where, *(short_name(edit.function) for edit in self.mutant.edits)]))
 
     @property
     def script_holds(self) -> bool:
@@ -62,7 +66,7 @@ class Diagnosis:
         return {
             "name": self.mutant.name,
             "place": self.place or None,
-            "where": list(self.mutant.where),
+            "where": self.right_places,
             "right": self.right,
             "rule": self.rule or None,
             "numbers": self.numbers,
@@ -181,8 +185,9 @@ def markdown(diagnoses: list[Diagnosis], examples: int, seed: int) -> str:
         summary(diagnoses),
         "",
         "Each bug is a few lines changed in a copy of the sources (`parity/mutants/`); the judge is not told which.",
-        "It blames a stage of the forward pass that is wrong by itself, or else the first function that differs. It is",
-        "right if it names the function whose lines were changed, or the stage that they compute.",
+        "It blames a stage of the forward pass that is wrong by itself, or else the functions whose originals cure the",
+        "first failure, or else the first function that differs. It is right if it names the function whose lines were",
+        "changed, or the stage that they compute.",
         "",
         "The first function that differs, in the order of the lesson, is then made small: the numbers left are the",
         "non-zero floats among all weights and inputs (0: sizes, switches and token ids alone show the bug). For",
