@@ -81,48 +81,45 @@ def source_lines(backend: Backend, name: str) -> tuple[str, ...]:
 
     A function's name is that of its file below a folder of sources, and its own: "ops.softmax", "optim.AdamW.state".
     A backend names the folder of its files in an attribute `sources`; without it, there is only the reference's line.
-    A copy of our sources has a line of the original as well.
+    In a copy of our sources, the original's line is shown as well if it is another.
     """
     sources = getattr(backend, "sources", None)
     own = [] if sources is None else [SOURCES.parent / Path(sources).name, Path(sources)]
-    found = (_find(folder, name) for folder in dict.fromkeys([SOURCES, *own]))
-    return tuple(line for line in found if line)
+    return tuple(line for line in dict.fromkeys(_find(folder, name) for folder in [SOURCES, *own]) if line)
 
 
 def _find(folder: Path, name: str) -> str:
     role = re.sub(r"^h\.\d+\.", "", name)
-    leaf = role.rpartition(".")[2]
     if role in STAGE_AXES or role.removeprefix("mlp.") in ACTIVATIONS:
-        file = "attention" if role.startswith("attn.") else "model"
+        leaf, file = role.rpartition(".")[2], "attention.py" if role.startswith("attn.") else "model.py"
         stage = re.escape("{name}" if leaf in ACTIVATIONS else leaf)
-        # observe(f"{at}.q", ...), observe_each(at, q=...)
-        return _line(folder, f"{file}.py", 1, rf'\(f?"(\{{at\}}\.)?{stage}", |\b{stage}=\w')
+        pattern = rf'\(f?"(\{{at\}}\.)?{stage}", |\b{stage}=\w'  # observe(f"{{at}}.q", ...), observe_each(at, q=...)
+        numbers = (number for number, line in enumerate(_lines(folder / file), start=1) if re.search(pattern, line))
+        return _shown(folder / file, next(numbers, 0), folder.parent)
     steps = ".".join(reference.place(name)).split(".") if name in contracts() else name.split(".")
-    for start in (folder, folder.parent):
-        for count in range(len(steps), 0, -1):
-            path = start.joinpath(*steps[:count]).with_suffix(".py")
-            if path.is_file():
-                return _line(start, path.relative_to(start).as_posix(), *_definition(path, steps[count:]))
+    for path in ([folder.name, *steps], steps):
+        for count in range(len(path), 0, -1):
+            file_path = folder.parent.joinpath(*path[:count]).with_suffix(".py")
+            if file_path.is_file():
+                return _shown(file_path, _first_line(file_path, path[count:]), folder.parent)
     return ""
 
 
-def _definition(path: Path, steps: list[str]) -> tuple[int, str]:
-    """The line from which a function or method stands in a file, and a pattern for its beginning."""
-    body: list[ast.stmt] = ast.parse(path.read_text(encoding="utf-8")).body
-    first = 1
+def _first_line(path: Path, steps: list[str]) -> int:
+    """The number of the line that begins a function or method, "AdamW", "state", in a file; 0 if there is none."""
+    number, body = 1, ast.parse("\n".join(_lines(path))).body
     for step in steps:
         named = [node for node in body if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name == step]
         if not named:
-            return 1, r"(?!)"
-        first, body = named[0].lineno, named[0].body
-    return first, ""
+            return 0
+        number, body = named[0].lineno, named[0].body
+    return number
 
 
-def _line(folder: Path, file: str, first: int, pattern: str) -> str:
-    """The first line of a file, from line `first` on, that has the pattern, with its place; "" if there is none."""
-    path = folder / file
-    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-    for number, line in enumerate(lines[first - 1 :], start=first):
-        if re.search(pattern, line):
-            return f"  {folder.name}/{file}:{number}: {line.strip()}"
-    return ""
+def _shown(path: Path, number: int, root: Path) -> str:
+    """A line of a file with its place; "" for line 0."""
+    return f"  {path.relative_to(root).as_posix()}:{number}: {_lines(path)[number - 1].strip()}" if number else ""
+
+
+def _lines(path: Path) -> list[str]:
+    return path.read_text(encoding="utf-8").splitlines() if path.is_file() else []

@@ -85,16 +85,11 @@ def test_a_backend_that_only_raises_errors_is_blamed_all_the_same(name: str) -> 
 # A copy of our sources: originals are tried in the place of its functions.
 
 
-def test_a_method_is_blamed_with_its_lines_on_both_sides() -> None:
-    backend = mutant("slots counted by calls").backend()
-    fault = blamed("engine.cached", backend)
-    first, *lines = fault.text.splitlines()
+def test_a_method_is_blamed_with_its_line() -> None:
+    fault = blamed("engine.cached", mutant("slots counted by calls").backend())
     assert fault.places == (READ,)
-    assert first == f"{READ}: the case agrees with the original in place of it"
-    assert len(lines) == 2
-    for line in lines:
-        assert "gpt2/backends/numpy_backend.py:" in line
-        assert line.endswith("def read(self, ids: Array, attention_mask: Array, position_ids: Array) -> None:")
+    assert fault.text.startswith(f"{READ}: the case agrees with the original in place of it\n  ")
+    assert re.search(r"\n  gpt2/backends/numpy_backend.py:\d+: def read\(self, ids: Array, .*$", fault.text)
 
 
 @pytest.mark.parametrize(
