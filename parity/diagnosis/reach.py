@@ -21,7 +21,7 @@ from parity.verdict.verdict import Verdict
 
 Place = tuple[str, str]  # a file, "reference/ops.py", and the name of a function in it; "" outside of all
 # Cases of its own on which a function is judged, and where a graph is compiled for each.
-OWN_CASES, OWN_GRAPHS = 6, 1
+OWN_CASES, OWN_GRAPHS = 4, 1
 
 
 def reach(rule: Rule, trials: list[Trial]) -> set[Place]:
@@ -33,7 +33,7 @@ def reach(rule: Rule, trials: list[Trial]) -> set[Place]:
 
 
 def _codes(rule: Rule, trial: Trial) -> Iterator[tuple[Place, CodeType]]:
-    """The code of the backend's sources that runs when a rule judges it, and has judged it before."""
+    """The code of the backend's sources that runs when a rule judges it."""
     codes: set[CodeType] = set()
 
     def note(frame: FrameType, event: str, _: Any) -> None:
@@ -104,7 +104,6 @@ def _reached(rule: Rule, trial: Trial) -> tuple[list[Rule], list[str]]:
     stands for its twin. A graph hides what it calls: there, the names that the code around it mentions count too.
     """
     backend, numpy = trial.backend, NumPyBackend(dtype=trial.backend.dtype)
-    verdicts(rule, trial)  # then the trial's memory holds the reference's results
     own = [] if getattr(backend, "sources", None) is None else list(_codes(rule, trial))
     ran = own + list(_codes(rule, trial.on(numpy)))
     places, hidden = {(Path(file).stem, name) for (file, name), _ in ran}, backend.mode == "graph"
