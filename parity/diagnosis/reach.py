@@ -21,7 +21,7 @@ from parity.verdict.verdict import Verdict
 
 Place = tuple[str, str]  # a file, "reference/ops.py", and the name of a function in it; "" outside of all
 # Cases of its own on which a function is judged, and where a graph is compiled for each.
-OWN_CASES, OWN_GRAPHS = 4, 1
+OWN_CASES, OWN_GRAPHS = 12, 1
 
 
 def reach(rule: Rule, trials: list[Trial]) -> set[Place]:
