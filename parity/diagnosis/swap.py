@@ -28,8 +28,7 @@ def swapped_cure(rule: Rule, trial: Trial) -> list[str] | None:
 
     None if its sources are no copy of ours, or no such functions are found.
     """
-    sources = getattr(trial.backend, "sources", None)
-    differing = differences(Path(sources).parent) if sources is not None and Path(sources).name in ENGINES else []
+    differing = differences(Path(trial.backend.sources).parent) if _is_of_a_copy(trial.backend) else []
     attempts = itertools.count()
 
     def cured(parts: Iterable[Part]) -> bool:
@@ -47,6 +46,12 @@ def swapped_cure(rule: Rule, trial: Trial) -> list[str] | None:
                 left = fewer
         size //= 2
     return [short_name(".".join([file.removesuffix(".py").replace("/", "."), name]).rstrip(".")) for file, name in left]
+
+
+def _is_of_a_copy(backend: Backend) -> bool:
+    """Whether a backend's class, not one that wraps or extends it, stands in the sources that it names."""
+    sources = Path(getattr(backend, "sources", ""))
+    return sources.name in ENGINES and type(backend).__module__.startswith(f"{sources.parent.name}.")
 
 
 @functools.cache

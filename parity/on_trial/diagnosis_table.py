@@ -153,11 +153,13 @@ def all_well(diagnoses: list[Diagnosis]) -> bool:
 
 def summary(diagnoses: list[Diagnosis]) -> str:
     """The diagnoses in one sentence."""
-    right, scripts = sum(row.right for row in diagnoses), [row for row in diagnoses if row.exit_codes is not None]
+    right, scripts = [row for row in diagnoses if row.right], [row for row in diagnoses if row.exit_codes is not None]
+    vague = sum(row.place in rules() and row.place.startswith(("engine.", "training.", "laws.")) for row in right)
+    only = f" (of {vague} only the rule that fails)" if vague else ""
     return (
-        f"Blame names the right place for {right} of {len(diagnoses)} bugs; a median of {_median(diagnoses)} non-zero "
-        f"numbers is left; {sum(row.script_holds for row in scripts)} of {len(scripts)} scripts fail on the bug and "
-        "pass on numpy."
+        f"Blame names the right place for {len(right)} of {len(diagnoses)} bugs{only}; a median of {_median(diagnoses)} "
+        f"non-zero numbers is left; {sum(row.script_holds for row in scripts)} of {len(scripts)} scripts fail on the bug "
+        "and pass on numpy."
     )
 
 

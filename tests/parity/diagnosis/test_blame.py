@@ -177,3 +177,13 @@ def test_two_methods_of_an_engine_are_blamed_together() -> None:
     pytest.importorskip("mindspore", reason="MindSpore is not installed: its engine cannot run")
     places = blamed("engine.cached", mutant("MindSpore: the slot compiled in").backend()).places
     assert places == ("engine.cache.Cache.__init__", "engine.decoder.MindSporeDecoder.read")
+
+
+def test_originals_say_nothing_of_what_is_wrapped_around_a_copy() -> None:
+    kind = type(broken(HALVED))
+
+    class Wrapped(kind):  # type: ignore[misc, valid-type]
+        def call(self, function: str, arguments: dict[str, object]) -> object:
+            return super().call(function, {**arguments, "lr": np.float32(0)})
+
+    assert swap.swapped_cure(rules()["optim.adamw"], failing("optim.adamw", Wrapped())) is None

@@ -178,6 +178,12 @@ def test_all_blamed_functions_must_be_right() -> None:
     assert not Diagnosis(bug, "generate._likeliest_first and ops.relu").right
 
 
+def test_the_rule_alone_is_no_function() -> None:
+    found = [Diagnosis(mutant("slots counted by calls"), "engine.cached")]
+    assert found[0].right
+    assert summary(found).startswith("Blame names the right place for 1 of 1 bugs (of 1 only the rule that fails); ")
+
+
 def test_bugs_are_chosen_by_their_name_or_place() -> None:
     assert {each.name for each in chosen(MUTANTS, ["top-k keeps", "NumPyDecoder._scores"])} == {
         "top-k keeps one more",
