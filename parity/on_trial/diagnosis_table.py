@@ -157,9 +157,9 @@ def summary(diagnoses: list[Diagnosis]) -> str:
     vague = sum(row.place in rules() and row.place.startswith(("engine.", "training.", "laws.")) for row in right)
     only = f" (of {vague} only the rule that fails)" if vague else ""
     return (
-        f"Blame names the right place for {len(right)} of {len(diagnoses)} bugs{only}; a median of {_median(diagnoses)} "
-        f"non-zero numbers is left; {sum(row.script_holds for row in scripts)} of {len(scripts)} scripts fail on the bug "
-        "and pass on numpy."
+        f"Blame names the right place for {len(right)} of {len(diagnoses)} bugs{only}; a median of "
+        f"{_median(diagnoses)} non-zero numbers is left; {sum(row.script_holds for row in scripts)} of {len(scripts)} "
+        "scripts fail on the bug and pass on numpy."
     )
 
 
