@@ -44,9 +44,18 @@ def kill_table(examples: int, seed: int, markdown: Path | None, as_json: bool) -
 
 @click.command("diagnosis-table")
 @search_options(25)
+@click.option("--bugs", multiple=True, help="Only bugs with this text in their name or in an edited function's.")
+@click.option("--no-originals", is_flag=True, help="Blame as in a backend that is no copy of these sources.")
 @markdown_option
 @json_option
-def diagnosis_table(examples: int, seed: int, markdown: Path | None, as_json: bool) -> None:
+def diagnosis_table(
+    examples: int,
+    seed: int,
+    markdown: Path | None,
+    as_json: bool,
+    bugs: tuple[str, ...] = (),
+    no_originals: bool = False,
+) -> None:
     """Try the judge on planted bugs: which place it blames, how small its failing case is, whether its script works.
 
     Exit code 1 if it blames too many wrong places.
@@ -54,7 +63,10 @@ def diagnosis_table(examples: int, seed: int, markdown: Path | None, as_json: bo
     from parity.mutants import MUTANTS
     from parity.on_trial import diagnosis_table as table
 
-    diagnoses, interrupted = _with_progress(markdown, lambda work: table.measure(MUTANTS, examples, seed, work))
+    chosen = table.chosen(MUTANTS, bugs)
+    diagnoses, interrupted = _with_progress(
+        markdown, lambda work: table.measure(chosen, examples, seed, work, not no_originals)
+    )
     if as_json:
         _print_json(examples, seed, interrupted, diagnoses=[diagnosis.to_dict() for diagnosis in diagnoses])
     else:

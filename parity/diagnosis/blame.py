@@ -4,6 +4,7 @@ One run of the backend is enough: after every stage its result is recorded and t
 So an error of a stage arose between the stage before it and itself.
 """
 
+import ast
 import dataclasses
 import re
 from collections.abc import Mapping
@@ -16,7 +17,8 @@ from numpy.typing import NDArray
 import reference
 from gpt2.backends import Backend, numpy_dtype
 from parity.cases.contracts import contracts
-from parity.verdict.stages import stage_references
+from parity.verdict import orbit
+from parity.verdict.stages import STAGE_AXES, stage_references
 from parity.verdict.verdict import Reference, Verdict
 from reference.config import ACTIVATIONS, GPT2Config
 
@@ -45,6 +47,7 @@ def blame(
     ids: Array,
     attention_mask: Array | None = None,
     position_ids: Array | None = None,
+    most: int = orbit.SAMPLES,
 ) -> list[Stage]:
     """Judge every stage of a forward pass, in order; the first that is wrong by itself is to blame.
 
@@ -52,9 +55,9 @@ def blame(
     """
     dtype = numpy_dtype(backend.dtype)
     inputs = config, parameters, ids, attention_mask, position_ids
-    free = stage_references(*inputs, dtype, backend.accuracy)
+    free = stage_references(*inputs, dtype, backend.accuracy, most=most)
     known_values = {name: reference.orbit[0] for name, reference in free.items()}
-    fed = stage_references(*inputs, dtype, backend.accuracy, known_values)
+    fed = stage_references(*inputs, dtype, backend.accuracy, known_values, most)
     model = backend.model(config, parameters)
     alone = model.stages(ids, attention_mask, position_ids, known_values)
     in_the_run = model.stages(ids, attention_mask, position_ids)
@@ -74,26 +77,49 @@ def _judge(known: Reference, values: Mapping[str, Array], name: str) -> Verdict:
 
 
 def source_lines(backend: Backend, name: str) -> tuple[str, ...]:
-    """Where the reference and the backend compute a stage ("h.0.attn.q") or a function ("ops.softmax"), one line each.
+    """Where the reference and the backend compute a stage ("h.0.attn.q") or a function, one line each.
 
+    A function's name is that of its file below a folder of sources, and its own: "ops.softmax", "optim.AdamW.state".
     A backend names the folder of its files in an attribute `sources`; without it, there is only the reference's line.
+    In a copy of our sources, the original's line is shown as well if it is another.
     """
-    folders = [SOURCES] + [Path(folder) for folder in [getattr(backend, "sources", None)] if folder is not None]
-    return tuple(line for folder in folders for line in [_find(folder, name)] if line)
+    sources = getattr(backend, "sources", None)
+    own = [] if sources is None else [SOURCES.parent / Path(sources).name, Path(sources)]
+    return tuple(line for line in dict.fromkeys(_find(folder, name) for folder in [SOURCES, *own]) if line)
 
 
 def _find(folder: Path, name: str) -> str:
-    if name in contracts():
-        module, leaf = reference.place(name)
-        file, pattern = module.replace(".", "/"), rf"^def {leaf}\("
-    else:
-        role = re.sub(r"^h\.\d+\.", "", name)
-        leaf = role.rpartition(".")[2]
-        file = "attention" if role.startswith("attn.") else "model"
+    role = re.sub(r"^h\.\d+\.", "", name)
+    if role in STAGE_AXES or role.removeprefix("mlp.") in ACTIVATIONS:
+        leaf, file = role.rpartition(".")[2], "attention.py" if role.startswith("attn.") else "model.py"
         stage = re.escape("{name}" if leaf in ACTIVATIONS else leaf)
         pattern = rf'\(f?"(\{{at\}}\.)?{stage}", |\b{stage}=\w'  # observe(f"{{at}}.q", ...), observe_each(at, q=...)
-    path = folder / f"{file}.py"
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines() if path.is_file() else (), start=1):
-        if re.search(pattern, line):
-            return f"  {folder.name}/{file}.py:{number}: {line.strip()}"
+        numbers = (number for number, line in enumerate(_lines(folder / file), start=1) if re.search(pattern, line))
+        return _shown(folder / file, next(numbers, 0), folder.parent)
+    steps = ".".join(reference.place(name)).split(".") if name in contracts() else name.split(".")
+    for path in ([folder.name, *steps], steps):
+        for count in range(len(path), 0, -1):
+            file_path = folder.parent.joinpath(*path[:count]).with_suffix(".py")
+            if file_path.is_file():
+                return _shown(file_path, _first_line(file_path, path[count:]), folder.parent)
     return ""
+
+
+def _first_line(path: Path, steps: list[str]) -> int:
+    """The number of the line that begins a function or method, "AdamW", "state", in a file; 0 if there is none."""
+    number, body = 1, ast.parse("\n".join(_lines(path))).body
+    for step in steps:
+        named = [node for node in body if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name == step]
+        if not named:
+            return 0
+        number, body = named[0].lineno, named[0].body
+    return number
+
+
+def _shown(path: Path, number: int, root: Path) -> str:
+    """A line of a file with its place; "" for line 0."""
+    return f"  {path.relative_to(root).as_posix()}:{number}: {_lines(path)[number - 1].strip()}" if number else ""
+
+
+def _lines(path: Path) -> list[str]:
+    return path.read_text(encoding="utf-8").splitlines() if path.is_file() else []

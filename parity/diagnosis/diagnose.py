@@ -1,16 +1,18 @@
 """Diagnose a failure: find where it starts, and write a script that reproduces it."""
 
 import contextlib
-import functools
+import dataclasses
 import re
 
-from gpt2.backends import Backend, NumPyBackend, numpy_dtype
-from parity.cases.cases import Case
-from parity.check import Rule, SearchResult, draw, rules
+from gpt2.backends import Backend, NumPyBackend
+from parity.check import Rule, SearchResult, rules
 from parity.diagnosis.blame import Stage, blame, first_wrong, source_lines
+from parity.diagnosis.functions_run import drawn, walk
 from parity.diagnosis.script import write_script
 from parity.diagnosis.shrink import BREAKDOWNS, breaks, shrink
-from parity.verdict.trial import Memory, Trial
+from parity.diagnosis.swap import swapped_cure
+from parity.verdict import orbit
+from parity.verdict.trial import Trial
 from reference.config import flatten
 
 
@@ -32,11 +34,23 @@ def smallest_trial(rule: Rule, result: SearchResult, backend: Backend) -> Trial 
     return shrink(rule, trial, NumPyBackend(dtype=backend.dtype)) if breaks(rule, trial) else None
 
 
-def locate(backend: Backend, examples: int = 25, start: int = 0) -> str | None:
-    """The first wrong place of a backend: a stage of the plain forward pass ("attn.scores"), else a function.
+@dataclasses.dataclass(frozen=True)
+class Fault:
+    """Where a failure starts. places: the stage ("h.0.attn.q") or the functions at fault; () if none.
 
-    A stage must be wrong by itself to count. The functions come in the order of the lesson, each one before those that
-    call it; a law about none of them names itself. None if nothing differs on `examples` cases of each.
+    text: the places, why they are blamed, and their source lines on both sides.
+    """
+
+    places: tuple[str, ...]
+    text: str
+
+
+def locate(backend: Backend, examples: int = 25, start: int = 0, originals: bool = True) -> str | None:
+    """Where a backend goes wrong: a stage of the plain forward pass ("attn.scores"), else functions ("f and g").
+
+    A stage must be wrong by itself to count. The functions are those at fault in the first failing case; rules come in
+    the order of the lesson, each function's before those that call it. If no function is found, the rule's name. None
+    if nothing differs on `examples` cases of each. originals: as for find_fault.
     """
     heads = [rules()[name] for name in ("model.language_model", "model.sequence_classifier")]
     for rule in heads:
@@ -44,43 +58,72 @@ def locate(backend: Backend, examples: int = 25, start: int = 0) -> str | None:
             with contextlib.suppress(*BREAKDOWNS):  # then a function fails too, and is named below
                 first = first_wrong(blame_stages(Trial(case, backend, memory)) or [])
                 if first is not None:
-                    return re.sub(r"^h\.\d+\.", "", first.name)
+                    return _role(first.name)
     slow_last = sorted(rules().values(), key=lambda rule: rule.trains or (rule.is_law and not rule.group))
     for rule in slow_last:
         for case, memory in drawn(rule.name, backend.dtype, examples, start):
-            if breaks(rule, Trial(case, backend, memory), breakdown=True):
-                return rule.name
+            trial = Trial(case, backend, memory)
+            if breaks(rule, trial, breakdown=True):
+                return " and ".join(map(_role, find_fault(rule, trial, originals).places)) or rule.name
     return None
 
 
-@functools.cache
-def drawn(rule_name: str, dtype: str, examples: int, start: int) -> list[tuple[Case, Memory]]:
-    """The cases of a rule, each with a cache of the reference's results, which serve every backend."""
-    return [(case, {}) for case in draw(rules()[rule_name], numpy_dtype(dtype), examples, start)]
+def _role(stage: str) -> str:
+    return re.sub(r"^h\.\d+\.", "", stage)
 
 
 def explain(rule: Rule, trial: Trial) -> str:
-    """Where the failure starts, in words: the first wrong stage of the forward pass, or the function."""
+    """Where a failure starts, in words: the first wrong stage of the forward pass, or the function at fault."""
+    return find_fault(rule, trial).text
+
+
+def find_fault(rule: Rule, trial: Trial, originals: bool = True) -> Fault:
+    """Find the stage or function at fault in a failing case.
+
+    First a stage of the plain forward pass that is wrong by itself. Then, in a copy of our sources, the functions whose
+    originals cure the failure (unless `originals` is False); in any backend, the first function that its own rule
+    objects to.
+    """
+    try:
+        stages = [] if rule.group else blame_stages(trial) or []
+    except Exception:  # whatever a wrong backend raises: one of its functions is to blame
+        stages = []
+    stage = first_wrong(stages)
+    if stage is not None:
+        later = sum(not each.in_the_run.agrees for each in stages if each is not stage)
+        return Fault(
+            (stage.name,), f"{stage.explain()}\n  ({later} of {len(stages) - 1} other stages differ in the run)"
+        )
+    cure = swapped_cure(rule, trial) if originals else None
+    if cure:
+        return _fault(trial, cure, "the case agrees with the original in place of " + ("each" if cure[1:] else "it"))
     if rule.group:
-        return f"no function of the mirror: {rule.name} makes its own rows and texts from the seed of the case"
-    function = trial.case.contract.function
-    own_lines = "\n".join([function, *source_lines(trial.backend, function)])
-    stages = blame_stages(trial)
-    if stages is None:
-        return own_lines
-    first = first_wrong(stages)
-    if first is None:
-        return f"every stage of the plain forward pass agrees: look at the code around it\n{own_lines}"
-    later = sum(not stage.in_the_run.agrees for stage in stages if stage.name != first.name)
-    return f"{first.explain()}\n  ({later} of {len(stages) - 1} other stages differ in the run)"
+        return Fault(
+            (), f"no function of the mirror: {rule.name} makes its own rows and texts from the seed of the case"
+        )
+    walked = walk(rule, trial)
+    if walked.verdict is not None:
+        *right, wrong = walked.judged
+        inside = f" ({len(right)} functions inside agree)" if right else ""
+        return _fault(trial, [wrong], f"{walked.verdict.explain()}{inside}")
+    text = f"{rule.name}: no function is at fault alone"
+    for what, names in (("agree by themselves", walked.judged), ("have no rule of their own", walked.unjudged)):
+        text += f"\n  these {what}: {', '.join(names)}" if names else ""
+    return Fault((), "\n".join([text, *source_lines(trial.backend, trial.case.contract.function)]))
+
+
+def _fault(trial: Trial, functions: list[str], why: str) -> Fault:
+    lines = [line for name in functions for line in source_lines(trial.backend, name)]
+    return Fault(tuple(functions), "\n".join([f"{' and '.join(functions)}: {why}", *lines]))
 
 
 def blame_stages(trial: Trial) -> list[Stage] | None:
     """The stages of the model in a trial, on its tokens without a past; None if it is not about a whole model."""
-    whole = [item for item in trial.case.contract.inputs if item.tree in ("", "score") and "fast" not in item.kinds]
+    of_model = [item for item in trial.case.contract.inputs if item.name == "params" and item.tree in ("", "score")]
     arguments = trial.arguments
-    if not whole or "ids" not in arguments:
+    if not of_model or "fast" in of_model[0].kinds or "ids" not in arguments:
         return None
     mask = None if "past" in arguments else arguments.get("attention_mask")
-    parameters = flatten(arguments["params"])
-    return blame(trial.backend, arguments["config"], parameters, arguments["ids"], mask, arguments.get("position_ids"))
+    inputs = flatten(arguments["params"]), arguments["ids"], mask, arguments.get("position_ids")
+    few = blame(trial.backend, arguments["config"], *inputs, most=orbit.MEMBERS)  # noise only grows with the members
+    return few if first_wrong(few) is None else blame(trial.backend, arguments["config"], *inputs)

@@ -13,6 +13,7 @@ import re
 import shutil
 import sys
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
 
@@ -76,6 +77,15 @@ def _module(function: str) -> str:
     raise ValueError(f"no source file contains {function}")
 
 
+def short_name(function: str) -> str:
+    """The name of a function as the judge gives it: "ops.softmax", "optim.AdamW.state", "engine.cache.Cache.clear".
+
+    function: its full name, "reference.ops.softmax".
+    """
+    name = re.sub(r"^(reference|ms_backend)\.", "", function)
+    return re.sub(r"^gradients\.(\w+\.\w+_vjp)$", r"\1", name)
+
+
 def _span(text: str, name: str, where: str) -> tuple[int, int]:
     """Start and end of a function or class in the text of a file; those of the whole text without a name."""
     body: list[ast.stmt] = ast.parse(text).body
@@ -105,19 +115,25 @@ class Twin:
         `pipeline_name` is that of its engine, and `shared_module` finds the copy of a module that all backends share.
         Raises ValueError if an edit does not fit the sources.
         """
-        package = _load(self.edits)
-        if self.engine == "numpy":
-            made = importlib.import_module(f"{package.__name__}.gpt2.backends.numpy_backend").NumPyBackend(
-                device, dtype, mode or "eager"
-            )
-        else:
-            engine = importlib.import_module(f"{package.__name__}.ms_backend.engine.backend")
-            made = engine.MindSporeBackend(device, dtype, mode or "pynative")
-        made.name = f"twin:{self.name}"
-        made.continue_batch = importlib.import_module(f"{package.__name__}.gpt2.generation.loop").continue_batch
-        made.shared_module = lambda module: importlib.import_module(f"{package.__name__}.{module}")
-        made.pipeline_name = self.engine
-        return made
+        usual = "eager" if self.engine == "numpy" else "pynative"
+        return engine_of(_load(self.edits), self.engine, f"twin:{self.name}", device, dtype, mode or usual)
+
+
+def engine_of(package: ModuleType, engine: str, name: str, device: str, dtype: str, mode: str) -> Backend:
+    """The engine ("numpy" or "mindspore") of a copy of the sources, as Twin.backend describes it."""
+    file, kind = {
+        "numpy": ("gpt2.backends.numpy_backend", "NumPyBackend"),
+        "mindspore": ("ms_backend.engine.backend", "MindSporeBackend"),
+    }[engine]
+    made: Backend = getattr(importlib.import_module(f"{package.__name__}.{file}"), kind)(device, dtype, mode)
+    loop = importlib.import_module(f"{package.__name__}.gpt2.generation.loop")
+    vars(made).update(
+        name=name,
+        continue_batch=loop.continue_batch,
+        shared_module=lambda module: importlib.import_module(f"{package.__name__}.{module}"),
+        pipeline_name=engine,
+    )
+    return made
 
 
 @dataclasses.dataclass(frozen=True)
@@ -151,35 +167,53 @@ class Mutant:
 
 @functools.cache
 def _load(edits: tuple[Edit, ...]) -> ModuleType:
+    changed: dict[str, str] = {}
+    for edit in edits:
+        known = changed.get(edit.file) or (ROOT / edit.file).read_text(encoding="utf-8")
+        changed[edit.file] = edit.apply(known)
+    return load(changed)
+
+
+@functools.cache
+def original_sources() -> dict[str, str]:
+    """The text of every file that is copied, by its path."""
+    files = itertools.chain.from_iterable(map(ROOT.glob, COPIED))
+    return {file.relative_to(ROOT).as_posix(): file.read_text(encoding="utf-8") for file in files}
+
+
+def copied_sources(folder: Path) -> dict[str, str]:
+    """The texts in a copy of the sources, with imports as in the original; {} if the folder is not such a copy."""
+    files = original_sources()
+    if folder == ROOT or not all((folder / file).is_file() for file in files):
+        return {}
+    texts = {file: (folder / file).read_text(encoding="utf-8") for file in files}
+    return {file: text.replace(f"{folder.name}.", "") for file, text in texts.items()}
+
+
+def load(changed: Mapping[str, str]) -> ModuleType:
+    """Import a copy of the sources in which some files have another text.
+
+    Raises ValueError if one of them is not copied.
+    """
+    sources = original_sources()
+    unknown = set(changed) - set(sources)
+    if unknown:
+        raise ValueError(f"{min(unknown)} is not one of the copied sources")
     name = f"gpt2_twin_{next(_numbers)}"
     folder = Path(tempfile.mkdtemp(prefix=f"{name}_"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    for package in {parent for file in _copied() for parent in Path(name, file).parents[:-1]}:
+    texts = {**sources, **changed}
+    for package in {parent for file in texts for parent in Path(name, file).parents[:-1]}:
         (folder / package).mkdir(parents=True, exist_ok=True)
         (folder / package / "__init__.py").touch()
-    for file, text in _copied().items():
-        if file.endswith(".py"):
-            text = _rename(_edit(text, [edit for edit in edits if edit.file == file])).replace(ITS_NAME, name)
-        (folder / name / file).write_text(text, encoding="utf-8")
-    unknown = [edit.function for edit in edits if not (folder / name / edit.file).is_file()]
-    if unknown:
-        raise ValueError(f"{unknown[0]} is not one of the copied sources")
+    for file, text in texts.items():
+        copy = _rename(text).replace(ITS_NAME, name) if file.endswith(".py") else text
+        (folder / name / file).write_text(copy, encoding="utf-8")
     sys.path.insert(0, str(folder))
     try:
         return importlib.import_module(name)
     finally:
         sys.path.remove(str(folder))
-
-
-def _edit(text: str, edits: list[Edit]) -> str:
-    return functools.reduce(lambda changed, edit: edit.apply(changed), edits, text)
-
-
-@functools.cache
-def _copied() -> dict[str, str]:
-    """The text of every file that is copied."""
-    paths = itertools.chain.from_iterable(map(ROOT.glob, COPIED))
-    return {path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8") for path in paths}
 
 
 @functools.lru_cache(maxsize=256)  # most files of a copy are not edited

@@ -15,11 +15,12 @@ from rich.table import Table
 
 from gpt2.backends import Backend
 from parity.check import Rule, check_rule, rules
-from parity.diagnosis.diagnose import drawn, locate, smallest_trial
+from parity.diagnosis.diagnose import locate, smallest_trial
+from parity.diagnosis.functions_run import drawn
 from parity.diagnosis.script import write_script
 from parity.diagnosis.shrink import breaks, nonzero
 from parity.mutants.all import mutant
-from parity.mutants.base import Mutant
+from parity.mutants.base import Mutant, short_name
 from parity.on_trial.kill_table import environment
 from parity.on_trial.pool import Work
 from parity.verdict.trial import Trial
@@ -32,10 +33,10 @@ CRASHED = 70  # the exit code recorded for a script that raises: Python's own, 1
 class Diagnosis:
     """The judge's diagnosis of one planted bug.
 
-    place: the stage or function that it blames; "" if none. rule: the first whose failure gives a script; numbers: how
-    many non-zero floats of weights and inputs are left in the script. exit_codes: those of the script in a fresh
-    interpreter, on the bug and on the reference (CRASHED: an exception); None if there is no script. not_shrunk: why
-    the judge did not look for a smallest failure.
+    place: the stage or the functions that it blames, joined by " and "; "" if none. rule: the first whose failure gives
+    a script; numbers: how many non-zero floats of weights and inputs are left in the script. exit_codes: those of the
+    script in a fresh interpreter, on the bug and on the reference (CRASHED: an exception); None if there is no script.
+    not_shrunk: why the judge did not look for a smallest failure.
     """
 
     mutant: Mutant
@@ -47,8 +48,13 @@ class Diagnosis:
 
     @property
     def right(self) -> bool:
-        """Whether the blamed place is one of the bug's places."""
-        return self.place in self.mutant.where
+        """Whether every blamed place is right."""
+        return set(self.place.split(" and ")) <= set(self.right_places)
+
+    @property
+    def right_places(self) -> list[str]:
+        """The places that may be blamed: those that the bug names, and every function that was edited."""
+        return list(dict.fromkeys([*self.mutant.where, *(short_name(edit.function) for edit in self.mutant.edits)]))
 
     @property
     def script_holds(self) -> bool:
@@ -60,7 +66,7 @@ class Diagnosis:
         return {
             "name": self.mutant.name,
             "place": self.place or None,
-            "where": list(self.mutant.where),
+            "where": self.right_places,
             "right": self.right,
             "rule": self.rule or None,
             "numbers": self.numbers,
@@ -69,34 +75,51 @@ class Diagnosis:
         }
 
 
-def measure(mutants: Iterable[Mutant], examples: int, seed: int, work: Work | None = None) -> list[Diagnosis]:
+def measure(
+    mutants: Iterable[Mutant], examples: int, seed: int, work: Work | None = None, originals: bool = True
+) -> list[Diagnosis]:
     """Diagnose each bug, on at most `examples` cases of each rule.
 
-    work: how the tasks run; after an interruption, the result is the diagnoses finished so far.
+    work: how the tasks run; after an interruption, the result is the diagnoses finished so far. originals: whether
+    blame may try the original functions in the bug's copy of the sources, which a backend of other sources has not; if
+    not, the places alone are asked for.
     """
     chosen = [bug for bug in mutants if not bug.equivalent]
     slow_first = sorted(chosen, key=lambda bug: ("graph", "pynative", "").index(bug.mode))
-    tasks = [(bug.name, examples, seed) for bug in slow_first]
+    tasks = [(bug.name, examples, seed, originals) for bug in slow_first]
     finished = {name: diagnosis for (name, *_), diagnosis in (work or Work()).do(diagnosis_of, tasks)}
     return [finished[bug.name] for bug in chosen if bug.name in finished]
 
 
-def diagnosis_of(name: str, examples: int, seed: int) -> Diagnosis:
-    """Diagnose the bug of that name."""
+def diagnosis_of(name: str, examples: int, seed: int, originals: bool = True) -> Diagnosis:
+    """Diagnose the bug of that name; see measure."""
     bug = mutant(name)
     backend = bug.backend()
     with warnings.catch_warnings(), np.errstate(all="ignore"):  # bugs overflow, and divide by zero
         warnings.simplefilter("ignore")
         if bug.engine != "numpy":
             few = min(examples, GRAPH_EXAMPLES) if bug.mode == "graph" else examples
-            return Diagnosis(bug, locate(backend, few, seed) or "", not_shrunk="MindSpore is slow")
-        diagnosis = Diagnosis(bug, locate(backend, examples, seed) or "")
+            return Diagnosis(bug, locate(backend, few, seed, originals) or "", not_shrunk="MindSpore is slow")
+        diagnosis = Diagnosis(bug, locate(backend, examples, seed, originals) or "")
+        if not originals:
+            diagnosis.not_shrunk = "its place alone is asked for"
+            return diagnosis
         failure = first_failure(backend, examples, seed)
         if failure is not None:
             rule, trial = failure
             diagnosis.rule, diagnosis.numbers = rule.name, nonzero(trial.arguments)
             diagnosis.exit_codes = _exit_codes(write_script(rule, trial))
     return diagnosis
+
+
+def chosen(mutants: Iterable[Mutant], words: Iterable[str]) -> list[Mutant]:
+    """The mutants whose name, or the full name of an edited function, has one of the words in it; all without words."""
+    wanted = list(words) or [""]
+    return [
+        bug
+        for bug in mutants
+        if any(word in text for word in wanted for text in (bug.name, *(edit.function for edit in bug.edits)))
+    ]
 
 
 def first_failure(backend: Backend, examples: int, seed: int) -> tuple[Rule, Trial] | None:
@@ -130,11 +153,13 @@ def all_well(diagnoses: list[Diagnosis]) -> bool:
 
 def summary(diagnoses: list[Diagnosis]) -> str:
     """The diagnoses in one sentence."""
-    right, scripts = sum(row.right for row in diagnoses), [row for row in diagnoses if row.exit_codes is not None]
+    right, scripts = [row for row in diagnoses if row.right], [row for row in diagnoses if row.exit_codes is not None]
+    vague = sum(row.place in rules() and row.place.startswith(("engine.", "training.", "laws.")) for row in right)
+    only = f" (of {vague} only the rule that fails)" if vague else ""
     return (
-        f"Blame names the right place for {right} of {len(diagnoses)} bugs; a median of {_median(diagnoses)} non-zero "
-        f"numbers is left; {sum(row.script_holds for row in scripts)} of {len(scripts)} scripts fail on the bug and "
-        "pass on numpy."
+        f"Blame names the right place for {len(right)} of {len(diagnoses)} bugs{only}; a median of "
+        f"{_median(diagnoses)} non-zero numbers is left; {sum(row.script_holds for row in scripts)} of {len(scripts)} "
+        "scripts fail on the bug and pass on numpy."
     )
 
 
@@ -162,8 +187,9 @@ def markdown(diagnoses: list[Diagnosis], examples: int, seed: int) -> str:
         summary(diagnoses),
         "",
         "Each bug is a few lines changed in a copy of the sources (`parity/mutants/`); the judge is not told which.",
-        "It blames a stage of the forward pass that is wrong by itself, or else the first function that differs. It is",
-        "right if it names the function whose lines were changed, or the stage that they compute.",
+        "It blames a stage of the forward pass that is wrong by itself, or else the functions whose originals cure the",
+        "first failure, or else the first function that differs. It is right if it names the function whose lines were",
+        "changed, or the stage that they compute.",
         "",
         "The first function that differs, in the order of the lesson, is then made small: the numbers left are the",
         "non-zero floats among all weights and inputs (0: sizes, switches and token ids alone show the bug). For",

@@ -3,25 +3,18 @@
 import collections
 import dataclasses
 import itertools
-import sys
-import warnings
 from collections.abc import Iterable
-from pathlib import Path
-from types import CodeType, FrameType
 from typing import Any
-
-import numpy as np
 
 from gpt2.backends import Backend, get_backend, numpy_dtype
 from parity.check import Rule, draw, large_cases, rules
+from parity.diagnosis.functions_run import Place, functions_run, verdicts
 from parity.mutants.all import OF_TRAINING, mutant
 from parity.mutants.base import Mutant
 from parity.mutants.generation import GENERATION
 from parity.on_trial.pool import Work
-from parity.verdict.trial import Memory, Trial, decide
-from parity.verdict.verdict import Verdict
+from parity.verdict.trial import Memory, Trial
 
-ROOT = Path(__file__).parents[2]
 # Cases on which we trace the functions that a rule runs. A bug in any other function is out of its sight.
 WATCHED = 6
 # Bugs that are not yet detected get the first so many cases of every rule, then so many more.
@@ -152,7 +145,7 @@ def look(
     kills: dict[str, int] = {}
     for number, case in numbered:
         for name, backend in list(alive.items()):
-            if not all(verdict.agrees for verdict in _verdicts(rule, Trial(case, backend, memories[number]))):
+            if not all(verdict.agrees for verdict in verdicts(rule, Trial(case, backend, memories[number]))):
                 kills[name] = number
                 del alive[name]
         memories.pop(number, None)
@@ -161,41 +154,6 @@ def look(
     return kills, out_of_sight
 
 
-Place = tuple[str, str]  # a file, "reference/ops.py", and the name of a function in it; "" outside of all
-
-
-def functions_run(rule: Rule, trials: list[Trial]) -> set[Place]:
-    """The functions that run when a rule judges a backend, and code outside of functions."""
-    codes: set[CodeType] = set()
-
-    def note(frame: FrameType, event: str, _: Any) -> None:
-        codes.add(frame.f_code)
-
-    for trial in trials:
-        _verdicts(rule, trial)  # now the trial's memory holds the reference's results
-        sys.setprofile(note)
-        try:
-            _verdicts(rule, trial)
-        finally:
-            sys.setprofile(None)
-    roots = {Path(trial.backend.sources).parent for trial in trials}
-    paths = [(Path(code.co_filename), code.co_name) for code in codes]
-    reached = {
-        (path.relative_to(root).as_posix(), name) for path, name in paths for root in roots if path.is_relative_to(root)
-    }
-    return reached | {(file, "") for file, _ in reached}
-
-
 def places(each: Mutant) -> set[Place]:
     """The functions in which a mutant's lines stand."""
     return {(edit.file, edit.name.rpartition(".")[2]) for edit in each.edits}
-
-
-def _verdicts(rule: Rule, trial: Trial) -> list[Verdict]:
-    """A rule's verdicts; an exception of the backend breaks the rule."""
-    try:
-        with warnings.catch_warnings(), np.errstate(all="ignore"):  # bugs overflow, and divide by zero
-            warnings.simplefilter("ignore")
-            return decide(rule.judge, trial)
-    except Exception as error:  # whatever a planted bug raises
-        return [Verdict(False, 0.0, 0.0, 0.0, (), 0.0, 0.0, f"{type(error).__name__}: {error}")]

@@ -58,6 +58,12 @@ class Trial:
         other.case, other.arguments = dataclasses.replace(other.case, scalars=scalars), arguments
         return other
 
+    def on(self, backend: Backend) -> "Trial":
+        """The same trial for another backend of the same dtype and accuracy."""
+        other = self.with_arguments()
+        other.backend = backend
+        return other
+
     def with_members(self, most: int) -> "Trial":
         """The same trial with orbits of that many members at most."""
         other = self.with_arguments()
@@ -68,12 +74,6 @@ class Trial:
     def wants_few(self) -> bool:
         """Whether orbits are to have few members: noise only grows with them, so that few may decide."""
         return self._members < orbit.SAMPLES
-
-    def on(self, backend: Backend) -> "Trial":
-        """The same trial of another backend, of the same dtype and accuracy."""
-        other = self.with_arguments()
-        other.backend = backend
-        return other
 
     def run(self) -> list[Array]:
         """The arrays that the backend returns, in order: of a function of the mirror, or of a whole model."""

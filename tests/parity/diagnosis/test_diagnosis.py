@@ -18,7 +18,16 @@ from parity.diagnosis.shrink import nonzero, shrink
 from parity.mutants.all import MUTANTS, mutant
 from parity.mutants.base import REORDERED, Edit, Mutant, Twin
 from parity.on_trial import diagnosis_table
-from parity.on_trial.diagnosis_table import CRASHED, Diagnosis, all_well, diagnosis_of, markdown, measure, summary
+from parity.on_trial.diagnosis_table import (
+    CRASHED,
+    Diagnosis,
+    all_well,
+    chosen,
+    diagnosis_of,
+    markdown,
+    measure,
+    summary,
+)
 from parity.on_trial.other_rules import tried_on
 from parity.verdict.trial import Trial
 
@@ -28,7 +37,8 @@ SAMPLE = tried_on(MUTANTS)[::16]
 
 @pytest.mark.parametrize("each", SAMPLE, ids=lambda each: each.name)
 def test_the_right_place_is_blamed(each: Mutant) -> None:
-    assert locate(each.backend(), examples=8) in each.where
+    found = locate(each.backend(), examples=8)
+    assert Diagnosis(each, found or "").right, found
 
 
 @pytest.mark.parametrize("backend", [NumPyBackend(), REORDERED.backend()], ids=["reference", "reordered"])
@@ -156,6 +166,32 @@ def test_a_script_that_does_not_hold_is_told(
     assert not all_well(found)
     assert "; 0 of 1 scripts" in summary(found)
     assert "DOES NOT HOLD" in markdown(found, 5, 0)
+
+
+def test_the_place_is_asked_for_without_originals() -> None:
+    """As in a backend of other sources: the function whose rule objects, not the helper that was edited."""
+    found = diagnosis_of("top-k keeps one more", 3, 0, originals=False)
+    assert (found.place, found.right, found.exit_codes) == ("generate.sample", True, None)
+
+
+def test_all_blamed_functions_must_be_right() -> None:
+    bug = mutant("top-k keeps one more")
+    assert Diagnosis(bug, "generate._likeliest_first").right
+    assert not Diagnosis(bug, "generate._likeliest_first and ops.relu").right
+
+
+def test_the_rule_alone_is_no_function() -> None:
+    found = [Diagnosis(mutant("slots counted by calls"), "engine.cached")]
+    assert found[0].right
+    assert summary(found).startswith("Blame names the right place for 1 of 1 bugs (of 1 only the rule that fails); ")
+
+
+def test_bugs_are_chosen_by_their_name_or_place() -> None:
+    assert {each.name for each in chosen(MUTANTS, ["top-k keeps", "NumPyDecoder._scores"])} == {
+        "top-k keeps one more",
+        "the decoder counts pads as positions",
+    }
+    assert chosen(MUTANTS, []) == list(MUTANTS)
 
 
 def test_the_script_counts_the_arrays() -> None:

@@ -1,0 +1,190 @@
+"""Which functions run when a rule judges a backend, and which of them is wrong by itself."""
+
+import dataclasses
+import functools
+import inspect
+import sys
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from types import CodeType, FrameType
+from typing import Any
+
+import numpy as np
+
+from gpt2.backends import Backend, NumPyBackend, numpy_dtype
+from parity.cases.cases import Case
+from parity.check import Rule, draw, large_cases, rules
+from parity.mutants.base import short_name
+from parity.verdict.trial import Memory, Trial, decide
+from parity.verdict.verdict import Verdict
+
+Place = tuple[str, str]  # a file, "reference/ops.py", and the name of a function in it; "" outside of all
+# Cases of its own on which a function is judged, and where a graph is compiled for each.
+OWN_CASES, OWN_GRAPHS = 12, 1
+
+
+def functions_run(rule: Rule, trials: list[Trial]) -> set[Place]:
+    """The functions that run when a rule judges a backend, and code outside of functions."""
+    for trial in trials:
+        verdicts(rule, trial)  # then the trial's memory holds the reference's results
+    reached = {place for trial in trials for place, _ in _codes(rule, trial)}
+    return reached | {(file, "") for file, _ in reached}
+
+
+def _codes(rule: Rule, trial: Trial) -> Iterator[tuple[Place, CodeType]]:
+    """The code of the backend's sources that runs when a rule judges it."""
+    codes: set[CodeType] = set()
+
+    def note(frame: FrameType, event: str, _: Any) -> None:
+        codes.add(frame.f_code)
+
+    sys.setprofile(note)
+    try:
+        verdicts(rule, trial)
+    finally:
+        sys.setprofile(None)
+    root = Path(trial.backend.sources).parent
+    for code in codes:
+        if Path(code.co_filename).is_relative_to(root):
+            yield (Path(code.co_filename).relative_to(root).as_posix(), code.co_name), code
+
+
+def verdicts(rule: Rule, trial: Trial) -> list[Verdict]:
+    """A rule's verdicts up to the first disagreement; an exception of the backend breaks the rule.
+
+    Empty if the backend does not offer what the rule needs.
+    """
+    try:
+        with warnings.catch_warnings(), np.errstate(all="ignore"):  # bugs overflow, and divide by zero
+            warnings.simplefilter("ignore")
+            return decide(rule.judge, trial)
+    except NotImplementedError:
+        return []
+    except Exception as error:  # whatever a planted bug raises
+        return [Verdict(False, 0.0, 0.0, 0.0, (), 0.0, 0.0, f"{type(error).__name__}: {error}")]
+
+
+def agrees(rule: Rule, trial: Trial) -> bool:
+    """Whether a rule objects to nothing."""
+    return all(verdict.agrees for verdict in verdicts(rule, trial))
+
+
+@dataclasses.dataclass
+class Walk:
+    """The functions judged by their own rules, innermost first. verdict: that on the last, if it is wrong by itself.
+
+    unjudged: other functions of the backend's sources that ran, for which there is no rule.
+    """
+
+    judged: list[str]
+    unjudged: list[str]
+    verdict: Verdict | None = None
+
+
+def walk(rule: Rule, trial: Trial) -> Walk:
+    """Judge every function that a failing case runs by its own rule, callees before callers, up to the first failure.
+
+    Each on the failing case's sizes and options, if they fit, then on cases of its own.
+    """
+    reached, unjudged = _reached(rule, trial)
+    done = Walk([], unjudged)
+    for other in reached:
+        done.judged.append(other.name)
+        done.verdict = _objection(rule, trial) if other == rule else _own_objection(other, trial)
+        if done.verdict is not None:
+            break
+    return done
+
+
+def _reached(rule: Rule, trial: Trial) -> tuple[list[Rule], list[str]]:
+    """The rules of the functions that run when a rule judges a trial, in the order of the lesson, and Walk.unjudged.
+
+    They run in the backend, if it names its sources, or when the same rule judges NumPy: each function of the mirror
+    stands for its twin. A graph hides what it calls: there, the names that the code around it mentions count too.
+    """
+    backend, numpy = trial.backend, NumPyBackend(dtype=trial.backend.dtype)
+    own = [] if getattr(backend, "sources", None) is None else list(_codes(rule, trial))
+    ran = own + list(_codes(rule, trial.on(numpy)))
+    places, hidden = {(Path(file).stem, name) for (file, name), _ in ran}, backend.mode == "graph"
+    words = {word for _, code in ran for word in _words(code)} if hidden else set()
+    reached = []
+    for each in reversed(_comparisons()):  # callers first: a graph's functions mention those that they call
+        if each == rule or _place(each) in places or _place(each)[1] in words:
+            reached.append(each)
+            words |= _words(inspect.unwrap(each.contract.target).__code__) if hidden else set()
+    judged = {_place(each) for each in reached}
+    unjudged = {
+        short_name(f"{file.removesuffix('.py').replace('/', '.')}.{getattr(code, 'co_qualname', name)}")
+        for (file, name), code in own
+        if file.startswith(f"{Path(backend.sources).name}/") and (Path(file).stem, name) not in judged
+    }
+    return reached[::-1], sorted(name for name in unjudged if "<" not in name)
+
+
+def _comparisons() -> list[Rule]:
+    """The rules of single functions."""
+    return [rule for rule in rules().values() if rule.judge is Trial.compare and not rule.name.startswith("engine.")]
+
+
+def _place(rule: Rule) -> tuple[str, ...]:
+    return tuple(rule.contract.function.split("."))
+
+
+def _words(code: CodeType) -> set[str]:
+    """The names that code mentions, with those inside of it."""
+    inner = [const for const in code.co_consts if isinstance(const, CodeType)]
+    return set(code.co_names).union(*map(_words, inner))
+
+
+def _objection(rule: Rule, trial: Trial) -> Verdict | None:
+    return next((verdict for verdict in verdicts(rule, trial) if not verdict.agrees), None)
+
+
+def _own_objection(rule: Rule, failed: Trial) -> Verdict | None:
+    """An objection of a function's own rule: in the sizes and options of a failing case, if they fit, or elsewhere."""
+    fitted = _fitted(rule, failed)
+    found = None if fitted is None else _objection(rule, fitted)
+    return found or _objection_to_others(rule, failed.backend)
+
+
+def _objection_to_others(rule: Rule, backend: Backend) -> Verdict | None:
+    if _results.get("") is not backend:  # only those of one backend are kept: not every backend can be hashed
+        _results.clear()
+        _results[""] = backend
+    if rule.name not in _results:
+        count = OWN_GRAPHS if backend.mode == "graph" else OWN_CASES
+        trials = (Trial(case, backend, memory) for case, memory in drawn(rule.name, backend.dtype, count, 0))
+        _results[rule.name] = next(filter(None, (_objection(rule, trial) for trial in trials)), None)
+    found: Verdict | None = _results[rule.name]
+    return found
+
+
+_results: dict[str, Any] = {}  # the results of _objection_to_others by rule, for the backend that is under ""
+
+
+def _fitted(rule: Rule, failed: Trial) -> Trial | None:
+    """A function's trial in the sizes and options of a failing case; None if the function has others."""
+    contract, case = rule.contract, failed.case
+    if not set(contract.scalars) <= set(case.scalars):
+        return None
+    past = set() if case.sizes["P"] else {"past"}
+    fitted = dataclasses.replace(
+        case,
+        contract=contract,
+        scalars={name: case.scalars[name] for name in contract.scalars},
+        absent=frozenset((case.absent | past) & set(contract.optional)),
+    )
+    try:
+        trial = Trial(fitted, NumPyBackend(dtype=failed.backend.dtype))
+    except Exception:  # sizes that one function may have need not make sense for another
+        return None
+    return trial.on(failed.backend) if agrees(rule, trial) else None
+
+
+@functools.cache
+def drawn(rule_name: str, dtype: str, examples: int, start: int) -> list[tuple[Case, Memory]]:
+    """The cases of a rule, each with a cache of the reference's results, which serve every backend."""
+    rule = rules()[rule_name]
+    cases = draw(rule, numpy_dtype(dtype), examples, start)
+    return [(case, {}) for case in [*cases, *large_cases(rule, cases)]]
