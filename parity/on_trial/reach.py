@@ -96,7 +96,7 @@ def reach(engine: str, functions: Iterable[str], examples: int, seed: int, work:
         if (cases := _cases(rule, group, examples))
     ]
     found = [(rule, steps) for (rule, *_), steps in work.do(run_rule, tasks)]
-    return [each for each in summed(engine, found) if each.rules or not functions]
+    return [each for each in summed(engine, found) if each.rules or not functions] if found else []
 
 
 def _cases(rule: Rule, group: Group, examples: int) -> int:
@@ -127,7 +127,7 @@ def backend_of(group: Group) -> Any:
 def run_rule(name: str, group: Group, examples: int, seed: int) -> Steps:
     """Judge a copy of an engine by a rule, and note its steps."""
     backend = backend_of(group)
-    root = Path(backend.sources).parent
+    root = Path(backend.sources).parent.resolve()
     recorder = _coverage().Coverage(data_file=None, config_file=False, branch=True, include=[f"{root}/*"])
     recorder.set_option("run:disable_warnings", ["no-data-collected"])
     rule: Rule = select([name], backend)[name]
@@ -140,26 +140,24 @@ def run_rule(name: str, group: Group, examples: int, seed: int) -> Steps:
 def summed(engine: str, found: Iterable[tuple[str, Steps]]) -> list[Reached]:
     """What the steps noted for each rule reach, function by function."""
     with tempfile.TemporaryDirectory(prefix="gpt2_reach_") as folder:
-        for name, wide in sources(engine).items():
-            path = Path(folder, name)
+        paths = {name: Path(folder, name).resolve() for name in sources(engine)}
+        for name, path in paths.items():
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(wide.text, encoding="utf-8")
+            path.write_text(sources(engine)[name].text, encoding="utf-8")
         recorder = _coverage().Coverage(data_file=None, config_file=False, branch=True)
         recorder.exclude(EXCLUDED)
         data = recorder.get_data()
         for rule, steps in found:
             data.set_context(rule)
-            data.add_arcs({str(Path(folder, name)): steps.get(name, []) for name in sources(engine)})
+            data.add_arcs({str(path): steps.get(name, []) for name, path in paths.items()})
         written = Path(folder, "reach.json")
-        recorder.json_report(
-            [str(Path(folder, name)) for name in sources(engine)], outfile=str(written), show_contexts=True
-        )
-        files = json.loads(written.read_text(encoding="utf-8"))["files"]
-        ran = {name: set(data.lines(str(Path(folder, name))) or []) for name in sources(engine)}
+        recorder.json_report([str(path) for path in paths.values()], outfile=str(written), show_contexts=True)
+        report = json.loads(written.read_text(encoding="utf-8"))["files"]
+        files = {Path(path).absolute(): facts for path, facts in report.items()}
         return [
-            _function(name, function, facts, sources(engine)[name], ran[name])
-            for name in sources(engine)
-            for function, facts in files[str(Path(folder, name))]["functions"].items()
+            _function(name, function, facts, sources(engine)[name], set(data.lines(str(path)) or []))
+            for name, path in paths.items()
+            for function, facts in files[path]["functions"].items()
             if function  # everything outside of functions runs when the file is imported
         ]
 
@@ -210,7 +208,7 @@ def _missed(file: str, function: str, facts: dict[str, Any], wide: Spread, arms:
             where = "the end of the function" if end < 0 else f"line {wide.lines[end - 1]}"
             yield missed(start, f"never followed by {where}", end)
     for arm in arms:
-        if max(line for line in (*executed, *lines) if line <= arm.start) in executed:
+        if max((line for line in (*executed, *lines) if line <= arm.start), default=0) in executed:
             yield missed(arm.start, f"never computes {' '.join(arm.text.split())}")
 
 
@@ -220,7 +218,9 @@ def listed(found: Iterable[Reached]) -> str:
     for each in found:
         rows = [f"  {one.line:>4}  {one.text}\n        {one.what}: {one.reason or 'no reason'}" for one in each.missed]
         if rows:
-            paragraphs.append("\n".join([f"{each.file}: {each.function} ({len(each.rules)} rules enter it)", *rows]))
+            paragraphs.append(
+                "\n".join([f"{each.file}: {each.function}, rules that enter it: {len(each.rules)}", *rows])
+            )
     return "\n\n".join(paragraphs)
 
 
@@ -230,10 +230,11 @@ def summary(found: Iterable[Reached]) -> str:
     lines, branches = (sum(getattr(each, name) for each in found) for name in ("lines", "branches"))
     ran, taken = (sum(getattr(each, f"{name}_reached") for each in found) for name in ("lines", "branches"))
     left, unexplained = (sum(len(getattr(each, name)) for each in found) for name in ("missed", "unexplained"))
+    rules = {rule for each in found for rule in each.rules}
     return (
-        f"{len({rule for each in found for rule in each.rules})} rules reach {ran} of {lines} lines and {taken} of "
-        f"{branches} branches of {len(found)} functions; {left - unexplained} places are left out for a reason, "
-        f"{unexplained} for none."
+        f"Rules: {len(rules)}. They reach {ran} of {lines} lines and {taken} of "
+        f"{branches} branches of {len(found)} functions. Left out for a reason: {left - unexplained}, for none: "
+        f"{unexplained}."
     )
 
 

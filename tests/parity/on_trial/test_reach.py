@@ -169,7 +169,7 @@ def test_the_command_lists_what_is_left_out_and_fails_without_a_reason() -> None
     ran = run("check", "ops.gelu", "--reach")
     assert "`gpt2 check --reach` is `gpt2 reach` now" in ran.stderr
     assert "only the complex step has complex numbers" in ran.stdout
-    assert "1 rules reach" in ran.stdout
+    assert "Rules: 1. They reach" in ran.stdout
 
 
 def test_a_missing_package_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
