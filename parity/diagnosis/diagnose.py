@@ -98,9 +98,8 @@ def find_fault(rule: Rule, trial: Trial, originals: bool = True) -> Fault:
     if cure:
         return _fault(trial, cure, "the case agrees with the original in place of " + ("each" if cure[1:] else "it"))
     if rule.group:
-        return Fault(
-            (), f"no function of the mirror: {rule.name} makes its own rows and texts from the seed of the case"
-        )
+        own = "it makes its rows and texts from the seed of the case"
+        return Fault((), f"{rule.name}: no function is at fault alone; {own}")
     walked = walk(rule, trial)
     if walked.verdict is not None:
         *right, wrong = walked.judged
