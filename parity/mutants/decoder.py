@@ -75,6 +75,7 @@ DECODERS = (
             ),
         ),
         ("fast.hidden_keys",),
+        beyond_laws="the engine never asks for the mask of a cache with room: it reads no further than it wrote",
     ),
     Mutant(
         "top-p keeps the id at its edge",
@@ -100,6 +101,7 @@ DECODERS = (
             ),
         ),
         ("generate.penalize_repetition", "generate.ban_repeated_ngrams"),
+        beyond_laws="a penalty that forgets an id is a penalty on fewer ids",
     ),
     Mutant(
         "never taken for False",

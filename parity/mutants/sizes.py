@@ -14,6 +14,7 @@ OF_SIZE = (
             ),
         ),
         ("fast.gelu_new_fast", "fast.mlp_fast", "engine.logits"),
+        beyond_laws="only a layer of more than 65,536 elements shows it, and laws get none",
     ),
     Mutant(
         "many rows multiplied in float16",
@@ -39,6 +40,7 @@ OF_SIZE = (
             ),
         ),
         ("fast.attend", "engine.logits"),
+        beyond_laws="only more than 262,144 scores show it, and laws get none",
     ),
     Mutant(
         "a causal mask for 64 tokens",
