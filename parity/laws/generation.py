@@ -6,6 +6,7 @@ only if the prediction is the same after moving all scores at random by as much 
 
 import dataclasses
 import functools
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -395,9 +396,9 @@ def a_run_that_is_interrupted_returns_the_text_so_far(trial: Trial) -> Verdicts:
     In beam search, a run for so many tokens collects the n best of the last candidates, or those of them that stop; the
     running beams of the interrupted one are these, and others with lower sums, of which none is among the n best.
     """
-    scene, tokens = scene_of(trial), int(np.random.default_rng(trial.case.seed).integers(NEW))
-    for options in strategies(scene):
-        options["min_new_tokens"] = min(options.get("min_new_tokens", 0), tokens)
+    scene, some = scene_of(trial), int(np.random.default_rng(trial.case.seed).integers(1, NEW))
+    for options, tokens in itertools.product(strategies(scene), (0, some)):
+        options = options | {"min_new_tokens": min(options.get("min_new_tokens", 0), tokens)}
         watch = Watch(interrupted=functools.partial(next, iter([False] * tokens + [True])))
         found, short = scene.run(watch, scored=False, **options), options | {"max_new_tokens": tokens}
         known = scene.run(**short)

@@ -8,6 +8,17 @@ from parity.verdict.trial import Trial
 # The choice of the next token.
 
 
+@law("generate.ban_word")
+def a_word_longer_than_the_text_bans_nothing(trial: Trial) -> Verdicts:
+    """A bad word of two ids more than the text has changes no score.
+
+    Proof: its last id is banned in rows that end with its other ids, and no row has so many.
+    """
+    length = trial.case.sizes["T"] + 2
+    longer = changed(trial, {"K": length}, word=np.resize(trial.arguments["word"], length))
+    yield trial.identical(longer.run()[0], trial.arguments["logits"])
+
+
 @law("generate.greedy")
 def greedy_is_the_first_of_the_highest(trial: Trial) -> Verdicts:
     """Greedy chooses the lowest id that has the highest score.

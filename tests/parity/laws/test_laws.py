@@ -243,6 +243,9 @@ FAULTS = {
         "np.argmax(logits, axis=-1)",
         "logits.shape[-1] - 1 - np.argmax(logits[..., ::-1], axis=-1)",
     ),
+    "a_word_longer_than_the_text_bans_nothing": Edit(
+        "reference.generate.ban_word", "        return logits\n", "        return logits + 1\n"
+    ),
     "sampling_from_one_id_is_greedy": Edit(
         "reference.generate._likeliest_first", "< top_k, scores", "<= top_k, scores"
     ),
