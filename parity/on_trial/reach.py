@@ -42,7 +42,7 @@ SETTINGS: dict[str, tuple[Group, ...]] = {
     ),
 }
 FEW = 4
-GRAPHS = ("model.mlp", "model.mlp_vjp")  # the functions that are compiled: what runs graphs is the same for all
+GRAPHS = ("model.mlp", "model.language_model_loss_vjp")  # compiled functions: what runs graphs is the same for all
 
 Steps = dict[str, list[tuple[int, int]]]  # of each file the pairs of lines that ran one after the other
 EXCLUDED = r"^\s*raise\b"  # error messages have tests of their own
