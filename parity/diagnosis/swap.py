@@ -1,6 +1,6 @@
 """Find the function at fault in a copy of our sources: put originals in the place of those that differ, and try again.
 
-A user's own backend has no originals; `reach.py` judges the functions that it runs by their own rules.
+A user's own backend has no originals; functions_run.py judges the functions that it runs by their own rules.
 Source: Zeller and Hildebrandt 2002, delta debugging.
 """
 
