@@ -50,7 +50,7 @@ def swapped_cure(rule: Rule, trial: Trial) -> list[str] | None:
 
 def _is_of_a_copy(backend: Backend) -> bool:
     """Whether a backend's class, not one that wraps or extends it, stands in the sources that it names."""
-    sources = Path(getattr(backend, "sources", ""))
+    sources = Path(getattr(backend, "sources", None) or "")
     return sources.name in ENGINES and type(backend).__module__.startswith(f"{sources.parent.name}.")
 
 

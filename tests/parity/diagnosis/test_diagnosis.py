@@ -32,7 +32,7 @@ from parity.on_trial.other_rules import tried_on
 from parity.verdict.trial import Trial
 
 # A sample: every bug takes seconds.
-SAMPLE = tried_on(MUTANTS)[::16]
+SAMPLE = tried_on(MUTANTS)[::25]
 
 
 @pytest.mark.parametrize("each", SAMPLE, ids=lambda each: each.name)

@@ -13,6 +13,7 @@ from hypothesis import settings
 from gpt2.commands.main import cli
 from parity.cases import cases as generator
 from parity.mutants.all import MUTANTS, OF_TRAINING, mutant
+from parity.mutants.sizes import OF_SIZE
 from parity.on_trial.exercise import exercise
 from parity.on_trial.hunt import Kill, hunt, look, places
 from parity.on_trial.kill_table import kill_table, markdown, summary
@@ -20,7 +21,7 @@ from parity.verdict.verdict import Reference, Verdict
 
 pytest.importorskip("mindspore", reason="MindSpore is not installed: some of the bugs are planted in its twin")
 
-FORWARD = [each for each in MUTANTS if each not in OF_TRAINING]
+FORWARD = [each for each in MUTANTS if each not in (*OF_TRAINING, *OF_SIZE)]
 PLANTED = [each for each in FORWARD if not each.equivalent]
 EQUIVALENT = [each for each in FORWARD if each.equivalent]
 # Every rule is put to every bug here, which takes long: --hypothesis-profile=deep hunts them all. What each bug must be
@@ -31,7 +32,10 @@ NUMPY = ("numpy", "float32", "eager")
 
 @pytest.fixture(scope="module")
 def kills() -> dict[str, Kill]:
-    """How planted bugs fare on at most 100 cases of each rule; those of training are tried in test_mutants.py alone."""
+    """How planted bugs fare on at most 100 cases of each rule.
+
+    Those of training and of sizes are tried in test_mutants.py alone.
+    """
     return {kill.mutant.name: kill for kill in hunt(HUNTED, examples=100, seed=0, thorough=False)}
 
 
