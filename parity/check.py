@@ -244,8 +244,9 @@ def check_rule(
         with contextlib.suppress(DisagreementError):
             put(_smallest(result.failing_case, fails))
     if result.agrees and result.worst_case is not None:
-        again = [verdict for verdict in rule.judge(Trial(result.worst_case, backend)) if verdict.agrees]
-        result.worst = max(again, key=lambda verdict: verdict.severity)
+        with contextlib.suppress(Exception):  # a backend of chance may raise the second time
+            again = [verdict for verdict in rule.judge(Trial(result.worst_case, backend)) if verdict.agrees]
+            result.worst = max(again, key=lambda verdict: verdict.severity, default=result.worst)
     return result
 
 
