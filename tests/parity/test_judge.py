@@ -12,7 +12,7 @@ from hypothesis import find, settings
 from gpt2.backends import Backend, NumPyBackend, get_backend, numpy_dtype
 from parity.cases.cases import LARGEST, Case, cases
 from parity.cases.contracts import contracts, public_functions, read_contract
-from parity.check import check_rule, draw, large_cases, rules, select
+from parity.check import COMPILED, check_rule, draw, large_cases, rules, select
 from parity.mutants.all import mutant
 from parity.verdict.trial import Trial
 from parity.verdict.verdict import judge, ulp
@@ -76,6 +76,32 @@ def test_where_graphs_are_compiled_shapes_are_few_and_numbers_many() -> None:
         first = [case for case in seen if case.seed < 1_000_000]
         assert [case.describe() for case in first] == [case.describe() for case in draw(rule, FLOAT32, shapes)]
     assert len(looked_at(10, NumPyBackend())) == len(looked_at(10, Compiled(), fillings=1)) == 10
+
+
+def test_the_compiled_form_of_a_backend_is_judged_too() -> None:
+    class Off(NumPyBackend):
+        def model(self, config: Any, parameters: Any) -> Any:
+            made = super().model(config, parameters)
+            right = made.logits
+            made.logits = lambda *inputs: right(*inputs) + 1  # type: ignore[method-assign]
+            return made
+
+    class OpByOp(NumPyBackend):
+        compiled = Off()
+
+    chosen = select(["compiled"], OpByOp())
+    assert list(chosen) == [f"compiled.{name}" for name in COMPILED]
+    assert set(chosen) <= set(select([], OpByOp()))
+    assert not check_rule(chosen["compiled.engine.logits"], OpByOp(), 6).agrees
+    assert check_rule(rules()["engine.logits"], OpByOp(), 6).agrees
+    with pytest.raises(KeyError, match="compiled"):
+        select(["compiled"], NumPyBackend())
+
+
+def test_mindspore_has_a_compiled_form_where_it_runs_op_by_op() -> None:
+    pytest.importorskip("mindspore", reason="MindSpore is not installed")
+    assert get_backend("mindspore", mode="pynative").compiled.mode == "graph"  # type: ignore[attr-defined]
+    assert not hasattr(get_backend("mindspore", mode="graph"), "compiled")
 
 
 def test_a_backend_of_chance_ends_in_no_error_of_ours() -> None:
