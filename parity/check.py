@@ -8,10 +8,12 @@ import dataclasses
 import functools
 import itertools
 import traceback
+import warnings
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis.errors import Flaky
 
@@ -41,7 +43,7 @@ class Rule:
     @property
     def is_law(self) -> bool:
         """Whether it needs no reference."""
-        return self.name.startswith("laws.")
+        return "laws" in self.name.split(".")
 
     @property
     def group(self) -> str:
@@ -129,7 +131,13 @@ def compiled_rules() -> dict[str, Rule]:
     """The rules for a backend's attribute `compiled`, the same backend with its functions compiled."""
 
     def of_compiled(judge: Callable[[Trial], Iterable[Verdict]]) -> Callable[[Trial], Iterable[Verdict]]:
-        return lambda trial: judge(trial.on(trial.backend.compiled))  # type: ignore[attr-defined]
+        def put(trial: Trial) -> Iterable[Verdict]:
+            compiled = getattr(trial.backend, "compiled", None)
+            if compiled is None:
+                raise NotImplementedError("compiled")
+            return judge(trial.on(compiled))
+
+        return put
 
     return {
         f"compiled.{name}": dataclasses.replace(
@@ -230,24 +238,38 @@ def check_rule(
             if result.worst is None or verdict.severity > result.worst.severity:
                 result.worst, result.worst_case = verdict, case
 
-    def fails(case: Case) -> bool:
-        try:
-            return not all(verdict.agrees for verdict in decide(rule.judge, Trial(case, backend)))
-        except Exception:  # whatever the backend raises
-            return True
-
     with contextlib.suppress(DisagreementError, Flaky):  # the result holds it; Flaky: the backend is random
         search()
         for case in large_cases(rule, seen)[: 1 if backend.mode == "graph" else None]:
             put(case)
     if result.failing_case in large_cases(rule, seen):
         with contextlib.suppress(DisagreementError):
-            put(_smallest(result.failing_case, fails))
+            put(_smallest(result.failing_case, lambda case: not agrees(rule, Trial(case, backend))))
     if result.agrees and result.worst_case is not None:
         with contextlib.suppress(Exception):  # a backend of chance may raise the second time
             again = [verdict for verdict in rule.judge(Trial(result.worst_case, backend)) if verdict.agrees]
             result.worst = max(again, key=lambda verdict: verdict.severity, default=result.worst)
     return result
+
+
+def verdicts(rule: Rule, trial: Trial) -> list[Verdict]:
+    """A rule's verdicts up to the first disagreement; an exception of the backend breaks the rule.
+
+    Empty if the backend does not offer what the rule needs.
+    """
+    try:
+        with warnings.catch_warnings(), np.errstate(all="ignore"):  # bugs overflow, and divide by zero
+            warnings.simplefilter("ignore")
+            return decide(rule.judge, trial)
+    except NotImplementedError:
+        return []
+    except Exception as error:  # whatever a planted bug raises
+        return [Verdict(False, 0.0, 0.0, 0.0, (), 0.0, 0.0, f"{type(error).__name__}: {error}")]
+
+
+def agrees(rule: Rule, trial: Trial) -> bool:
+    """Whether a rule objects to nothing."""
+    return all(verdict.agrees for verdict in verdicts(rule, trial))
 
 
 # Files whose functions have branches for large inputs, or are made of such functions.
@@ -261,10 +283,10 @@ def large_cases(rule: Rule, drawn: list[Case]) -> list[Case]:
     which follow the forward pass, or for the generation of text.
     """
     file, _, name = rule.contract.function.partition(".")
-    is_law = "laws." in rule.name
-    if rule.generates or file not in SIZED or name.endswith("_vjp") or (is_law and (file != "engine" or rule.trains)):
+    of_others = rule.is_law and (file != "engine" or rule.trains)
+    if rule.generates or file not in SIZED or name.endswith("_vjp") or of_others:
         return []
-    sizes = LARGE[:1] if is_law or rule.trains or rule.compiled else LARGE
+    sizes = LARGE[:1] if rule.is_law or rule.trains or rule.compiled else LARGE
     return [_enlarged(case, number) for number, case in enumerate(drawn[: len(sizes)])]
 
 

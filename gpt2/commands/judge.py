@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 from rich.table import Table
 
 from gpt2.commands import on_trial
@@ -100,7 +101,11 @@ def check(
 
 
 def _forward(context: click.Context, old: str, command: click.Command, arguments: dict[str, Any]) -> None:
-    """Run the command that replaced an option of `gpt2 check`."""
+    """Run the command that replaced an option of `gpt2 check`. Raises GPT2Error for an option that it does not have."""
+    for option in context.command.params:
+        given = context.get_parameter_source(str(option.name)) is ParameterSource.COMMANDLINE
+        if given and option.name not in arguments and not getattr(option, "is_flag", False):
+            raise GPT2Error(f"`gpt2 {command.name}` has no {option.opts[0]}: leave it out")
     click.echo(f"gpt2: note: `gpt2 check {old}` is `gpt2 {command.name}` now", err=True)
     context.invoke(command, **arguments)
 

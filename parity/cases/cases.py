@@ -51,7 +51,7 @@ LONGEST_WARMUP, LAST_STEP = 6, 20
 LONGEST_TEXT = 20
 LARGEST = {"B": 3, "T": 8, "P": 4, "H": 4, "D": 8, "N": 24, "I": 24, "V": 24, "K": 4}
 # Sizes beyond every threshold in the sources: more than 64 tokens and rows, and 4,096 MLP elements; then more than 64
-# channels, 2**16 MLP elements, and so many scores that not all heads fit into 2**18. See thresholds.py.
+# channels, 2**16 MLP elements, and so many scores that not all heads fit into 2**18. A test looks for new ones.
 LARGE = (
     {"B": 2, "T": 70, "P": 3, "H": 2, "D": 4, "I": 64, "N": 70, "V": 24, "K": 4},
     {"B": 1, "T": 300, "P": 3, "H": 3, "D": 24, "I": 240, "N": 300, "V": 24, "K": 4},

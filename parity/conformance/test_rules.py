@@ -3,11 +3,11 @@
 import pytest
 
 from gpt2.backends import Backend
-from parity.check import Rule, SearchResult, check_rule, rules
+from parity.check import Rule, SearchResult, check_rule, compiled_rules, rules
 from parity.diagnosis.diagnose import diagnose
 from parity.plugin import SESSION
 
-RULES = rules()
+RULES = rules() | compiled_rules()
 
 
 @pytest.mark.parametrize("rule", RULES.values(), ids=RULES.keys())

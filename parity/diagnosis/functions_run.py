@@ -4,19 +4,16 @@ import dataclasses
 import functools
 import inspect
 import sys
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any
 
-import numpy as np
-
 from gpt2.backends import Backend, NumPyBackend, numpy_dtype
 from parity.cases.cases import Case
-from parity.check import Rule, draw, large_cases, rules
+from parity.check import Rule, agrees, draw, large_cases, rules, verdicts
 from parity.mutants.base import short_name
-from parity.verdict.trial import Memory, Trial, decide
+from parity.verdict.trial import Memory, Trial
 from parity.verdict.verdict import Verdict
 
 Place = tuple[str, str]  # a file, "reference/ops.py", and the name of a function in it; "" outside of all
@@ -48,26 +45,6 @@ def _codes(rule: Rule, trial: Trial) -> Iterator[tuple[Place, CodeType]]:
     for code in codes:
         if Path(code.co_filename).is_relative_to(root):
             yield (Path(code.co_filename).relative_to(root).as_posix(), code.co_name), code
-
-
-def verdicts(rule: Rule, trial: Trial) -> list[Verdict]:
-    """A rule's verdicts up to the first disagreement; an exception of the backend breaks the rule.
-
-    Empty if the backend does not offer what the rule needs.
-    """
-    try:
-        with warnings.catch_warnings(), np.errstate(all="ignore"):  # bugs overflow, and divide by zero
-            warnings.simplefilter("ignore")
-            return decide(rule.judge, trial)
-    except NotImplementedError:
-        return []
-    except Exception as error:  # whatever a planted bug raises
-        return [Verdict(False, 0.0, 0.0, 0.0, (), 0.0, 0.0, f"{type(error).__name__}: {error}")]
-
-
-def agrees(rule: Rule, trial: Trial) -> bool:
-    """Whether a rule objects to nothing."""
-    return all(verdict.agrees for verdict in verdicts(rule, trial))
 
 
 @dataclasses.dataclass

@@ -13,8 +13,7 @@ from pathlib import Path
 from types import ModuleType
 
 from gpt2.backends import Backend
-from parity.check import Rule
-from parity.diagnosis.functions_run import agrees
+from parity.check import Rule, agrees
 from parity.mutants.base import copied_sources, engine_of, load, original_sources, short_name
 from parity.verdict.trial import Trial
 

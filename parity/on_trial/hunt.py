@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from gpt2.backends import Backend, get_backend, numpy_dtype
-from parity.check import Rule, draw, large_cases, rules
-from parity.diagnosis.functions_run import Place, functions_run, verdicts
+from parity.check import Rule, agrees, draw, large_cases, rules
+from parity.diagnosis.functions_run import Place, functions_run
 from parity.mutants.all import OF_TRAINING, mutant
 from parity.mutants.base import Mutant
 from parity.mutants.generation import GENERATION
@@ -145,7 +145,7 @@ def look(
     kills: dict[str, int] = {}
     for number, case in numbered:
         for name, backend in list(alive.items()):
-            if not all(verdict.agrees for verdict in verdicts(rule, Trial(case, backend, memories[number]))):
+            if not agrees(rule, Trial(case, backend, memories[number])):
                 kills[name] = number
                 del alive[name]
         memories.pop(number, None)

@@ -84,8 +84,10 @@ class Reached:
 def reach(engine: str, functions: Iterable[str], examples: int, seed: int, work: Work | None = None) -> list[Reached]:
     """What the rules of these functions reach of each function of an engine that they enter; by default, all of both.
 
-    Raises GPT2Error if `coverage` is not installed, KeyError for an unknown function.
+    Raises GPT2Error for another engine, or if `coverage` is not installed; KeyError for an unknown function.
     """
+    if engine not in SETTINGS:
+        raise GPT2Error(f"reach is measured of {' and '.join(SETTINGS)}, whose sources are here, not of {engine!r}")
     _coverage()
     work, functions = work or Work(), tuple(functions)
     chosen = select(functions, backend_of(SETTINGS[engine][0]))

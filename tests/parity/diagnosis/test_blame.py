@@ -9,10 +9,9 @@ import numpy as np
 import pytest
 
 from gpt2.backends import Backend, NumPyBackend
-from parity.check import draw, rules
+from parity.check import agrees, draw, rules
 from parity.diagnosis import swap
 from parity.diagnosis.diagnose import Fault, blame_stages, explain, find_fault
-from parity.diagnosis.functions_run import agrees
 from parity.mutants.all import mutant
 from parity.mutants.base import Edit, Twin
 from parity.verdict import orbit

@@ -1,6 +1,5 @@
 """The planted bugs themselves: each fits the sources, tells its story, and is a bug."""
 
-import functools
 import importlib
 import itertools
 import subprocess
@@ -9,14 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from gpt2.backends import numpy_dtype
 from gpt2.errors import GPT2Error
-from parity.cases.cases import Case
-from parity.check import Rule, draw, large_cases, rules
+from parity.check import Rule, agrees, rules
+from parity.diagnosis.functions_run import drawn
 from parity.mutants.all import FEEDING, MUTANTS, mutant
 from parity.mutants.base import Mutant
 from parity.verdict.stages import STAGE_AXES
-from parity.verdict.trial import Memory, Trial, decide
+from parity.verdict.trial import Trial
 from reference.config import ACTIVATIONS
 
 ROOT = Path(__file__).parents[3]
@@ -75,13 +73,6 @@ def test_a_mutant_is_found_by_its_name() -> None:
         mutant("erf for than")
 
 
-@functools.cache
-def drawn(rule: str, dtype: str, examples: int) -> list[tuple[Case, Memory]]:
-    """Cases, each with a memory of what the reference says of it: it says the same to all mutants."""
-    cases = draw(rules()[rule], numpy_dtype(dtype), examples)
-    return [(case, {}) for case in [*cases, *large_cases(rules()[rule], cases)]]
-
-
 def rules_about(planted: Mutant) -> list[Rule]:
     """The rules that the mutant names, and those whose cases are drawn for a function that it names."""
     return [
@@ -94,20 +85,13 @@ def rules_about(planted: Mutant) -> list[Rule]:
 def seen(planted: Mutant, chosen: list[Rule], examples: int) -> bool:
     """Whether one of the rules objects within so many cases; they are asked in turn, case by case."""
     backend = planted.backend()
-    columns = [drawn(rule.name, planted.dtype, examples) for rule in chosen]
+    columns = [drawn(rule.name, planted.dtype, examples, 0) for rule in chosen]
     return any(
-        objects(rule, Trial(put[0], backend, put[1]))
+        not agrees(rule, Trial(put[0], backend, put[1]))
         for row in itertools.zip_longest(*columns)
         for rule, put in zip(chosen, row, strict=True)
         if put is not None
     )
-
-
-def objects(rule: Rule, trial: Trial) -> bool:
-    try:
-        return not all(verdict.agrees for verdict in decide(rule.judge, trial))
-    except Exception:  # a backend that breaks down on an input is seen to be wrong
-        return True
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")

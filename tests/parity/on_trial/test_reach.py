@@ -177,3 +177,17 @@ def test_a_missing_package_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "coverage", None)
     with pytest.raises(GPT2Error, match=r"pip install 'gpt2-parity\[dev\]'"):
         reach.reach("numpy", ("ops.gelu",), 1, 0)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--reach", "--backend", "einsum"], "reach is measured of numpy and mindspore, whose sources are here"),
+        (["--reach", "--dtype", "float16"], "`gpt2 reach` has no --dtype: leave it out"),
+        (["ops", "--mutants"], "`gpt2 kill-table` has no functions: leave it out"),
+    ],
+)
+def test_an_option_that_would_be_ignored_is_refused(words: list[str], said: str) -> None:
+    ran = CliRunner().invoke(cli, ["check", *words])
+    assert isinstance(ran.exception, GPT2Error)
+    assert said in str(ran.exception)

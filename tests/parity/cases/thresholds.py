@@ -6,7 +6,9 @@ import math
 from collections.abc import Iterator
 from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
+from parity.laws.decoder import UPDATED_AT_ONCE
+
+ROOT = Path(__file__).parents[3]
 SOURCES = ("reference/**/*.py", "ms_backend/**/*.py", "gpt2/backends/numpy_backend.py", "gpt2/generation/*.py")
 # Checks of options, and rows of ids, which no case enlarges: what these compare, tests of their own draw.
 NOT_SEARCHED = ("reference/config.py", "reference/data.py", "ms_backend/data.py", "gpt2/generation/config.py")
@@ -31,7 +33,7 @@ THRESHOLDS = {
     Threshold("ms_backend/fast.py", "mlp_fast", 1 << 12): "B*T*I",
     Threshold("ms_backend/engine/runner.py", "bucket", 64): "T",
 }
-UPDATED_AT_ONCE = Threshold("reference/fast.py", "adamw_fast", 1 << 16)
+UPDATED_IN_PARTS = Threshold("reference/fast.py", "adamw_fast", UPDATED_AT_ONCE)
 # How many compiled graphs, and models of how many parameters, are kept for later: no size of a case.
 KEPT = (
     Threshold("ms_backend/engine/backend.py", "", 64),
