@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from parity.check import rules
+from parity.check import compiled_rules, rules
 
 ROOT = Path(__file__).parents[2]
 SOURCES = ("pyproject.toml", "LICENSE", "reference", "ms_backend", "gpt2", "parity", "examples")
@@ -86,7 +86,7 @@ def test_the_wheel_registers_the_plugin(installed: Path) -> None:
 def test_there_is_one_test_per_rule(shell: Shell) -> None:
     ran = shell.pytest("--pyargs", "parity", "--backend", "einsum", "--collect-only", "-q")
     assert ran.returncode == 0, ran.stdout + ran.stderr
-    assert re.findall(r"::test_rule\[(\S+)\]$", ran.stdout, flags=re.MULTILINE) == list(rules())
+    assert re.findall(r"::test_rule\[(\S+)\]$", ran.stdout, flags=re.MULTILINE) == [*rules(), *compiled_rules()]
 
 
 def test_the_suite_judges_a_third_backend(shell: Shell) -> None:
@@ -101,6 +101,9 @@ def test_the_suite_judges_a_third_backend(shell: Shell) -> None:
         "engine.logits": "PASSED",
         "engine.cached": "PASSED",
         "engine.classify": "PASSED",
+        "compiled.engine.logits": "SKIPPED",
+        "compiled.engine.cached": "SKIPPED",
+        "compiled.engine.classify": "SKIPPED",
     }
     assert "backend 'einsum' does not offer what ops.relu needs" in ran.stdout
 
