@@ -74,13 +74,14 @@ def _rest(beta: float) -> float:
 
 def _one_minus_power(beta: float, step: Tensor) -> Tensor:
     """1 - beta^step to the last digit: a float32 subtraction loses up to five digits, and so does P.expm1."""
+    count = step.astype(ms.float32)
     if beta == 0:
-        return P.ones_like(step.astype(ms.float32))
-    x = step.astype(ms.float32) * math.log(beta)
-    series = 1 + x / 9.0  # of expm1(x) / x, from its last term
-    for term in (8.0, 7.0, 6.0, 5.0, 4.0, 3.0, 2.0):
-        series = 1 + x / term * series
-    power = P.pow(Tensor(2.0, ms.float32), step.astype(ms.float32) * math.log2(beta))
+        return P.ones_like(count)
+    x = count * math.log(beta)
+    series = x * (1 / math.factorial(9)) + 1 / math.factorial(8)  # of expm1(x) / x, from its last term
+    for n in (7, 6, 5, 4, 3, 2, 1):
+        series = series * x + 1 / math.factorial(n)
+    power = P.pow(Tensor(2.0, ms.float32), count * math.log2(beta))
     return P.select(x > -0.5, -x * series, 1 - power)
 
 
@@ -206,7 +207,8 @@ class AdamW(nn.Cell):
         """One update by gradients times factor, multiplied one at a time, so that no second copy of all is needed."""
         settings, lr, step = self.settings, self.lr(), self.step + 1
         P.assign(self.step, step)
-        update = P.Partial()(self.update, step, lr, settings.beta1, settings.beta2, settings.epsilon, factor)
+        count = step.astype(ms.float32)  # once for all weights: a cast takes longer than the rest of an update
+        update = P.Partial()(self.update, count, lr, settings.beta1, settings.beta2, settings.epsilon, factor)
         return P.HyperMap()(update, self.params, _leaves(grads), self.m, self.v, self.decay)
 
     def state(self) -> State:

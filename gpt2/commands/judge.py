@@ -16,6 +16,7 @@ from gpt2.commands.options import (
     engine_options,
     json_option,
     judged_engine,
+    judged_engine_named,
     judged_engine_options,
     load_model,
     read_prompt,
@@ -32,6 +33,7 @@ from gpt2.errors import GPT2Error
 @click.option("--junit", type=click.Path(path_type=Path), help="Also write the report as JUnit XML.")
 @click.option("--expected", type=click.Path(path_type=Path), help="Expected failures, a JSON file (docs/report.md).")
 @click.option("--resume", type=click.Path(path_type=Path), help="Save results to this file, and resume from it.")
+@click.option("--processes", type=click.IntRange(1), help="Processes [default: one per core for many rules].")
 @click.option("--measure-accuracy", is_flag=True, hidden=True)
 @click.option("--mutants", is_flag=True, hidden=True)
 @click.option("--diagnose", is_flag=True, hidden=True)
@@ -53,6 +55,7 @@ def check(
     junit: Path | None,
     expected: Path | None,
     resume: Path | None,
+    processes: int | None,
     measure_accuracy: bool,
     mutants: bool,
     diagnose: bool,
@@ -67,7 +70,7 @@ def check(
     "evaluation"); none: everything. Exit code 1 if anything differs.
     """
     from parity import check as judge
-    from parity.report import print_results
+    from parity.report import print_results, processes_for
 
     engine_named: dict[str, Any] = {"backend": backend, "device": device, "dtype": dtype, "mode": mode}
     tried = {"examples": examples, "seed": seed, "markdown": markdown, "as_json": as_json}
@@ -93,7 +96,17 @@ def check(
         ) from error
     shown = None if as_json else console
     report = print_results(
-        rules, engine, examples, seed, shown, html=html, junit=junit, expected=expected, resume=resume
+        rules,
+        engine,
+        examples,
+        seed,
+        shown,
+        html=html,
+        junit=junit,
+        expected=expected,
+        resume=resume,
+        engine=judged_engine_named(**engine_named),
+        processes=processes or processes_for(rules, engine),
     )
     if as_json:
         click.echo(report.to_json())

@@ -168,7 +168,7 @@ def exercise(number: str | None, sources: Path | None, answer: bool) -> None:
 
 def _with_progress(page: Path | None, run: Callable[[Any], Found]) -> tuple[Found, bool]:
     """The result of run(work), and whether Ctrl-C ended it early; shows progress on standard error."""
-    from parity.on_trial.pool import Work
+    from gpt2.processes import Work
 
     if page is not None:
         require_writable(page)

@@ -53,10 +53,20 @@ def judged_engine_options(command: Command) -> Command:
     return _add_engine(command, backend, DTYPES[1:], "pynative")
 
 
-def judged_engine(backend: str, device: str | None, dtype: str | None, mode: str | None) -> Backend:
-    """The backend to judge, in float32 by default. MindSpore's default is pynative: graphs compile every new shape."""
+def judged_engine_named(
+    backend: str, device: str | None, dtype: str | None, mode: str | None
+) -> tuple[str, str | None, str, str | None]:
+    """The arguments of `get_backend` for the backend to judge, in float32 by default.
+
+    MindSpore's default mode is pynative here: graphs compile every new shape.
+    """
     mode = "pynative" if mode is None and backend == "mindspore" else mode
-    return get_backend(backend, device, dtype or "float32", mode)
+    return backend, device, dtype or "float32", mode
+
+
+def judged_engine(backend: str, device: str | None, dtype: str | None, mode: str | None) -> Backend:
+    """The backend to judge: the one that `judged_engine_named` names."""
+    return get_backend(*judged_engine_named(backend, device, dtype, mode))
 
 
 def search_options(examples: int) -> Callable[[Command], Command]:

@@ -14,6 +14,7 @@ import numpy as np
 from rich.table import Table
 
 from gpt2.backends import Backend
+from gpt2.processes import Work
 from parity.check import Rule, check_rule, rules
 from parity.diagnosis.diagnose import locate, smallest_trial
 from parity.diagnosis.functions_run import drawn
@@ -22,7 +23,6 @@ from parity.diagnosis.shrink import breaks, nonzero
 from parity.mutants.all import mutant
 from parity.mutants.base import Mutant, short_name
 from parity.on_trial.kill_table import environment
-from parity.on_trial.pool import Work
 from parity.verdict.trial import Trial
 
 GRAPH_EXAMPLES = 4  # at most: compiled for each shape, a case takes some hundred times as long

@@ -7,12 +7,12 @@ from collections.abc import Iterable
 from typing import Any
 
 from gpt2.backends import Backend, get_backend, numpy_dtype
+from gpt2.processes import Work
 from parity.check import Rule, agrees, draw, large_cases, rules
 from parity.diagnosis.functions_run import Place, functions_run
 from parity.mutants.all import OF_TRAINING, mutant
 from parity.mutants.base import Mutant
 from parity.mutants.generation import GENERATION
-from parity.on_trial.pool import Work
 from parity.verdict.trial import Memory, Trial
 
 # Cases on which we trace the functions that a rule runs. A bug in any other function is out of its sight.

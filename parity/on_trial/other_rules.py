@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpt2.backends import Backend, get_backend, numpy_dtype
+from gpt2.processes import Work
 from parity.check import Rule, draw, rules
 from parity.mutants.all import FEEDING, mutant
 from parity.mutants.base import Mutant
 from parity.on_trial.hunt import Group
-from parity.on_trial.pool import Work
 from parity.verdict.trial import Memory, Trial
 from parity.verdict.verdict import Reference, oracle_in_range
 

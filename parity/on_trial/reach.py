@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from gpt2.errors import GPT2Error
+from gpt2.processes import Work
 from parity.check import Rule, check_rule, select
 from parity.mutants.base import ROOT, Edit, Twin
 from parity.on_trial.arms import Arm, Spread, spread
 from parity.on_trial.hunt import Group
-from parity.on_trial.pool import Work
 from parity.on_trial.unreached import reason
 
 # What is measured of each engine; the configuration is shared with the judge.

@@ -1,16 +1,19 @@
 """Judge every requested function, and report the results."""
 
+import functools
 import time
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from rich.console import Console
 
-from gpt2.backends import Backend
+from gpt2.backends import Backend, get_backend
 from gpt2.files import require_writable, write_text
 from gpt2.interrupt import one_interrupt
+from gpt2.processes import Work, cores
 from gpt2.progress import ProgressBar
-from parity.check import Rule, SearchResult, check_rule, describe
+from parity.check import Rule, SearchResult, check_rule, describe, select
 from parity.diagnosis.diagnose import diagnose
 from parity.report import junit as junit_file
 from parity.report.expected import apply, load
@@ -19,7 +22,10 @@ from parity.report.record import Report
 from parity.report.resume import SavedFindings
 from parity.report.table import print_report
 
+Engine = tuple[str | None, str | None, str | None, str | None]  # name, device, dtype and mode
 Check = Callable[[Rule, Backend, int, int], SearchResult]
+# How many rules are worth another process, which takes seconds to start.
+RULES_PER_PROCESS = 16
 
 
 def judge(rule: Rule, backend: Backend, examples: int, seed: int) -> SearchResult:
@@ -44,12 +50,15 @@ def print_results(
     expected: Path | None = None,
     resume: Path | None = None,
     check: Check = judge,
+    engine: Engine | None = None,
+    processes: int = 1,
 ) -> Report:
     """Judge a backend by every rule, then print the table on console (None: print nothing).
 
-    Progress shows on standard error, if that is a terminal. html, junit: files to write the report to as well.
+    Progress shows on standard error. html, junit: files to write the report to as well.
     expected: the file of expected failures. resume: a file that saves the findings; a run with the same settings
-    continues from there. check: the function that judges one rule.
+    continues from there. check: the function that judges one rule. engine: the arguments of `get_backend` for this
+    backend; rules may then be judged in several processes, which make it anew.
     Ctrl-C (or SIGTERM) ends the search, not the report, which then covers what was judged so far.
     Raises GPT2Error, before the search, for a file that cannot be read or written.
     """
@@ -58,7 +67,11 @@ def print_results(
     for path in (html, junit, resume):
         if path is not None:
             require_writable(path)
-    _search(report, rules, backend, SavedFindings(resume, report), check)
+    kept = SavedFindings(resume, report)
+    if engine is not None and processes > 1:
+        _search_at_once(report, rules, kept, engine, processes)
+    else:
+        _search(report, rules, backend, kept, check)
     report.outcomes = apply(entries, report.findings, report.run)
     if console is not None:
         print_report(report, console)
@@ -84,6 +97,38 @@ def _search(report: Report, rules: Mapping[str, Rule], backend: Backend, kept: S
                 report.findings.append(kept.findings[name])
         except KeyboardInterrupt:
             report.interrupted = True
+
+
+def processes_for(rules: Mapping[str, Rule], backend: Backend) -> int:
+    """How many processes judge these rules in the shortest time: one on an accelerator, else at most one per core."""
+    return 1 if backend.device != "CPU" else max(1, min(len(cores()), len(rules) // RULES_PER_PROCESS))
+
+
+def _search_at_once(
+    report: Report, rules: Mapping[str, Rule], kept: SavedFindings, engine: Engine, processes: int
+) -> None:
+    missing = [rule for name, rule in rules.items() if name not in kept.findings]
+    longest_first = sorted(missing, key=lambda rule: not (rule.trains or rule.compiled))
+    with ProgressBar() as bar:
+        work = Work(processes, functools.partial(bar.show, "rules"))
+        tasks = [(rule.name, engine, report.examples, report.seed) for rule in longest_first]
+        work.do(_judge_by_name, tasks, kept.add)
+    report.findings += [kept.findings[name] for name in rules if name in kept.findings]
+    report.interrupted = work.interrupted
+
+
+def _judge_by_name(name: str, engine: Engine, examples: int, seed: int) -> Finding:
+    """What a process of its own does: judge one rule, named as `select` names it."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the first process has made this backend, and said what there is to say
+        backend = _backend(engine)
+    start = time.monotonic()
+    return Finding.of(judge(select((), backend)[name], backend, examples, seed), time.monotonic() - start)
+
+
+@functools.cache
+def _backend(engine: Engine) -> Backend:
+    return get_backend(*engine)
 
 
 def _judge(rule: Rule, backend: Backend, report: Report, check: Check) -> Finding:

@@ -13,9 +13,9 @@ import pytest
 from click.testing import CliRunner
 
 from gpt2.commands.main import cli
-from parity.on_trial.pool import Work
+from gpt2.processes import Work
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[2]
 
 
 def test_every_task_is_done_and_watched() -> None:
@@ -40,7 +40,7 @@ def test_nothing_is_left_of_temporary_files() -> None:
 def test_work_stops_when_it_is_asked_to(asked: signal.Signals) -> None:
     program = """
 import multiprocessing, sys, time
-from parity.on_trial.pool import Work
+from gpt2.processes import Work
 
 if __name__ == "__main__":
     work = Work(2, lambda *counts: print(*counts, file=sys.stderr, flush=True))
