@@ -7,6 +7,7 @@ import contextlib
 import dataclasses
 import functools
 import itertools
+import time
 import traceback
 import warnings
 from collections.abc import Callable, Iterable
@@ -123,8 +124,8 @@ COMPILED = (
     "laws.a_run_goes_on_where_it_was_left",
     "laws.the_first_step_of_adamw_has_the_length_of_the_rate",
 )
-# In how many shapes it is judged, at most: every one is compiled; and every trainer is.
-COMPILED_SHAPES = 3
+# In how many shapes it is judged, at most: every one is compiled; and every trainer is, which takes longer.
+COMPILED_SHAPES, COMPILED_TRAINERS = 3, 2
 
 
 def compiled_rules() -> dict[str, Rule]:
@@ -166,8 +167,26 @@ def select(names: Iterable[str] = (), backend: Backend | None = None) -> dict[st
 # Hypothesis begins with the simplest case there is, whatever the seed: every size 1, every option the first. It tells
 # little, and of few examples it would be a large part; among many, sizes of 1 come up by themselves.
 SIMPLEST = 1
+# Of the examples asked for, how many a rule that trains is tried on: each of its cases is a course of many steps.
+SHARE_OF_TRAINING = 3
+# How many times as many a function of generation is: its cases take milliseconds, and what ends, ties or is forbidden
+# comes up in few of them.
+TIMES_FOR_GENERATION = 12
 # How often a graph is given other numbers, of the same shapes and options: to compile it takes a hundred times as long.
 FILLINGS = 4
+
+
+def check_at_its_cost(rule: Rule, backend: Backend, examples: int, start: int, seconds: float = 0.0) -> SearchResult:
+    """Judge a backend by one rule on about `examples` cases: fewer where one takes long, more where they are cheap.
+
+    seconds: how long to go on after that with more random cases, counted from the beginning.
+    """
+    more = 0
+    if rule.trains:
+        examples = -(-examples // SHARE_OF_TRAINING)
+    elif rule.contract.function.startswith("generate.") and backend.mode != "graph":
+        more = (TIMES_FOR_GENERATION - 1) * examples
+    return check_rule(rule, backend, examples, start, more=more, seconds=seconds)
 
 
 def check_rule(
@@ -177,39 +196,48 @@ def check_rule(
     start: int = 0,
     watch: Callable[[Verdict, Case], Any] | None = None,
     fillings: int | None = None,
+    more: int = 0,
+    seconds: float = 0.0,
 ) -> SearchResult:
     """Judge a backend by one rule on at least `examples` random cases; start is the random seed.
 
     fillings: how many of the cases have the same shapes and options, and other numbers (default: FILLINGS where graphs
     are compiled, else 1). watch is called with every verdict. Cases tried while shrinking a failure are not counted.
+    more: how many cases are drawn after these, each independent of all others, while Hypothesis varies what it has
+    drawn. seconds: more of them until so many seconds have passed.
     """
+    begun = time.monotonic()
     if rule.compiled:
-        shapes = min(COMPILED_SHAPES, examples)
+        shapes = min(COMPILED_TRAINERS if rule.trains else COMPILED_SHAPES, examples)
         fillings, examples = (1, shapes) if rule.trains else (-(-examples // shapes), examples)
     if fillings is None:  # what trains is compiled for every trainer
         fillings = min(FILLINGS, examples) if backend.mode == "graph" and not rule.trains else 1
     result, seen = SearchResult(rule.name), list[Case]()
     learns = getattr(backend, "trainer", None) is not None
     contract = rule.contract if learns else rule.contract.without("keep")  # only training needs dropout
-    called = itertools.count()
 
-    @seed(start)
-    @settings(
-        max_examples=SIMPLEST + -(-examples // fillings),
-        database=None,
-        deadline=None,
-        phases=[Phase.generate, Phase.shrink],
-        suppress_health_check=list(HealthCheck),
-        print_blob=False,
-        report_multiple_bugs=False,
-    )
-    @given(cases(contract, numpy_dtype(backend.dtype)))
-    def search(case: Case) -> None:
-        if next(called) < SIMPLEST:
-            return
-        seen.append(case)
-        for number in range(fillings):
-            put(filled_anew(case, number))
+    def search(count: int, number: int = 0) -> None:
+        called = itertools.count()
+
+        @seed(start + _FURTHER * number)
+        @settings(
+            max_examples=SIMPLEST + count,
+            database=None,
+            deadline=None,
+            phases=[Phase.generate, Phase.shrink],
+            suppress_health_check=list(HealthCheck),
+            print_blob=False,
+            report_multiple_bugs=False,
+        )
+        @given(cases(contract, numpy_dtype(backend.dtype)))
+        def draw_and_judge(case: Case) -> None:
+            if next(called) < SIMPLEST:
+                return
+            seen.append(case)
+            for filling in range(fillings):
+                put(filled_anew(case, filling))
+
+        draw_and_judge()
 
     def put(case: Case) -> None:
         if not result.offered:
@@ -239,9 +267,13 @@ def check_rule(
                 result.worst, result.worst_case = verdict, case
 
     with contextlib.suppress(DisagreementError, Flaky):  # the result holds it; Flaky: the backend is random
-        search()
+        search(-(-examples // fillings))
         for case in large_cases(rule, seen)[: 1 if backend.mode == "graph" else None]:
             put(case)
+        for number in itertools.count(1):
+            if not result.offered or (number > more and time.monotonic() - begun >= seconds):
+                break
+            search(1, number)
     if result.failing_case in large_cases(rule, seen):
         with contextlib.suppress(DisagreementError):
             put(_smallest(result.failing_case, lambda case: not agrees(rule, Trial(case, backend))))
@@ -250,6 +282,9 @@ def check_rule(
             again = [verdict for verdict in rule.judge(Trial(result.worst_case, backend)) if verdict.agrees]
             result.worst = max(again, key=lambda verdict: verdict.severity, default=result.worst)
     return result
+
+
+_FURTHER = 1_000_003  # from the seed of one search to that of the next
 
 
 def verdicts(rule: Rule, trial: Trial) -> list[Verdict]:

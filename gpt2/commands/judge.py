@@ -33,6 +33,7 @@ from gpt2.errors import GPT2Error
 @click.option("--junit", type=click.Path(path_type=Path), help="Also write the report as JUnit XML.")
 @click.option("--expected", type=click.Path(path_type=Path), help="Expected failures, a JSON file (docs/report.md).")
 @click.option("--resume", type=click.Path(path_type=Path), help="Save results to this file, and resume from it.")
+@click.option("--time", "seconds", type=click.FloatRange(0.0), default=0.0, help="Go on so many seconds per rule.")
 @click.option("--processes", type=click.IntRange(1), help="Processes [default: one per core for many rules].")
 @click.option("--measure-accuracy", is_flag=True, hidden=True)
 @click.option("--mutants", is_flag=True, hidden=True)
@@ -55,6 +56,7 @@ def check(
     junit: Path | None,
     expected: Path | None,
     resume: Path | None,
+    seconds: float,
     processes: int | None,
     measure_accuracy: bool,
     mutants: bool,
@@ -67,7 +69,8 @@ def check(
     """Judge a backend on random cases: against the reference, and by laws that need no reference.
 
     FUNCTIONS are names of functions ("layer_norm"), files ("ops"), laws ("laws") or groups of laws ("data", "convert",
-    "evaluation"); none: everything. Exit code 1 if anything differs.
+    "evaluation"); none: everything. A rule that trains is judged on a third of the examples, a function of generation
+    on twelve times as many. Exit code 1 if anything differs.
     """
     from parity import check as judge
     from parity.report import print_results, processes_for
@@ -107,6 +110,7 @@ def check(
         resume=resume,
         engine=judged_engine_named(**engine_named),
         processes=processes or processes_for(rules, engine),
+        seconds=seconds,
     )
     if as_json:
         click.echo(report.to_json())

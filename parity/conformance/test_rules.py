@@ -3,7 +3,7 @@
 import pytest
 
 from gpt2.backends import Backend
-from parity.check import Rule, SearchResult, check_rule, compiled_rules, rules
+from parity.check import Rule, SearchResult, check_at_its_cost, compiled_rules, rules
 from parity.diagnosis.diagnose import diagnose
 from parity.plugin import SESSION
 
@@ -13,7 +13,7 @@ RULES = rules() | compiled_rules()
 @pytest.mark.parametrize("rule", RULES.values(), ids=RULES.keys())
 def test_rule(rule: Rule, pytestconfig: pytest.Config) -> None:
     session = pytestconfig.stash[SESSION]
-    result = check_rule(rule, session.backend, session.examples, session.seed)
+    result = check_at_its_cost(rule, session.backend, session.examples, session.seed)
     if not result.offered:
         pytest.skip(f"backend {session.backend.name!r} does not offer what {rule.name} needs")
     if not result.agrees:

@@ -56,7 +56,7 @@ def a_decoder_is_the_plain_model_after_any_calls(trial: Trial) -> Verdicts:
     Proof: keys and values of a token depend on the tokens before it alone, and reorder copies all of a sequence.
     """
     random, (rows, length), ids = random_of(trial), trial.arguments["ids"].shape, trial.arguments["ids"]
-    pieces = [int(tokens) for tokens in random.integers(1, 4, 2 * CALLS)]
+    pieces = [int(tokens) for tokens in random.integers(1, 4, 3 * CALLS)]
     room = length + sum(pieces) + int(random.integers(0, 3))
     roomy = longer_context(trial, max(0, room - trial.case.sizes["L"]))
     model, text = roomy.model(), _Text(ids[:, :0], ids[:, :0])

@@ -13,7 +13,7 @@ from gpt2.files import require_writable, write_text
 from gpt2.interrupt import one_interrupt
 from gpt2.processes import Work, cores
 from gpt2.progress import ProgressBar
-from parity.check import Rule, SearchResult, check_rule, describe, select
+from parity.check import Rule, SearchResult, check_at_its_cost, describe, select
 from parity.diagnosis.diagnose import diagnose
 from parity.report import junit as junit_file
 from parity.report.expected import apply, load
@@ -28,9 +28,9 @@ Check = Callable[[Rule, Backend, int, int], SearchResult]
 RULES_PER_PROCESS = 16
 
 
-def judge(rule: Rule, backend: Backend, examples: int, seed: int) -> SearchResult:
+def judge(rule: Rule, backend: Backend, examples: int, seed: int, seconds: float = 0.0) -> SearchResult:
     """Check one rule; after a failure, find where it starts and write a script that reproduces it."""
-    result = check_rule(rule, backend, examples, seed)
+    result = check_at_its_cost(rule, backend, examples, seed, seconds)
     try:
         diagnose(rule, result, backend)
     except Exception as error:  # a wrong backend may raise anything when it runs again: the failure itself is known
@@ -49,16 +49,18 @@ def print_results(
     junit: Path | None = None,
     expected: Path | None = None,
     resume: Path | None = None,
-    check: Check = judge,
+    check: Check | None = None,
     engine: Engine | None = None,
     processes: int = 1,
+    seconds: float = 0.0,
 ) -> Report:
     """Judge a backend by every rule, then print the table on console (None: print nothing).
 
-    Progress shows on standard error. html, junit: files to write the report to as well.
-    expected: the file of expected failures. resume: a file that saves the findings; a run with the same settings
-    continues from there. check: the function that judges one rule. engine: the arguments of `get_backend` for this
-    backend; rules may then be judged in several processes, which make it anew.
+    Progress shows on standard error. html, junit: files to write the report to as well. expected: the file of expected
+    failures. resume: a file that saves the findings; a run with the same settings continues from there. check: the
+    function that judges one rule (default: `judge`). engine: the arguments of `get_backend` for this backend; rules may
+    then be judged in several processes, which make it anew. seconds: how long a rule goes on with random cases, at
+    least.
     Ctrl-C (or SIGTERM) ends the search, not the report, which then covers what was judged so far.
     Raises GPT2Error, before the search, for a file that cannot be read or written.
     """
@@ -69,9 +71,9 @@ def print_results(
             require_writable(path)
     kept = SavedFindings(resume, report)
     if engine is not None and processes > 1:
-        _search_at_once(report, rules, kept, engine, processes)
+        _search_at_once(report, rules, kept, engine, processes, seconds)
     else:
-        _search(report, rules, backend, kept, check)
+        _search(report, rules, backend, kept, check or functools.partial(judge, seconds=seconds))
     report.outcomes = apply(entries, report.findings, report.run)
     if console is not None:
         print_report(report, console)
@@ -105,25 +107,25 @@ def processes_for(rules: Mapping[str, Rule], backend: Backend) -> int:
 
 
 def _search_at_once(
-    report: Report, rules: Mapping[str, Rule], kept: SavedFindings, engine: Engine, processes: int
+    report: Report, rules: Mapping[str, Rule], kept: SavedFindings, engine: Engine, processes: int, seconds: float
 ) -> None:
     missing = [rule for name, rule in rules.items() if name not in kept.findings]
     longest_first = sorted(missing, key=lambda rule: not (rule.trains or rule.compiled))
     with ProgressBar() as bar:
         work = Work(processes, functools.partial(bar.show, "rules"))
-        tasks = [(rule.name, engine, report.examples, report.seed) for rule in longest_first]
+        tasks = [(rule.name, engine, report.examples, report.seed, seconds) for rule in longest_first]
         work.do(_judge_by_name, tasks, kept.add)
     report.findings += [kept.findings[name] for name in rules if name in kept.findings]
     report.interrupted = work.interrupted
 
 
-def _judge_by_name(name: str, engine: Engine, examples: int, seed: int) -> Finding:
+def _judge_by_name(name: str, engine: Engine, examples: int, seed: int, seconds: float) -> Finding:
     """What a process of its own does: judge one rule, named as `select` names it."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the first process has made this backend, and said what there is to say
         backend = _backend(engine)
     start = time.monotonic()
-    return Finding.of(judge(select((), backend)[name], backend, examples, seed), time.monotonic() - start)
+    return Finding.of(judge(select((), backend)[name], backend, examples, seed, seconds), time.monotonic() - start)
 
 
 @functools.cache

@@ -2,10 +2,12 @@
 
 import json
 import math
+import os
 import signal
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,8 @@ import pytest
 from click.testing import CliRunner
 
 from gpt2.commands.main import cli
-from gpt2.processes import Work
+from gpt2.errors import GPT2Error
+from gpt2.processes import Work, cores
 
 ROOT = Path(__file__).parents[2]
 
@@ -34,6 +37,27 @@ def test_what_a_task_raises_is_raised() -> None:
 def test_nothing_is_left_of_temporary_files() -> None:
     [(_, folder)] = Work(1).do(tempfile.mkdtemp, [()])
     assert not Path(folder).exists()
+
+
+def test_results_are_kept_as_they_come_in() -> None:
+    kept: list[float] = []
+    Work(2).do(math.sqrt, [(4.0,), (9.0,)], kept.append)
+    assert sorted(kept) == [2.0, 3.0]
+
+
+def test_processes_have_cores_of_their_own() -> None:
+    found = Work(len(cores())).do(_cores_after, [(0.5,) for _ in cores()])
+    assert sorted(core for _, share in found for core in share) == cores()
+
+
+def _cores_after(seconds: float) -> list[int]:
+    time.sleep(seconds)  # so that the other process gets the other task
+    return cores()
+
+
+def test_a_process_that_dies_is_told_in_a_line() -> None:
+    with pytest.raises(GPT2Error, match="one of 2 processes died"):
+        Work(2).do(os._exit, [(9,), (9,)])
 
 
 @pytest.mark.parametrize("asked", [signal.SIGINT, signal.SIGTERM], ids=lambda asked: asked.name)

@@ -12,7 +12,7 @@ from hypothesis import find, settings
 from gpt2.backends import Backend, NumPyBackend, get_backend, numpy_dtype
 from parity.cases.cases import LARGEST, Case, cases
 from parity.cases.contracts import contracts, public_functions, read_contract
-from parity.check import COMPILED, check_rule, draw, large_cases, rules, select
+from parity.check import COMPILED, check_at_its_cost, check_rule, draw, large_cases, rules, select
 from parity.mutants.all import mutant
 from parity.verdict.trial import Trial
 from parity.verdict.verdict import judge, ulp
@@ -117,6 +117,45 @@ def test_a_backend_of_chance_ends_in_no_error_of_ours() -> None:
             return super().call(function, arguments)
 
     assert check_rule(rules()["ops.relu"], Tired(), 4).agrees  # and two large cases
+
+
+def test_training_is_judged_on_fewer_cases_and_generation_on_more() -> None:
+    functions = {"laws.warm_up_begins_at_zero": 4, "ops.silu_vjp": 12, "generate.penalize_repetition": 144}
+    for name, count in functions.items():
+        assert check_at_its_cost(rules()[name], NumPyBackend(), 12, 0).cases == count
+
+
+def test_further_cases_do_not_depend_on_each_other() -> None:
+    """Hypothesis varies what it has drawn, so that what is rare stays rare for a whole search."""
+
+    def described(more: int) -> list[str]:
+        seen: list[str] = []
+        rule, note = rules()["generate.ban"], lambda verdict, case: seen.append(case.describe())
+        check_rule(rule, NumPyBackend(), 5, watch=note, more=more)
+        return seen
+
+    assert described(0) == described(20)[:5] == described(30)[:5]
+    assert described(20) == described(30)[:25]
+    assert len(set(described(30)[5:])) == 30
+
+
+def test_a_rule_goes_on_for_its_time() -> None:
+    result = check_rule(rules()["ops.silu_vjp"], NumPyBackend(), 3, seconds=0.5)
+    assert result.cases > 3
+    assert result.agrees
+
+
+def test_a_failure_among_further_cases_comes_with_its_smallest_case() -> None:
+    class Late(NumPyBackend):
+        calls = 0
+
+        def call(self, function: str, arguments: Any) -> Any:
+            self.calls += 1
+            return super().call(function, arguments) * (1 + (self.calls > 8))
+
+    result = check_rule(rules()["ops.silu_vjp"], Late(), 4, more=20)
+    assert result.failing_case is not None
+    assert set(result.failing_case.sizes.values()) <= {0, 1}
 
 
 def test_a_fault_that_only_other_numbers_show_is_found_in_a_graph() -> None:

@@ -9,6 +9,7 @@ from xml.etree import ElementTree as ET
 import jsonschema
 import pytest
 
+from gpt2 import progress
 from gpt2.backends import NumPyBackend
 from parity.mutants.all import mutant
 from parity.on_trial.diagnosis_table import Diagnosis
@@ -127,6 +128,17 @@ def test_progress_shows_on_standard_error(capsys: pytest.CaptureFixture[str], mo
     out, err = capsys.readouterr()
     assert out == ""
     assert f"/{len(RULES)}" in err
+
+
+def test_progress_is_told_in_lines_where_there_is_no_terminal(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress, "PAUSE", 0.0)
+    print_results(RULES, NumPyBackend(), 1, 0, None, check=Scripted())
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.rpartition(",")[0] for line in lines] == [
+        f"gpt2: {done} of {len(RULES)} {name}" for done, name in enumerate(RULES)
+    ]
 
 
 # JSON.

@@ -15,12 +15,14 @@ from xml.etree import ElementTree as ET
 import pytest
 from rich.console import Console
 
-from gpt2.backends import NumPyBackend
+from gpt2.backends import NumPyBackend, get_backend
 from gpt2.errors import GPT2Error
 from gpt2.files import require_writable, write_text
+from gpt2.processes import Work, cores
 from parity.check import select
-from parity.report import print_results
+from parity.report import print_results, processes_for
 from parity.report.html import page
+from parity.report.run import RULES_PER_PROCESS
 from tests.parity.report.pieces import ROOT, RULES, Page, printed, validate, without_times
 from tests.parity.report.reports import Scripted, Wrong
 
@@ -121,7 +123,7 @@ def test_ctrl_c_ends_the_search_and_not_the_report(tmp_path: Path) -> None:
 def test_a_real_search_stops_when_it_is_asked_to(asked: signal.Signals, answer: str) -> None:
     program = f"""
 import sys, time
-from gpt2.backends import NumPyBackend
+from gpt2.backends import NumPyBackend, get_backend
 from parity.check import select
 from parity.report import print_results
 
@@ -153,6 +155,37 @@ sys.exit(report.exit_code)
     facts = json.loads(out)
     assert [result["function"] for result in facts["results"]] == ["ops.relu"]
     assert facts["not_run"] == ["ops.softmax"]
+
+
+def test_several_processes_find_what_one_finds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    twin, kept = "twin:reordered", tmp_path / "kept.json"
+    arguments: Any = (select(["relu", "greedy"]), get_backend(twin), 3, 0, None)
+    engine = (twin, None, None, None)
+    alone, together = print_results(*arguments), print_results(*arguments, engine=engine, processes=2, resume=kept)
+    assert without_times(together) == without_times(alone)
+    assert len(alone.findings) == len(arguments[0]) > 1
+    monkeypatch.setattr(Work, "do", None)  # nothing is judged again
+    assert without_times(print_results(*arguments, resume=kept, check=Scripted())) == without_times(alone)
+
+
+def test_several_processes_stop_when_they_are_asked_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    rules = select(["relu", "softmax"])
+
+    def stop(work: Work, function: Any, tasks: list[Any], keep: Any) -> None:
+        keep(function(*tasks[0]))
+        work.interrupted = True
+
+    monkeypatch.setattr(Work, "do", stop)
+    stopped = print_results(rules, NumPyBackend(), 2, 0, None, engine=("numpy", None, None, None), processes=2)
+    assert (stopped.exit_code, [found.function for found in stopped.findings]) == (130, [next(iter(rules))])
+
+
+def test_processes_are_as_many_as_there_is_work_for() -> None:
+    assert processes_for(select(["relu"]), NumPyBackend()) == 1
+    assert processes_for(select(), NumPyBackend()) == min(len(cores()), len(select()) // RULES_PER_PROCESS)
+    away = NumPyBackend()
+    away.device = "Ascend"
+    assert processes_for(select(), away) == 1
 
 
 def test_a_run_goes_on_where_another_stopped(tmp_path: Path) -> None:
