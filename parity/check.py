@@ -25,6 +25,7 @@ from parity.laws import LAWS
 from parity.verdict import training_band
 from parity.verdict.trial import Trial, decide
 from parity.verdict.verdict import Verdict
+from reference.config import ACTIVATIONS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,6 +56,12 @@ class Rule:
     def learns(self) -> bool:
         """Whether it is about training: gradients, updates or whole runs."""
         return self.trains or self.contract.function.endswith("_vjp") or self.name.startswith(("optim.", "train."))
+
+    @property
+    def is_cheap(self) -> bool:
+        """Whether its cases take milliseconds, and what is hard to get right comes up in few of them."""
+        file, _, name = self.contract.function.partition(".")
+        return file == "generate" or name.removesuffix("_fast") in ACTIVATIONS
 
 
 @dataclasses.dataclass
@@ -169,9 +176,9 @@ def select(names: Iterable[str] = (), backend: Backend | None = None) -> dict[st
 SIMPLEST = 1
 # Of the examples asked for, how many a rule that trains is tried on: each of its cases is a course of many steps.
 SHARE_OF_TRAINING = 3
-# How many times as many a function of generation is: its cases take milliseconds, and what ends, ties or is forbidden
-# comes up in few of them.
-TIMES_FOR_GENERATION = 12
+# How many times as many a cheap one is, whose cases take milliseconds: of a function of generation few cases have what
+# ends, ties or is forbidden; of an activation few are of one number, whose noise no larger one covers.
+TIMES_WHERE_CHEAP = 12
 # How often a graph is given other numbers, of the same shapes and options: to compile it takes a hundred times as long.
 FILLINGS = 4
 
@@ -184,8 +191,8 @@ def check_at_its_cost(rule: Rule, backend: Backend, examples: int, start: int, s
     more = 0
     if rule.trains:
         examples = -(-examples // SHARE_OF_TRAINING)
-    elif rule.contract.function.startswith("generate.") and backend.mode != "graph":
-        more = (TIMES_FOR_GENERATION - 1) * examples
+    elif rule.is_cheap and backend.mode != "graph":
+        more = (TIMES_WHERE_CHEAP - 1) * examples
     return check_rule(rule, backend, examples, start, more=more, seconds=seconds)
 
 

@@ -69,8 +69,8 @@ def check(
     """Judge a backend on random cases: against the reference, and by laws that need no reference.
 
     FUNCTIONS are names of functions ("layer_norm"), files ("ops"), laws ("laws") or groups of laws ("data", "convert",
-    "evaluation"); none: everything. A rule that trains is judged on a third of the examples, a function of generation
-    on twelve times as many. Exit code 1 if anything differs.
+    "evaluation"); none: everything. A rule that trains is judged on a third of the examples, an activation or a
+    function of generation on twelve times as many. Exit code 1 if anything differs.
     """
     from parity import check as judge
     from parity.report import print_results, processes_for

@@ -200,8 +200,9 @@ def load(changed: Mapping[str, str]) -> ModuleType:
     if unknown:
         raise ValueError(f"{min(unknown)} is not one of the copied sources")
     name = f"gpt2_twin_{next(_numbers)}"
-    folder = Path(tempfile.mkdtemp(prefix=f"{name}_"))
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    made = Path(tempfile.mkdtemp(prefix=f"{name}_"))
+    atexit.register(shutil.rmtree, made, ignore_errors=True)
+    folder = made / "site-packages"  # elsewhere, Hypothesis would read every copy in search of constants to draw
     texts = {**sources, **changed}
     for package in {parent for file in texts for parent in Path(name, file).parents[:-1]}:
         (folder / package).mkdir(parents=True, exist_ok=True)
