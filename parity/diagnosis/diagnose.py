@@ -59,7 +59,7 @@ def locate(backend: Backend, examples: int = 25, start: int = 0, originals: bool
                 first = first_wrong(blame_stages(Trial(case, backend, memory)) or [])
                 if first is not None:
                     return _role(first.name)
-    slow_last = sorted(rules().values(), key=lambda rule: rule.trains or (rule.is_law and not rule.group))
+    slow_last = sorted(rules().values(), key=lambda rule: (rule.trains, rule.is_law and not rule.group))
     for rule in slow_last:
         for case, memory in drawn(rule.name, backend.dtype, examples, start):
             trial = Trial(case, backend, memory)

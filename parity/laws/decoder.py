@@ -18,7 +18,7 @@ from parity.laws.base import (
     token_rows,
 )
 from parity.verdict.trial import Trial
-from parity.verdict.verdict import ulp
+from parity.verdict.verdict import Verdict, ulp
 from reference.config import flatten
 
 UPDATED_AT_ONCE = 1 << 16  # elements of a weight; the fast update takes more of them in parts
@@ -74,12 +74,11 @@ def a_decoder_is_the_plain_model_after_any_calls(trial: Trial) -> Verdicts:
 
 
 def _call(decoder: Decoder, text: _Text, random: np.random.Generator, tokens: int, trial: Trial) -> Verdicts:
-    """Call a decoder in one of the ways in which the loops of generation do, or two of them in turn."""
-    way, count = random.choice(["read", "advance", "reorder", "beam", "choose", "choose"]), len(text.ids)
-    if way in ("advance", "beam", "choose"):
-        scores = decoder.logits()
-        chosen = decoder.sample(random.random(count), 0.5, 1, 1.0) if random.random() < 0.3 else decoder.greedy()
-        yield trial.identical(score_of(scores, chosen), scores.max(axis=-1))
+    """Call a decoder in one of the ways in which the loops of generation do, then choose, half of the time."""
+    way, count = random.choice(["read", "advance", "reorder", "beam"]), len(text.ids)
+    if way in ("advance", "beam"):
+        chosen = _choose(decoder, random, count)
+        yield _is_likeliest(decoder, chosen, trial)
     rows = random.integers(0, count, count) if way in ("reorder", "beam") else np.arange(count)
     if way in ("reorder", "beam"):
         decoder.reorder(rows)
@@ -91,6 +90,17 @@ def _call(decoder: Decoder, text: _Text, random: np.random.Generator, tokens: in
     if way == "read":
         shape = count, tokens
         decoder.read(*text.add(random.integers(0, trial.case.sizes["V"], shape), _pads_on_the_left(random, shape)))
+    if random.random() < 0.5:
+        yield _is_likeliest(decoder, _choose(decoder, random, count), trial)
+
+
+def _choose(decoder: Decoder, random: np.random.Generator, count: int) -> Array:
+    return decoder.sample(random.random(count), 0.5, 1, 1.0) if random.random() < 0.3 else decoder.greedy()
+
+
+def _is_likeliest(decoder: Decoder, chosen: Array, trial: Trial) -> Verdict:
+    scores = decoder.logits()
+    return trial.identical(score_of(scores, chosen), scores.max(axis=-1))
 
 
 def _pads_on_the_left(random: np.random.Generator, shape: tuple[int, int]) -> Array:
