@@ -330,7 +330,11 @@ def large_cases(rule: Rule, drawn: list[Case]) -> list[Case]:
     if rule.generates or file not in SIZED or name.endswith("_vjp") or of_others:
         return []
     sizes = LARGE[:1] if rule.is_law or rule.trains or rule.compiled else LARGE
-    return [_enlarged(case, number) for number, case in enumerate(drawn[: len(sizes)])]
+    large = [_enlarged(case, number) for number, case in enumerate(drawn[: len(sizes)])]
+    if rule.trains and large:  # of the few that are compiled, one has pads
+        padding = "left" if large[0].padding == "none" else large[0].padding
+        return [dataclasses.replace(large[0], absent=large[0].absent - {"attention_mask"}, padding=padding)]
+    return large
 
 
 def _enlarged(case: Case, number: int) -> Case:

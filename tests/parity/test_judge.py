@@ -307,3 +307,10 @@ def test_every_verdict_of_a_case_is_returned() -> None:
     contract = contracts()["attention.attention"]
     case = find(cases(contract, FLOAT32), lambda case: True, settings=settings(database=None))
     assert len(list(Trial(case, NumPyBackend()).compare())) == 3  # the output, the keys and the values
+
+
+def test_the_large_case_of_training_has_pads() -> None:
+    rule = rules()["training.language_model"]
+    for start in range(4):
+        [large] = large_cases(rule, draw(rule, FLOAT32, 3, start))
+        assert (Trial(large, NumPyBackend()).arguments["attention_mask"] == 0).any()
