@@ -78,9 +78,9 @@ def _one_minus_power(beta: float, step: Tensor) -> Tensor:
     if beta == 0:
         return P.ones_like(count)
     x = count * math.log(beta)
-    series = x * (1 / math.factorial(9)) + 1 / math.factorial(8)  # of expm1(x) / x, from its last term
-    for n in (7, 6, 5, 4, 3, 2, 1):
-        series = series * x + 1 / math.factorial(n)
+    series = x / 362880.0 + 1 / 40320.0  # of expm1(x) / x, from its last term: 1 / 9! and 1 / 8!
+    for factorial in (5040.0, 720.0, 120.0, 24.0, 6.0, 2.0, 1.0):
+        series = series * x + 1 / factorial
     power = P.pow(Tensor(2.0, ms.float32), count * math.log2(beta))
     return P.select(x > -0.5, -x * series, 1 - power)
 

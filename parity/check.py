@@ -221,8 +221,7 @@ def check_rule(
     if fillings is None:  # what trains is compiled for every trainer
         fillings = min(FILLINGS, examples) if backend.mode == "graph" and not rule.trains else 1
     result, seen = SearchResult(rule.name), list[Case]()
-    learns = getattr(backend, "trainer", None) is not None
-    contract = rule.contract if learns else rule.contract.without("keep")  # only training needs dropout
+    contract = offered_contract(rule, backend)
 
     def search(count: int, number: int = 0) -> None:
         called = itertools.count()
@@ -267,6 +266,8 @@ def check_rule(
         for verdict in decide(rule.judge, Trial(case, backend)):
             if watch is not None:
                 watch(verdict, case)
+            if not verdict.agrees and result.failure is not None and result.failure.is_plain and not verdict.is_plain:
+                return  # a smaller case, but weaker evidence
             if not verdict.agrees:
                 result.failure, result.failing_case = verdict, case
                 raise DisagreementError(verdict.explain())
@@ -283,8 +284,9 @@ def check_rule(
                 break
             search(1, number)
     if result.failing_case in large_cases(rule, seen):
+        plain = result.failure is not None and result.failure.is_plain
         with contextlib.suppress(DisagreementError):
-            put(_smallest(result.failing_case, lambda case: not agrees(rule, Trial(case, backend))))
+            put(_smallest(result.failing_case, lambda case: _fails(rule, Trial(case, backend), plain)))
     if result.agrees and result.worst_case is not None:
         with contextlib.suppress(Exception):  # a backend of chance may raise the second time
             again = [verdict for verdict in rule.judge(Trial(result.worst_case, backend)) if verdict.agrees]
@@ -313,6 +315,17 @@ def verdicts(rule: Rule, trial: Trial) -> list[Verdict]:
 def agrees(rule: Rule, trial: Trial) -> bool:
     """Whether a rule objects to nothing."""
     return all(verdict.agrees for verdict in verdicts(rule, trial))
+
+
+def _fails(rule: Rule, trial: Trial, plain: bool) -> bool:
+    """Whether a rule objects; with `plain`, by far more than rounding."""
+    return any(not verdict.agrees and (verdict.is_plain or not plain) for verdict in verdicts(rule, trial))
+
+
+def offered_contract(rule: Rule, backend: Backend) -> Contract:
+    """The contract to draw cases for: only a backend that trains needs dropout."""
+    learns = getattr(backend, "trainer", None) is not None
+    return rule.contract if learns else rule.contract.without("keep")
 
 
 # Files whose functions have branches for large inputs, or are made of such functions.

@@ -2,10 +2,9 @@
 
 import pytest
 
-from gpt2.backends import Backend
 from parity.check import Rule, SearchResult, check_at_its_cost, compiled_rules, rules
 from parity.diagnosis.diagnose import diagnose
-from parity.plugin import SESSION
+from parity.plugin import SESSION, Session
 
 RULES = rules() | compiled_rules()
 
@@ -18,13 +17,13 @@ def test_rule(rule: Rule, pytestconfig: pytest.Config) -> None:
         pytest.skip(f"backend {session.backend.name!r} does not offer what {rule.name} needs")
     if not result.agrees:
         # the text names the fault; our own call stack would only hide it
-        pytest.fail(explain(rule, result, session.backend), pytrace=False)
+        pytest.fail(explain(rule, result, session), pytrace=False)
 
 
-def explain(rule: Rule, result: SearchResult, backend: Backend) -> str:
+def explain(rule: Rule, result: SearchResult, session: Session) -> str:
     """The failure in words: the difference, the smallest case and, if possible, its origin and a script."""
     try:
-        diagnose(rule, result, backend)
+        diagnose(rule, result, session.backend, session.examples, session.seed)
     except Exception as error:  # third-party code, which may offer no stages
         result.blame = f"its origin is not known: {type(error).__name__}: {error}"
     text = result.to_dict()["explanation"]

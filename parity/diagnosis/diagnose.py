@@ -7,6 +7,7 @@ import re
 from gpt2.backends import Backend, NumPyBackend
 from parity.check import Rule, SearchResult, rules
 from parity.diagnosis.blame import Stage, blame, first_wrong, source_lines
+from parity.diagnosis.evidence import evidence
 from parity.diagnosis.functions_run import drawn, walk
 from parity.diagnosis.script import write_script
 from parity.diagnosis.shrink import BREAKDOWNS, breaks, shrink
@@ -16,11 +17,15 @@ from parity.verdict.trial import Trial
 from reference.config import flatten
 
 
-def diagnose(rule: Rule, result: SearchResult, backend: Backend) -> None:
-    """Find where a failure starts and write a script that reproduces it; store both in the result."""
+def diagnose(rule: Rule, result: SearchResult, backend: Backend, examples: int = 25, start: int = 0) -> None:
+    """Find where a failure starts and write a script that reproduces it; store both in the result.
+
+    examples, start: the cases over which the facts are counted, as in the search.
+    """
     if result.failing_case is None:
         return
-    result.blame = explain(rule, Trial(result.failing_case, backend))
+    facts = [] if backend.mode == "graph" else [evidence(rule, backend, examples, start)]  # it would be compiled anew
+    result.blame = "\n".join(filter(None, [explain(rule, Trial(result.failing_case, backend)), *facts]))
     smallest = smallest_trial(rule, result, backend)
     if smallest is not None:
         result.script = write_script(rule, smallest)

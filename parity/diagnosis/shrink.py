@@ -25,19 +25,29 @@ def shrink(rule: Rule, trial: Trial, correct: Backend, attempts: int = ATTEMPTS)
 
     correct: an implementation that must still keep the rule, so that the search does not end in rounding noise.
     """
-    budget = itertools.count()
+    budget, plain = itertools.count(), _is_plain(rule, trial)
     memory: Memory = {}  # shared: the reference runs once per input
     broken, right = (Trial(trial.case, backend, memory) for backend in (trial.backend, correct))
 
     def fails(arguments: Arguments) -> bool:
         if next(budget) >= attempts:
             return False
-        return breaks(rule, with_only(broken, arguments)) and not breaks(rule, with_only(right, arguments))
+        smaller = with_only(broken, arguments)
+        fails = _is_plain(rule, smaller) if plain else breaks(rule, smaller)
+        return fails and not breaks(rule, with_only(right, arguments))
 
     arguments = trial.arguments
     for simplify in (_zeros, _zero_slices, _zero_elements, _zero_slices, _zero_elements, _short_numbers):
         arguments = _simplify(arguments, simplify, fails)
     return with_only(trial, arguments)
+
+
+def _is_plain(rule: Rule, trial: Trial) -> bool:
+    """Whether a rule is broken by more than any rounding explains."""
+    try:
+        return any(verdict.is_plain for verdict in decide(rule.judge, trial))
+    except BREAKDOWNS:
+        return False
 
 
 def with_only(trial: Trial, arguments: Arguments) -> Trial:

@@ -32,7 +32,7 @@ def judge(rule: Rule, backend: Backend, examples: int, seed: int, seconds: float
     """Check one rule; after a failure, find where it starts and write a script that reproduces it."""
     result = check_at_its_cost(rule, backend, examples, seed, seconds)
     try:
-        diagnose(rule, result, backend)
+        diagnose(rule, result, backend, examples, seed)
     except Exception as error:  # a wrong backend may raise anything when it runs again: the failure itself is known
         result.blame = result.blame or f"could not be traced: {describe(error)}"
     return result

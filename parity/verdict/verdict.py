@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 Array = NDArray[Any]
 NOISE_FACTOR = 3
 ULP_TERM = 4
+PLAIN = 100.0  # times the noise: smaller cases must not weaken evidence of this size
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,6 +48,11 @@ class Verdict:
         if self.error == 0:
             return 0.0
         return self.error / self.noise if self.noise else float("inf")
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it disagrees by so much that no rounding explains it."""
+        return not self.agrees and (bool(self.reason) or self.noise_ratio > PLAIN)
 
     @property
     def ulps(self) -> float:

@@ -1,0 +1,79 @@
+"""What a failure looks like over all cases that are drawn: the smallest alone may be weak, or look like chance."""
+
+import collections
+import dataclasses
+import warnings
+from collections.abc import Iterator
+
+import numpy as np
+
+from gpt2.backends import Backend, numpy_dtype
+from parity.check import Rule, draw, offered_contract
+from parity.diagnosis.shrink import BREAKDOWNS
+from parity.verdict.trial import Trial
+from parity.verdict.verdict import Verdict
+
+OF_TRAINING = 3  # cases of a rule that trains, each of which takes seconds
+
+
+@dataclasses.dataclass
+class Evidence:
+    """What is known of one array over all cases: in how many it fails, and in how many all of it is 0.
+
+    worst: the largest error as a multiple of the noise; expected: the largest number that would be right where it is 0.
+    """
+
+    fails: int = 0
+    zero: int = 0
+    worst: float = 0.0
+    expected: float = 0.0
+
+
+def evidence(rule: Rule, backend: Backend, examples: int, start: int) -> str:
+    """The facts in one line per array that fails; "" if no case could be judged."""
+    offered = dataclasses.replace(rule, contract=offered_contract(rule, backend))
+    cases = draw(offered, numpy_dtype(backend.dtype), min(examples, OF_TRAINING) if rule.trains else examples, start)
+    facts: dict[str, Evidence] = collections.defaultdict(Evidence)
+    judged = raised = 0
+    for case in cases:
+        try:
+            with warnings.catch_warnings(), np.errstate(all="ignore"):
+                warnings.simplefilter("ignore")
+                found = list(_verdicts(rule, Trial(case, backend)))
+        except NotImplementedError:
+            continue
+        except BREAKDOWNS:
+            raised += 1
+            judged += 1
+            continue
+        judged += 1
+        for name in {name for name, verdict, _ in found if not verdict.agrees}:
+            facts[name].fails += 1
+        for name, verdict, zero in found:
+            if not verdict.agrees:
+                facts[name].worst = max(facts[name].worst, verdict.noise_ratio)
+                facts[name].zero += zero
+                facts[name].expected = max(facts[name].expected, zero * abs(verdict.expected))
+    lines = [f"an error is raised in {raised} of {judged} cases"] if raised else []
+    return "\n".join(lines + [_line(name, each, judged) for name, each in facts.items()])
+
+
+def _verdicts(rule: Rule, trial: Trial) -> Iterator[tuple[str, Verdict, bool]]:
+    """The name of each array, its verdict, and whether all of it is 0 where other numbers are right."""
+    if rule.judge is not Trial.compare:
+        for verdict in rule.judge(trial):
+            yield verdict.name, verdict, False
+        return
+    values, references = trial.run(), trial.references()
+    for number, (value, reference) in enumerate(zip(values, references, strict=False), start=1):
+        name = reference.name or (f"array {number} of {len(references)}" if len(references) > 1 else "")
+        yield name, reference.judge(value), bool(np.any(reference.oracle)) and not np.any(value)
+
+
+def _line(name: str, each: Evidence, judged: int) -> str:
+    """One line of the facts."""
+    where = f"{name} differs" if name else "it differs"
+    line = f"over all: {where} in {each.fails} of {judged} cases"
+    if each.zero:
+        return f"{line}; exactly 0 in {each.zero}, where up to {each.expected:.3g} is right"
+    return f"{line}; by up to {each.worst:.2g} x noise" if np.isfinite(each.worst) and each.worst else line

@@ -1,0 +1,82 @@
+"""A failure's facts over all cases, and that smaller cases do not weaken them."""
+
+import math
+import re
+from typing import Any
+
+import numpy as np
+
+from gpt2.backends import NumPyBackend
+from parity.check import check_rule, draw, rules
+from parity.diagnosis.diagnose import diagnose, smallest_trial
+from parity.diagnosis.evidence import evidence
+
+
+class Edited(NumPyBackend):
+    """A backend whose functions return something else."""
+
+    def call(self, function: str, arguments: Any) -> Any:
+        return self.edit(super().call(function, arguments), arguments)
+
+    def edit(self, returned: Any, arguments: Any) -> Any:
+        return returned
+
+
+def test_a_gradient_that_is_always_zero_is_told_over_all_cases() -> None:
+    class Zero(Edited):
+        def edit(self, returned: Any, arguments: Any) -> Any:
+            return returned | {"wpe": {"weight": np.zeros_like(returned["wpe"]["weight"])}}
+
+    line = evidence(rules()["model.language_model_loss_vjp"], Zero(), 6, 0)
+    told = re.fullmatch(
+        r"over all: wpe.weight differs in (\d) of 6 cases; exactly 0 in (\d), where up to \S+ is right", line
+    )
+    assert told is not None, line
+    assert int(told[1]) == int(told[2]) > 3  # of a case without a scored token, 0 is right
+
+
+def test_all_that_fails_is_counted_and_what_is_raised() -> None:
+    class Sometimes(Edited):
+        def edit(self, returned: Any, arguments: Any) -> Any:
+            if arguments["x"].size % 2:
+                raise RuntimeError("odd")
+            return returned + 1
+
+    rule = rules()["ops.relu"]
+    odd = [math.prod(case.sizes[letter] for letter in "BTC") % 2 for case in draw(rule, np.dtype(np.float32), 12, 0)]
+    assert 0 < sum(odd) < 12
+    raised, differs = evidence(rule, Sometimes(), 12, 0).splitlines()
+    assert raised == f"an error is raised in {sum(odd)} of 12 cases"
+    assert differs.startswith(f"over all: it differs in {12 - sum(odd)} of 12 cases")
+
+
+def test_the_facts_stand_beside_the_smallest_failure() -> None:
+    class Off(Edited):
+        def edit(self, returned: Any, arguments: Any) -> Any:
+            return returned + 1
+
+    rule = rules()["ops.silu"]
+    result = check_rule(rule, Off(), 5)
+    diagnose(rule, result, Off(), 5, 0)
+    assert "over all: it differs in 5 of 5 cases" in result.blame
+    assert evidence(rules()["laws.activations_have_known_values"], Off(), 5, 0).startswith("over all: it differs in ")
+    assert evidence(rule, NumPyBackend(), 5, 0) == ""
+
+
+def test_a_smaller_case_does_not_weaken_the_evidence() -> None:
+    """Two or three numbers are off by a little, more of them by a factor: it does not end with two."""
+
+    class Worse(Edited):
+        def edit(self, returned: Any, arguments: Any) -> Any:
+            count = np.count_nonzero(returned)
+            return returned * returned.dtype.type(2 if count > 3 else 1 + 3e-6 if count > 1 else 1)
+
+    rule = rules()["ops.silu_vjp"]
+    result = check_rule(rule, Worse(), 10)
+    assert result.failure is not None
+    assert result.failing_case is not None
+    assert result.failure.is_plain
+    assert 3 < math.prod(result.failing_case.sizes[letter] for letter in "BTC") < 8
+    smallest = smallest_trial(rule, result, Worse())
+    assert smallest is not None
+    assert any(verdict.is_plain for verdict in rule.judge(smallest))
