@@ -286,7 +286,7 @@ def check_rule(
     if result.failing_case in large_cases(rule, seen):
         plain = result.failure is not None and result.failure.is_plain
         with contextlib.suppress(DisagreementError):
-            put(_smallest(result.failing_case, lambda case: _fails(rule, Trial(case, backend), plain)))
+            put(_smallest(result.failing_case, lambda case: not agrees(rule, Trial(case, backend), plain)))
     if result.agrees and result.worst_case is not None:
         with contextlib.suppress(Exception):  # a backend of chance may raise the second time
             again = [verdict for verdict in rule.judge(Trial(result.worst_case, backend)) if verdict.agrees]
@@ -312,14 +312,9 @@ def verdicts(rule: Rule, trial: Trial) -> list[Verdict]:
         return [Verdict(False, 0.0, 0.0, 0.0, (), 0.0, 0.0, f"{type(error).__name__}: {error}")]
 
 
-def agrees(rule: Rule, trial: Trial) -> bool:
-    """Whether a rule objects to nothing."""
-    return all(verdict.agrees for verdict in verdicts(rule, trial))
-
-
-def _fails(rule: Rule, trial: Trial, plain: bool) -> bool:
-    """Whether a rule objects; with `plain`, by far more than rounding."""
-    return any(not verdict.agrees and (verdict.is_plain or not plain) for verdict in verdicts(rule, trial))
+def agrees(rule: Rule, trial: Trial, plain: bool = False) -> bool:
+    """Whether a rule objects to nothing; with `plain`, to nothing that is far more than rounding."""
+    return not any(verdict.is_plain if plain else not verdict.agrees for verdict in verdicts(rule, trial))
 
 
 def offered_contract(rule: Rule, backend: Backend) -> Contract:

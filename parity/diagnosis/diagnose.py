@@ -24,7 +24,8 @@ def diagnose(rule: Rule, result: SearchResult, backend: Backend, examples: int =
     """
     if result.failing_case is None:
         return
-    facts = [] if backend.mode == "graph" else [evidence(rule, backend, examples, start)]  # it would be compiled anew
+    compiled = backend.mode == "graph" or rule.compiled  # anew, for each case
+    facts = [] if compiled else [evidence(rule, backend, examples, start)]
     result.blame = "\n".join(filter(None, [explain(rule, Trial(result.failing_case, backend)), *facts]))
     smallest = smallest_trial(rule, result, backend)
     if smallest is not None:

@@ -13,17 +13,20 @@ from parity.verdict import orbit
 from parity.verdict.trial import Trial
 from parity.verdict.verdict import Verdict
 
+# The name of an array, its verdict, whether numbers other than 0 are right, and whether it is 0 all the same.
+Judged = tuple[str, Verdict, bool, bool]
 OF_TRAINING = 3  # cases of a rule that trains, each of which takes seconds
 
 
 @dataclasses.dataclass
 class Evidence:
-    """What is known of one array over all cases: in how many it fails, and in how many all of it is 0.
+    """What is known of one array over all cases: in how many it fails, should not be 0, and fails with 0 alone.
 
     worst: the largest error as a multiple of the noise; expected: the largest number that would be right where it is 0.
     """
 
     fails: int = 0
+    not_zero: int = 0
     zero: int = 0
     worst: float = 0.0
     expected: float = 0.0
@@ -47,34 +50,36 @@ def evidence(rule: Rule, backend: Backend, examples: int, start: int) -> str:
             judged += 1
             continue
         judged += 1
-        for name in {name for name, verdict, _ in found if not verdict.agrees}:
+        for name in {name for name, verdict, *_ in found if not verdict.agrees}:
             facts[name].fails += 1
-        for name, verdict, zero in found:
+        for name, verdict, not_zero, zero in found:
+            facts[name].not_zero += not_zero
             if not verdict.agrees:
                 facts[name].worst = max(facts[name].worst, verdict.noise_ratio)
                 facts[name].zero += zero
                 facts[name].expected = max(facts[name].expected, zero * abs(verdict.expected))
     lines = [f"an error is raised in {raised} of {judged} cases"] if raised else []
-    return "\n".join(lines + [_line(name, each, judged) for name, each in facts.items()])
+    return "\n".join(lines + [_line(name, each, judged) for name, each in facts.items() if each.fails])
 
 
-def _decided(rule: Rule, trial: Trial) -> list[tuple[str, Verdict, bool]]:
+def _decided(rule: Rule, trial: Trial) -> list[Judged]:
     """The verdicts by few forms of the input, unless more of them could decide otherwise."""
     few = list(_verdicts(rule, trial.with_members(orbit.MEMBERS)))
-    settled = all(verdict.agrees or verdict.is_plain for _, verdict, _ in few)
+    settled = all(verdict.agrees or verdict.is_plain for _, verdict, *_ in few)
     return few if settled else list(_verdicts(rule, trial))
 
 
-def _verdicts(rule: Rule, trial: Trial) -> Iterator[tuple[str, Verdict, bool]]:
-    """The name of each array, its verdict, and whether all of it is 0 where other numbers are right."""
+def _verdicts(rule: Rule, trial: Trial) -> Iterator[Judged]:
+    """The verdict on each array, or of a law."""
     if rule.judge is not Trial.compare:
         for verdict in rule.judge(trial):
-            yield verdict.name, verdict, False
+            yield verdict.name, verdict, False, False
         return
     values, references = trial.run(), trial.references()
     for number, (value, reference) in enumerate(zip(values, references, strict=False), start=1):
         name = reference.name or (f"array {number} of {len(references)}" if len(references) > 1 else "")
-        yield name, reference.judge(value), bool(np.any(reference.oracle)) and not np.any(value)
+        not_zero = bool(np.any(reference.oracle))
+        yield name, reference.judge(value), not_zero, not_zero and not np.any(value)
 
 
 def _line(name: str, each: Evidence, judged: int) -> str:
@@ -82,5 +87,6 @@ def _line(name: str, each: Evidence, judged: int) -> str:
     where = f"{name} differs" if name else "it differs"
     line = f"over all: {where} in {each.fails} of {judged} cases"
     if each.zero:
-        return f"{line}; exactly 0 in {each.zero}, where up to {each.expected:.3g} is right"
+        count = f"all {each.zero}" if each.zero == each.not_zero else f"{each.zero} of {each.not_zero}"
+        return f"{line}; exactly 0 in {count} where it should not be (but up to {each.expected:.3g})"
     return f"{line}; by up to {each.worst:.2g} x noise" if np.isfinite(each.worst) and each.worst else line

@@ -25,15 +25,14 @@ def shrink(rule: Rule, trial: Trial, correct: Backend, attempts: int = ATTEMPTS)
 
     correct: an implementation that must still keep the rule, so that the search does not end in rounding noise.
     """
-    budget, plain = itertools.count(), _is_plain(rule, trial)
+    budget, plain = itertools.count(), breaks(rule, trial, plain=True)
     memory: Memory = {}  # shared: the reference runs once per input
     broken, right = (Trial(trial.case, backend, memory) for backend in (trial.backend, correct))
 
     def fails(arguments: Arguments) -> bool:
         if next(budget) >= attempts:
             return False
-        smaller = with_only(broken, arguments)
-        fails = _is_plain(rule, smaller) if plain else breaks(rule, smaller)
+        fails = breaks(rule, with_only(broken, arguments), plain=plain)
         return fails and not breaks(rule, with_only(right, arguments))
 
     arguments = trial.arguments
@@ -42,24 +41,19 @@ def shrink(rule: Rule, trial: Trial, correct: Backend, attempts: int = ATTEMPTS)
     return with_only(trial, arguments)
 
 
-def _is_plain(rule: Rule, trial: Trial) -> bool:
-    """Whether a rule is broken by more than any rounding explains."""
-    try:
-        return any(verdict.is_plain for verdict in decide(rule.judge, trial))
-    except BREAKDOWNS:
-        return False
-
-
 def with_only(trial: Trial, arguments: Arguments) -> Trial:
     """The trial with exactly these arguments."""
     absent = dict.fromkeys(set(trial.arguments) - set(arguments))
     return trial.with_arguments(**absent, **arguments)
 
 
-def breaks(rule: Rule, trial: Trial, breakdown: bool = False) -> bool:
-    """Whether a rule is broken; `breakdown` is the answer if the backend raises an error on the input."""
+def breaks(rule: Rule, trial: Trial, breakdown: bool = False, plain: bool = False) -> bool:
+    """Whether a rule is broken; with `plain`, by far more than rounding.
+
+    breakdown: the answer if the backend raises an error on the input.
+    """
     try:
-        return not all(verdict.agrees for verdict in decide(rule.judge, trial))
+        return any(verdict.is_plain if plain else not verdict.agrees for verdict in decide(rule.judge, trial))
     except BREAKDOWNS:
         return breakdown
 

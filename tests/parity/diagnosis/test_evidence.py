@@ -29,7 +29,9 @@ def test_a_gradient_that_is_always_zero_is_told_over_all_cases() -> None:
 
     line = evidence(rules()["model.language_model_loss_vjp"], Zero(), 6, 0)
     told = re.fullmatch(
-        r"over all: wpe.weight differs in (\d) of 6 cases; exactly 0 in (\d), where up to \S+ is right", line
+        r"over all: wpe.weight differs in (\d) of 6 cases; "
+        r"exactly 0 in all (\d) where it should not be \(but up to \S+\)",
+        line,
     )
     assert told is not None, line
     assert int(told[1]) == int(told[2]) > 3  # of a case without a scored token, 0 is right
