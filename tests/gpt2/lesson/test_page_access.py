@@ -72,8 +72,7 @@ def test_everything_works_by_keyboard_alone(page: Any) -> None:
     assert step_of(page) == "weighting"
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("language", LANGUAGES)
+@pytest.mark.parametrize(("language", "scheme"), [("en", "light"), ("en", "dark"), ("zh", "light")])
 def test_axe_finds_nothing(opened: Any, file: Path, language: str, scheme: str) -> None:
     page = opened(file, color_scheme=scheme)
     page.locator(f"[data-language={language}]").click()
