@@ -8,10 +8,9 @@ import dataclasses
 import functools
 import itertools
 import time
-import traceback
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,8 +18,10 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis.errors import Flaky
 
 from gpt2.backends import Backend, numpy_dtype
+from gpt2.errors import described
 from parity.cases.cases import LARGE, Case, cases, resized
 from parity.cases.contracts import SEEDED, Contract, contracts, engine_contracts
+from parity.cases.supports import Supports
 from parity.laws import LAWS
 from parity.verdict import training_band
 from parity.verdict.trial import Trial, decide
@@ -66,7 +67,10 @@ class Rule:
 
 @dataclasses.dataclass
 class SearchResult:
-    """The result for one rule: the number of cases, the worst of them, and the smallest counterexample."""
+    """The result for one rule: the number of cases, the worst of them, and the smallest counterexample.
+
+    not_offered: how many more cases the backend refused to run, by what it said.
+    """
 
     function: str
     cases: int = 0
@@ -75,7 +79,7 @@ class SearchResult:
     failure: Verdict | None = None
     failing_case: Case | None = None
     error: str = ""
-    offered: bool = True
+    not_offered: Counter[str] = dataclasses.field(default_factory=Counter)
     errors: list[float] = dataclasses.field(default_factory=list)
     blame: str = ""
     script: str = ""
@@ -84,6 +88,11 @@ class SearchResult:
     def agrees(self) -> bool:
         """Whether every case agreed."""
         return self.failure is None and not self.error
+
+    @property
+    def offered(self) -> bool:
+        """Whether the backend ran a case, or refused none."""
+        return bool(self.cases) or not self.not_offered
 
     def to_dict(self) -> dict[str, Any]:
         """The same facts as a dict, fit for JSON."""
@@ -168,7 +177,8 @@ def select(names: Iterable[str] = (), backend: Backend | None = None) -> dict[st
         if not found:
             raise KeyError(name)
         chosen |= found
-    return chosen or every
+    offers = getattr(backend, "offers", None)  # of a port: what is about something else is left out
+    return chosen or {name: rule for name, rule in every.items() if offers is None or offers(rule.contract.function)}
 
 
 # Hypothesis begins with the simplest case there is, whatever the seed: every size 1, every option the first. It tells
@@ -180,6 +190,8 @@ SHARE_OF_TRAINING = 3
 # ends, ties or is forbidden; of an activation few are of one number, whose noise no larger one covers; of the last
 # tokens few have a pad that only its id tells.
 TIMES_WHERE_CHEAP = 12
+# After so many refusals, and no case that was judged, a rule is not offered.
+REFUSALS = 12
 # How often a graph is given other numbers, of the same shapes and options: to compile it takes a hundred times as long.
 FILLINGS = 4
 
@@ -221,7 +233,10 @@ def check_rule(
     if fillings is None:  # what trains is compiled for every trainer
         fillings = min(FILLINGS, examples) if backend.mode == "graph" and not rule.trains else 1
     result, seen = SearchResult(rule.name), list[Case]()
-    contract = offered_contract(rule, backend)
+    contract, supports = offered_contract(rule, backend), Supports.of(backend)
+
+    def is_refused() -> bool:
+        return not result.cases and result.not_offered.total() >= REFUSALS
 
     def search(count: int, number: int = 0) -> None:
         called = itertools.count()
@@ -236,7 +251,7 @@ def check_rule(
             print_blob=False,
             report_multiple_bugs=False,
         )
-        @given(cases(contract, numpy_dtype(backend.dtype)))
+        @given(cases(contract, numpy_dtype(backend.dtype), supports))
         def draw_and_judge(case: Case) -> None:
             if next(called) < SIMPLEST:
                 return
@@ -247,19 +262,24 @@ def check_rule(
         draw_and_judge()
 
     def put(case: Case) -> None:
-        if not result.offered:
+        if is_refused():
             return
         result.cases += result.agrees
         try:
             judge_one(case)
-        except NotImplementedError:
-            result.offered = False
+        except NotImplementedError as error:
+            result.cases -= result.agrees
+            result.not_offered[said(error)] += result.agrees
         except DisagreementError:
             raise
         except Exception as error:  # whatever the backend raises
             result.failing_case = case
             missing = isinstance(error, AttributeError) and rule.contract.function.endswith(str(error))
-            result.error = f"the backend has no {rule.contract.function}" if missing else describe(error)
+            result.error = (
+                f"the backend has no {rule.contract.function}"
+                if missing
+                else described(error, getattr(backend, "file", None))
+            )
             raise DisagreementError(result.error) from error
 
     def judge_one(case: Case) -> None:
@@ -277,13 +297,13 @@ def check_rule(
 
     with contextlib.suppress(DisagreementError, Flaky):  # the result holds it; Flaky: the backend is random
         search(-(-examples // fillings))
-        for case in large_cases(rule, seen)[: 1 if backend.mode == "graph" else None]:
+        for case in large_cases(rule, seen, supports)[: 1 if backend.mode == "graph" else None]:
             put(case)
         for number in itertools.count(1):
-            if not result.offered or (number > more and time.monotonic() - begun >= seconds):
+            if is_refused() or (number > more and time.monotonic() - begun >= seconds):
                 break
             search(1, number)
-    if result.failing_case in large_cases(rule, seen):
+    if result.failing_case in large_cases(rule, seen, supports):
         plain = result.failure is not None and result.failure.is_plain
         with contextlib.suppress(DisagreementError):
             put(_smallest(result.failing_case, lambda case: not agrees(rule, Trial(case, backend), plain)))
@@ -327,11 +347,11 @@ def offered_contract(rule: Rule, backend: Backend) -> Contract:
 SIZED = ("ops", "attention", "model", "fast", "engine")
 
 
-def large_cases(rule: Rule, drawn: list[Case]) -> list[Case]:
+def large_cases(rule: Rule, drawn: list[Case], supports: Supports = Supports()) -> list[Case]:  # noqa: B008
     """The first cases that a rule has drawn, in sizes beyond every threshold in the sources.
 
     There are two for a comparison, one for a law of engines or a rule that trains, none for other laws, for gradients,
-    which follow the forward pass, or for the generation of text.
+    which follow the forward pass, or for the generation of text. Their options are those that are supported.
     """
     file, _, name = rule.contract.function.partition(".")
     of_others = rule.is_law and (file != "engine" or rule.trains)
@@ -341,8 +361,19 @@ def large_cases(rule: Rule, drawn: list[Case]) -> list[Case]:
     large = [_enlarged(case, number) for number, case in enumerate(drawn[: len(sizes)])]
     if rule.trains and large:  # of the few that are compiled, one has pads
         padding = "left" if large[0].padding == "none" else large[0].padding
-        return [dataclasses.replace(large[0], absent=large[0].absent - {"attention_mask"}, padding=padding)]
-    return large
+        large = [dataclasses.replace(large[0], absent=large[0].absent - {"attention_mask"}, padding=padding)]
+    return [_supported(case, supports) for case in large]
+
+
+def _supported(case: Case, supports: Supports) -> Case:
+    """The case with its options as they are supported."""
+    if "config" in case.scalars:
+        config = supports.config(case.config)
+        scalars, sizes = case.scalars | {"config": config}, case.sizes | {"I": config.inner_size}
+        case = dataclasses.replace(case, scalars=scalars, sizes=sizes)
+    if case.padding not in supports.paddings([case.padding]) or "attention_mask" in supports.refused:
+        case = dataclasses.replace(case, padding="none", absent=case.absent | supports.refused)
+    return case
 
 
 def _enlarged(case: Case, number: int) -> Case:
@@ -378,18 +409,23 @@ def filled_anew(case: Case, number: int) -> Case:
     return dataclasses.replace(case, seed=case.seed + 1_000_001 * number)
 
 
-def describe(error: Exception) -> str:
-    """The first line of an exception that a backend raised, and its place in the sources."""
-    said = str(error).strip().splitlines()
-    where = traceback.extract_tb(error.__traceback__)[-1]
-    return f"{type(error).__name__}: {said[0] if said else ''} ({Path(where.filename).name}:{where.lineno})"
+def said(error: Exception) -> str:
+    """The first line of what an exception says, or what it is."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 class _EnoughError(Exception):
     """Raised to end a search that has drawn enough cases."""
 
 
-def draw(rule: Rule, dtype: Any, examples: int, start: int = 0, first: int | None = None) -> list[Case]:
+def draw(
+    rule: Rule,
+    dtype: Any,
+    examples: int,
+    start: int = 0,
+    first: int | None = None,
+    supports: Supports = Supports(),  # noqa: B008
+) -> list[Case]:
     """The cases that a search of `examples` examples by this rule draws; only the first `first` of them, if given.
 
     The cases drawn depend on `examples`.
@@ -406,7 +442,7 @@ def draw(rule: Rule, dtype: Any, examples: int, start: int = 0, first: int | Non
         suppress_health_check=list(HealthCheck),
         report_multiple_bugs=False,
     )
-    @given(cases(rule.contract, dtype))
+    @given(cases(rule.contract, dtype, supports))
     def collect(case: Case) -> None:
         if next(called) < SIMPLEST:
             return

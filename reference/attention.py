@@ -117,7 +117,7 @@ def attention_weights(
 ) -> Array:
     """How much each query takes from each visible key: softmax of the scores, so each row sums to 1.
 
-    Shapes: q (B, H, T, D), k (B, H, S, D), attention_mask (B, S) mask optional -> (B, H, T, S)
+    Shapes: q (B, H, T, D), k (B, H, S, D), attention_mask (B, S) mask optional -> (B, H, T, S) kept
     Source: Vaswani et al. 2017, equation 1. reorder_and_upcast_attn (float32 scores of 16-bit inputs): Mistral, in
         Hugging Face's modeling_gpt2.py.
     """
@@ -142,7 +142,7 @@ def attention(
     """Each token compares its query (q) with all visible keys (k) and takes the weighted mean of their values (v).
 
     Shapes: x (B, T, C), params {h.0.attn}, attention_mask (B, S) mask optional, past (B, H, P, D) pair optional,
-        keep {h.0.attn} keep optional -> (B, T, C), (B, H, S, D) pair
+        keep {h.0.attn} keep optional -> (B, T, C) kept, (B, H, S, D) pair
     Source: GPT-2 paper, section 2.3; `attn` in GPT-2's model.py; for dropout, Hugging Face's modeling_gpt2.py.
     """
     at = f"h.{layer}.attn"

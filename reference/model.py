@@ -38,7 +38,7 @@ def block(
     """One layer: attention, then MLP; each reads the residual stream through its own LayerNorm and adds to it.
 
     Shapes: x (B, T, C), params {h.0}, attention_mask (B, S) mask optional, past (B, H, P, D) pair optional,
-        keep {h.0} keep optional -> (B, T, C), (B, H, S, D) pair
+        keep {h.0} keep optional -> (B, T, C) kept, (B, H, S, D) pair
     Source: GPT-2 paper, section 2.3 (LayerNorm moved to the input of each sub-block).
     """
     at = f"h.{layer}"
@@ -80,7 +80,7 @@ def gpt2(
 
     Positions count from the end of the past unless position_ids says otherwise.
     Shapes: params {}, ids (B, T) int V, attention_mask (B, S) mask optional, position_ids (B, T) int L optional,
-        past (B, H, P, D) pairs optional, keep {} keep optional -> (B, T, C), (B, H, S, D) pairs
+        past (B, H, P, D) pairs optional, keep {} keep optional -> (B, T, C) kept, (B, H, S, D) pairs kept
     Source: GPT-2 paper, section 2.3; `model` in GPT-2's model.py.
     """
     past_length = 0 if past is None else past[0][0].shape[2]
@@ -107,7 +107,7 @@ def language_model(
     """Scores of the next token at each position: hidden states times token embeddings (tied) or lm_head (untied).
 
     Shapes: params {}, ids (B, T) int V, attention_mask (B, S) mask optional, position_ids (B, T) int L optional,
-        past (B, H, P, D) pairs optional, keep {} keep optional -> (B, T, V), (B, H, S, D) pairs
+        past (B, H, P, D) pairs optional, keep {} keep optional -> (B, T, V) kept, (B, H, S, D) pairs kept
     """
     x, presents = gpt2(params, ids, config, attention_mask, position_ids, past, keep)
     head = params["wte"] if config.tie_word_embeddings else params["lm_head"]

@@ -29,6 +29,11 @@ from gpt2.errors import GPT2Error
 @click.argument("functions", nargs=-1)
 @search_options(25)
 @judged_engine_options
+@click.option("--with", "port", help="Judge a function or model of your own: FILE.py:NAME, or MODULE:NAME.")
+@click.option("--framework", help="What it computes with: numpy, torch or mindspore  [what its file imports].")
+@click.option("--as", "preset", help="What it supports: course (plain GPT-2 alone), inference or training.")
+@click.option("--map", "names", multiple=True, help="What it calls an argument or module of ours: x=hidden_states.")
+@click.option("--script", "with_script", is_flag=True, help="Also print the script that reproduces each failure.")
 @click.option("--html", type=click.Path(path_type=Path), help="Also write the report as one HTML file.")
 @click.option("--junit", type=click.Path(path_type=Path), help="Also write the report as JUnit XML.")
 @click.option("--expected", type=click.Path(path_type=Path), help="Expected failures, a JSON file (docs/report.md).")
@@ -52,6 +57,11 @@ def check(
     device: str | None,
     dtype: str | None,
     mode: str | None,
+    port: str | None,
+    framework: str | None,
+    preset: str | None,
+    names: tuple[str, ...],
+    with_script: bool,
     html: Path | None,
     junit: Path | None,
     expected: Path | None,
@@ -70,11 +80,17 @@ def check(
 
     FUNCTIONS are names of functions ("layer_norm"), files ("ops"), laws ("laws") or groups of laws ("data", "convert",
     "evaluation"); none: everything. A rule that trains is judged on a third of the examples, an activation or a
-    function of generation on twelve times as many. Exit code 1 if anything differs.
+    function of generation on twelve times as many. Exit code 1 if anything differs, 3 if nothing was judged.
     """
     from parity import check as judge
     from parity.report import print_results, processes_for
 
+    if port is not None:
+        if context.get_parameter_source("backend") is ParameterSource.COMMANDLINE:
+            raise GPT2Error("--with names what is judged, and so does --backend: leave one of them out")
+        backend = _port(port, functions, framework, preset, names)
+    elif framework or preset or names:
+        raise GPT2Error("--framework, --as and --map say how to call what --with names: give that too")
     engine_named: dict[str, Any] = {"backend": backend, "device": device, "dtype": dtype, "mode": mode}
     tried = {"examples": examples, "seed": seed, "markdown": markdown, "as_json": as_json}
     if diagnose and not mutants:
@@ -111,10 +127,26 @@ def check(
         engine=judged_engine_named(**engine_named),
         processes=processes or processes_for(rules, engine),
         seconds=seconds,
+        with_absent=bool(functions),
+        with_scripts=with_script,
     )
     if as_json:
         click.echo(report.to_json())
     sys.exit(report.exit_code)
+
+
+def _port(
+    place: str, functions: tuple[str, ...], framework: str | None, preset: str | None, names: tuple[str, ...]
+) -> str:
+    """The name of the backend for what --with names."""
+    from parity.ports.port import port_for
+
+    pairs = [pair.partition("=") for pair in names]
+    wrong = [pair for pair, (ours, _, theirs) in zip(names, pairs, strict=True) if not (ours and theirs)]
+    if wrong:
+        raise GPT2Error(f"--map is OURS=THEIRS, like x=hidden_states, but is {wrong[0]!r}")
+    called = tuple(sorted((ours, theirs) for ours, _, theirs in pairs))
+    return f"port:{port_for(place, functions, framework=framework or '', preset=preset or '', names=called)}"
 
 
 def _forward(context: click.Context, old: str, command: click.Command, arguments: dict[str, Any]) -> None:

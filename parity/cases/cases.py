@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from parity.cases.contracts import Contract, Item, tree_axes
+from parity.cases.supports import Supports
 from reference.config import ACTIVATIONS, LEVELS, GPT2Config
 
 Array = NDArray[Any]
@@ -92,13 +93,27 @@ def _short(value: Any) -> str:
 
 
 @st.composite
-def configs(draw: st.DrawFn, sizes: dict[str, int], dropout: bool = False, pads: bool = False) -> GPT2Config:
-    """Draw a GPT-2 of those sizes, with every switch that changes the result.
+def configs(
+    draw: st.DrawFn,
+    sizes: dict[str, int],
+    dropout: bool = False,
+    pads: bool = False,
+    supports: Supports = Supports(),  # noqa: B008
+) -> GPT2Config:
+    """Draw a GPT-2 of those sizes, with every switch that changes the result, as far as it is supported.
 
     dropout: with its rates too; pads: in half of the draws with a pad_token_id.
     """
+
+    def one_of(name: str, *values: Any) -> Any:
+        return draw(st.sampled_from(supports.values(name, values)))
+
+    def switch(name: str) -> bool:
+        values = supports.values(name, (False, True))
+        return draw(st.booleans() if len(values) > 1 else st.sampled_from(values))
+
     rates: dict[str, Any] = {name: draw(st.sampled_from(DROPOUT_RATES)) for name in DROPOUTS} if dropout else {}
-    if pads:
+    if pads and "pad_token_id" not in dict(supports.allowed):
         rates["pad_token_id"] = draw(st.none() | st.integers(0, sizes["V"] - 1))
     return GPT2Config(
         vocab_size=sizes["V"],
@@ -108,30 +123,40 @@ def configs(draw: st.DrawFn, sizes: dict[str, int], dropout: bool = False, pads:
         n_inner=sizes["I"],
         num_labels=sizes["K"],
         n_layer=draw(st.integers(1, 3)),
-        activation_function=draw(st.sampled_from(ACTIVATIONS)),
-        layer_norm_epsilon=draw(st.sampled_from([1e-5, 1e-6, 1e-3])),
-        scale_attn_weights=draw(st.sampled_from([True, False])),
-        scale_attn_by_inverse_layer_idx=draw(st.booleans()),
-        reorder_and_upcast_attn=draw(st.booleans()),
-        tie_word_embeddings=draw(st.sampled_from([True, False])),
+        activation_function=one_of("activation_function", *ACTIVATIONS),
+        layer_norm_epsilon=one_of("layer_norm_epsilon", 1e-5, 1e-6, 1e-3),
+        scale_attn_weights=one_of("scale_attn_weights", True, False),
+        scale_attn_by_inverse_layer_idx=switch("scale_attn_by_inverse_layer_idx"),
+        reorder_and_upcast_attn=switch("reorder_and_upcast_attn"),
+        tie_word_embeddings=one_of("tie_word_embeddings", True, False),
         **rates,
     )
 
 
 @st.composite
-def cases(draw: st.DrawFn, contract: Contract, dtype: np.dtype) -> Case:
-    """Draw a case for the function of a contract. dtype: that of the float arrays."""
+def cases(
+    draw: st.DrawFn,
+    contract: Contract,
+    dtype: np.dtype,
+    supports: Supports = Supports(),  # noqa: B008
+) -> Case:
+    """Draw a case for the function of a contract, as far as it is supported. dtype: that of the float arrays."""
     optional = [name for name in contract.optional if name != "attention_mask"]
-    absent = {name for name in optional if not draw(st.booleans())}
-    padding = draw(st.sampled_from(_paddings(contract)))
+    absent = {name for name in optional if name in supports.refused or not draw(st.booleans())}
+    paddings = supports.paddings(_paddings(contract))
+    if "attention_mask" in supports.refused & set(contract.optional):
+        paddings = [NO_MASK]
+    padding = draw(st.sampled_from(paddings))
     if padding == NO_MASK:
         absent.add("attention_mask")
     has_past = "key_length" in contract.scalars or ("past" in optional and "past" not in absent)
     sizes = draw(_sizes(has_past))
+    if supports.has_usual_mlp:
+        sizes["I"] = 4 * sizes["C"]
     if sizes["P"] == 0:
         absent.add("past")
     dropout = any("keep" in item.kinds and item.name not in absent for item in contract.inputs)
-    scalars = {name: draw(value) for name, value in _scalars(contract, sizes, dtype, dropout).items()}
+    scalars = {name: draw(value) for name, value in _scalars(contract, sizes, dtype, dropout, supports).items()}
     return Case(
         contract=contract,
         sizes=sizes,
@@ -231,11 +256,11 @@ SCALARS: dict[str, st.SearchStrategy[Any]] = {
 
 
 def _scalars(
-    contract: Contract, sizes: dict[str, int], dtype: np.dtype, dropout: bool
+    contract: Contract, sizes: dict[str, int], dtype: np.dtype, dropout: bool, supports: Supports
 ) -> dict[str, st.SearchStrategy[Any]]:
     """How each scalar argument of a function is drawn."""
     decided: dict[str, Callable[[], st.SearchStrategy[Any]]] = {
-        "config": lambda: configs(sizes, dropout, pads=any(name in contract.function for name in USE_PADS)),
+        "config": lambda: configs(sizes, dropout, any(name in contract.function for name in USE_PADS), supports),
         "n_head": lambda: st.just(sizes["H"]),
         "scale": lambda: st.sampled_from([1.0, math.sqrt(sizes["D"]), 3 * math.sqrt(sizes["D"])]),
         "query_length": lambda: st.just(sizes["T"]),
@@ -248,7 +273,9 @@ def _scalars(
     unknown = [name for name in contract.scalars if name not in decided and name not in SCALARS]
     if unknown:
         raise ValueError(f"{contract.function}: no strategy for {unknown}: add one here, or its shape to the docstring")
-    return {name: decided[name]() if name in decided else SCALARS[name] for name in contract.scalars}
+    drawn = {name: decided[name]() if name in decided else SCALARS[name] for name in contract.scalars}
+    fixed = {name: st.sampled_from(values) for name, values in supports.allowed if name in drawn}
+    return drawn | fixed
 
 
 def build(case: Case, dtype: np.dtype) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -257,7 +284,16 @@ def build(case: Case, dtype: np.dtype) -> tuple[dict[str, Any], dict[str, Any]]:
     arrays = {name: _fill(case, item, name, axes[name], dtype) for name, item in items.items() if name in axes}
     if case.seed % 4 and "ids" in arrays and "attention_mask" in arrays:
         arrays["ids"] = _with_traps(arrays["ids"], arrays["attention_mask"][:, -arrays["ids"].shape[1] :])
+    if "attention_mask" in arrays and isinstance(axes.get("grad"), tuple) and "T" in axes["grad"]:
+        arrays["grad"] = _without_pads(arrays["grad"], axes["grad"], arrays["attention_mask"])
     return {**case.scalars, **arrays}, axes
+
+
+def _without_pads(grad: Array, axes: tuple[str, ...], attention_mask: Array) -> Array:
+    """The gradient with zeros where the result is that of a pad: it means nothing, so no loss depends on it."""
+    kept = attention_mask[:, -grad.shape[axes.index("T")] :]
+    others = [axis for axis in range(len(axes)) if axes[axis] not in ("B", "T")]
+    return grad * np.expand_dims(kept, others).astype(grad.dtype)
 
 
 def _with_traps(ids: Array, attention_mask: Array) -> Array:

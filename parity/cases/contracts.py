@@ -4,6 +4,7 @@ From the letters the judge draws inputs and knows the symmetries of a function: 
 heads, MLP units, unordered keys) can be permuted in all inputs at once. The output is then permuted in the same way,
 or, if it is a sum over that axis, does not change. Braces stand for trees: "params {h.0.mlp}" for
 that part of the parameters, "keep {h.0.mlp} keep" for that part of the dropout masks, "-> {}" for all gradients.
+A result that is "kept" means nothing at pads.
 """
 
 import dataclasses
@@ -75,6 +76,12 @@ class Contract:
         defaults = {name: p.default for name, p in self._signature.items()}
         named = [item.name for item in self.inputs if "optional" in item.kinds]
         return [name for name in named if defaults[name] is not inspect.Parameter.empty]
+
+    @property
+    def promise(self) -> str:
+        """What the function returns, as its docstring says it: "(B, T, C), (B, H, S, D) pair"."""
+        axes = [f"({', '.join(item.axes)})" if item.axes is not None else f"{{{item.tree}}}" for item in self.outputs]
+        return ", ".join(" ".join([shown, *item.kinds]) for shown, item in zip(axes, self.outputs, strict=True))
 
     def without(self, *names: str) -> "Contract":
         """The contract without those arguments, which must be optional."""

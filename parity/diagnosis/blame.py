@@ -16,28 +16,35 @@ from numpy.typing import NDArray
 
 import reference
 from gpt2.backends import Backend, numpy_dtype
+from gpt2.errors import GPT2Error
 from parity.cases.contracts import contracts
 from parity.verdict import orbit
 from parity.verdict.stages import STAGE_AXES, stage_references
-from parity.verdict.verdict import Reference, Verdict
+from parity.verdict.verdict import Verdict
 from reference.config import ACTIVATIONS, GPT2Config
 
 Array = NDArray[Any]
 SOURCES = Path(reference.__file__).parent
+ABSENT = np.zeros(0)
 
 
 @dataclasses.dataclass(frozen=True)
 class Stage:
-    """One stage: the verdict on it computed from the reference's values, and on it in the backend's normal run."""
+    """One stage: the verdict on it computed from the reference's values, and on it in the backend's normal run.
+
+    after: the stage before it that the backend shows, if it does not show all between them; "" if it does.
+    """
 
     name: str
     alone: Verdict
     in_the_run: Verdict
     lines: tuple[str, ...]
+    after: str = ""
 
     def explain(self) -> str:
         """The stage in words, with its source lines on both sides."""
-        return "\n".join([f"{self.name}: {self.alone.explain()}", *self.lines])
+        between = f" (it went wrong between {self.after} and here)" if self.after else ""
+        return "\n".join([f"{self.name}: {self.alone.explain()}{between}", *self.lines])
 
 
 def blame(
@@ -51,29 +58,44 @@ def blame(
 ) -> list[Stage]:
     """Judge every stage of a forward pass, in order; the first that is wrong by itself is to blame.
 
-    Arguments as for stage_references. A stage that the backend does not return is wrong.
+    Arguments as for stage_references. Stages that the backend does not show are left out. A backend whose model has a
+    set `replaceable` is given those stages alone: an error of the others is inherited.
+    Raises GPT2Error if it shows none of them.
     """
     dtype = numpy_dtype(backend.dtype)
     inputs = config, parameters, ids, attention_mask, position_ids
     free = stage_references(*inputs, dtype, backend.accuracy, most=most)
-    known_values = {name: reference.orbit[0] for name, reference in free.items()}
-    fed = stage_references(*inputs, dtype, backend.accuracy, known_values, most)
     model = backend.model(config, parameters)
+    replaceable = getattr(model, "replaceable", free.keys())
+    known_values = {name: reference.orbit[0] for name, reference in free.items() if name in replaceable}
+    fed = stage_references(*inputs, dtype, backend.accuracy, known_values, most)
     alone = model.stages(ids, attention_mask, position_ids, known_values)
     in_the_run = model.stages(ids, attention_mask, position_ids)
-    return [
-        Stage(name, _judge(fed[name], alone, name), _judge(free[name], in_the_run, name), source_lines(backend, name))
-        for name in free
-    ]
+    shown = [name for name in free if name in alone or name in in_the_run]
+    if not shown:
+        raise GPT2Error(f"backend {backend.name!r} shows none of the stages of this model ({', '.join(free)})")
+    names, found = list(free), []
+    for last, name in zip([None, *shown], shown, strict=False):
+        skipped = last is not None and names.index(name) - names.index(last) > 1
+        own, run = fed[name].judge(alone.get(name, ABSENT)), free[name].judge(in_the_run.get(name, ABSENT))
+        found.append(Stage(name, own, run, source_lines(backend, name), (last or "") if skipped else ""))
+    return found
+
+
+def recorded_too_late(backend: Backend, stages: list[Stage]) -> str:
+    """What to say if stages differ in the run and all of them come back exactly as given; "" if that is not so."""
+    differing = [stage for stage in stages if not stage.in_the_run.agrees]
+    if not differing or any(stage.alone.error for stage in stages if not stage.alone.reason) or first_wrong(stages):
+        return ""
+    return (
+        f"{backend.name} returns every stage exactly as it was given: it records a stage after it has replaced it. "
+        "Record it before."
+    )
 
 
 def first_wrong(stages: list[Stage]) -> Stage | None:
     """The stage to blame; None if all agree."""
     return next((stage for stage in stages if not stage.alone.agrees), None)
-
-
-def _judge(known: Reference, values: Mapping[str, Array], name: str) -> Verdict:
-    return known.judge(values[name] if name in values else np.zeros(0))
 
 
 def source_lines(backend: Backend, name: str) -> tuple[str, ...]:

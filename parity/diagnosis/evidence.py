@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from gpt2.backends import Backend, numpy_dtype
+from parity.cases.supports import Supports
 from parity.check import Rule, draw, offered_contract
 from parity.verdict import orbit
 from parity.verdict.trial import Trial
@@ -35,7 +36,8 @@ class Evidence:
 def evidence(rule: Rule, backend: Backend, examples: int, start: int) -> str:
     """The facts in one line per array that fails; "" if no case could be judged."""
     offered = dataclasses.replace(rule, contract=offered_contract(rule, backend))
-    cases = draw(offered, numpy_dtype(backend.dtype), min(examples, OF_TRAINING) if rule.trains else examples, start)
+    count = min(examples, OF_TRAINING) if rule.trains else examples
+    cases = draw(offered, numpy_dtype(backend.dtype), count, start, supports=Supports.of(backend))
     facts: dict[str, Evidence] = collections.defaultdict(Evidence)
     judged = raised = 0
     for case in cases:

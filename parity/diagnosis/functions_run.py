@@ -11,6 +11,7 @@ from typing import Any
 
 from gpt2.backends import Backend, NumPyBackend, numpy_dtype
 from parity.cases.cases import Case
+from parity.cases.supports import Supports
 from parity.check import Rule, agrees, draw, large_cases, rules, verdicts
 from parity.mutants.base import short_name
 from parity.verdict.trial import Memory, Trial
@@ -67,8 +68,9 @@ def walk(rule: Rule, trial: Trial) -> Walk:
     reached, unjudged = _reached(rule, trial)
     done = Walk([], unjudged)
     for other in reached:
-        done.judged.append(other.name)
-        done.verdict = _objection(rule, trial) if other == rule else _own_objection(other, trial)
+        found = verdicts(rule, trial) if other == rule else _own_verdicts(other, trial)
+        done.judged += [other.name] * bool(found)  # there are none of what the backend does not offer
+        done.verdict = _first_objection(found)
         if done.verdict is not None:
             break
     return done
@@ -114,30 +116,38 @@ def _words(code: CodeType) -> set[str]:
     return set(code.co_names).union(*map(_words, inner))
 
 
-def _objection(rule: Rule, trial: Trial) -> Verdict | None:
-    return next((verdict for verdict in verdicts(rule, trial) if not verdict.agrees), None)
+def _first_objection(found: list[Verdict]) -> Verdict | None:
+    return next((verdict for verdict in found if not verdict.agrees), None)
 
 
-def _own_objection(rule: Rule, failed: Trial) -> Verdict | None:
-    """An objection of a function's own rule: in the sizes and options of a failing case, if they fit, or elsewhere."""
+def _own_verdicts(rule: Rule, failed: Trial) -> list[Verdict]:
+    """Verdicts of a function's own rule: in the sizes and options of a failing case, if they fit; then on others."""
     fitted = _fitted(rule, failed)
-    found = None if fitted is None else _objection(rule, fitted)
-    return found or _objection_to_others(rule, failed.backend)
+    found = [] if fitted is None else verdicts(rule, fitted)
+    return found if _first_objection(found) else found + _verdicts_on_others(rule, failed.backend)
 
 
-def _objection_to_others(rule: Rule, backend: Backend) -> Verdict | None:
+def _verdicts_on_others(rule: Rule, backend: Backend) -> list[Verdict]:
     if _results.get("") is not backend:  # only those of one backend are kept: not every backend can be hashed
         _results.clear()
         _results[""] = backend
     if rule.name not in _results:
         count = OWN_GRAPHS if backend.mode == "graph" else OWN_CASES
-        trials = (Trial(case, backend, memory) for case, memory in drawn(rule.name, backend.dtype, count, 0))
-        _results[rule.name] = next(filter(None, (_objection(rule, trial) for trial in trials)), None)
-    found: Verdict | None = _results[rule.name]
+        trials = (
+            Trial(case, backend, memory)
+            for case, memory in drawn(rule.name, backend.dtype, count, 0, Supports.of(backend))
+        )
+        known: list[Verdict] = []
+        for trial in trials:
+            known += verdicts(rule, trial)
+            if _first_objection(known):
+                break
+        _results[rule.name] = known
+    found: list[Verdict] = _results[rule.name]
     return found
 
 
-_results: dict[str, Any] = {}  # the results of _objection_to_others by rule, for the backend that is under ""
+_results: dict[str, Any] = {}  # the results of _verdicts_on_others by rule, for the backend that is under ""
 
 
 def _fitted(rule: Rule, failed: Trial) -> Trial | None:
@@ -160,8 +170,14 @@ def _fitted(rule: Rule, failed: Trial) -> Trial | None:
 
 
 @functools.cache
-def drawn(rule_name: str, dtype: str, examples: int, start: int) -> list[tuple[Case, Memory]]:
+def drawn(
+    rule_name: str,
+    dtype: str,
+    examples: int,
+    start: int,
+    supports: Supports = Supports(),  # noqa: B008
+) -> list[tuple[Case, Memory]]:
     """The cases of a rule, each with a cache of the reference's results, which serve every backend."""
     rule = rules()[rule_name]
-    cases = draw(rule, numpy_dtype(dtype), examples, start)
-    return [(case, {}) for case in [*cases, *large_cases(rule, cases)]]
+    cases = draw(rule, numpy_dtype(dtype), examples, start, supports=supports)
+    return [(case, {}) for case in [*cases, *large_cases(rule, cases, supports)]]

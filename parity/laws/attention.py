@@ -168,7 +168,7 @@ def the_past_has_no_order(trial: Trial) -> Verdicts:
     no_past, length = without_past(trial), trial.case.sizes["T"]
     if length == 1 or not is_tame(no_past):
         return
-    past = no_past.run()[1:]
+    past = no_past.presents()
     mask = np.concatenate((random_of(trial).random((len(past[0]), length)) < 0.7, mask_of(no_past)), axis=1).astype(
         np.int64
     )

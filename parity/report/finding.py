@@ -29,6 +29,7 @@ class Finding(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     script: str
     severities: tuple[float | None, ...]
     seconds: float
+    not_offered: dict[str, int] = {}
 
     @classmethod
     def of(cls, result: "SearchResult", seconds: float) -> "Finding":
@@ -38,7 +39,7 @@ class Finding(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         failed = (math.inf,) if result.error else () if result.failure is None else (result.failure.severity,)
         return cls(
             function=result.function,
-            cases=result.cases if result.offered else 0,
+            cases=result.cases,
             agrees=result.agrees,
             offered=result.offered,
             noise_ratio=None if sized is None else _finite(sized.noise_ratio),
@@ -49,6 +50,7 @@ class Finding(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             script=result.script,
             severities=tuple(_finite(float(f"{x:.{DIGITS}g}")) for x in (*result.errors, *failed)),
             seconds=round(seconds, 3),
+            not_offered=dict(result.not_offered),
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -64,6 +66,14 @@ class Finding(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def judged(self) -> bool:
         """Whether there was anything to judge: a law about the past, say, needs a case that has one."""
         return self.offered and (not self.agrees or bool(self.severities))
+
+    @property
+    def remark(self) -> str:
+        """How many of the cases were judged, if not all: "18 of 25 cases judged, 7 not offered: past"; else ""."""
+        if not self.not_offered or not self.cases:
+            return ""
+        reasons = ", ".join(f"{count} not offered: {reason}" for reason, count in self.not_offered.items())
+        return f"{self.cases} of {self.cases + sum(self.not_offered.values())} cases judged, {reasons}"
 
     @property
     def identical(self) -> bool:

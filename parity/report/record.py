@@ -9,6 +9,8 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from gpt2.backends import Backend
+from parity.cases.contracts import contracts, engine_contracts
+from parity.cases.supports import Supports
 from parity.report.expected import EXPECTED, MOVED, PASSES, ExpectedOutcome
 from parity.report.finding import Finding
 from parity.verdict.verdict import NOISE_FACTOR, ULP_TERM
@@ -19,6 +21,7 @@ RULE = f"error <= {NOISE_FACTOR} x rounding noise + {ULP_TERM} ulp"
 IDENTICAL, AGREES, DIFFERS, NOT_OFFERED, UNTRIED = "identical", "agrees", "differs", "not offered", "untried"
 ABSENT = {NOT_OFFERED: "not offered by the backend", UNTRIED: "untried: no case had anything to judge"}
 FAILING = (DIFFERS, PASSES, MOVED)
+NOTHING_JUDGED = 3  # the exit code
 VERBS = {
     AGREES: ("agrees", "agree"),
     DIFFERS: ("differs", "differ"),
@@ -33,7 +36,7 @@ class Report:
     """The settings of a run, its environment, and its findings in order.
 
     functions: everything that was to be judged; after an interruption, more than there are findings. outcomes: the
-    status of the entries in the file of expected failures.
+    status of the entries in the file of expected failures. supports: what no case has, as the backend declares.
     """
 
     backend: str
@@ -47,12 +50,16 @@ class Report:
     findings: list[Finding] = dataclasses.field(default_factory=list)
     outcomes: list[ExpectedOutcome] = dataclasses.field(default_factory=list)
     interrupted: bool = False
+    supports: list[str] = dataclasses.field(default_factory=list)
 
     @classmethod
     def about(cls, backend: Backend, examples: int, seed: int, functions: list[str]) -> "Report":
         """The report of a run that starts now."""
         where = environment(backend)
-        return cls(backend.name, backend.device, backend.dtype, backend.mode, seed, examples, where, functions)
+        settings = backend.name, backend.device, backend.dtype, backend.mode, seed, examples, where, functions
+        every = contracts() | engine_contracts()
+        about = [every[name.removeprefix("compiled.")] for name in functions if name.removeprefix("compiled.") in every]
+        return cls(*settings, supports=Supports.of(backend).words(about))
 
     @property
     def run(self) -> dict[str, str]:
@@ -103,8 +110,10 @@ class Report:
 
     @property
     def exit_code(self) -> int:
-        """130 after an interruption, 1 if anything fails, else 0."""
-        return 130 if self.interrupted else int(bool(self.failing))
+        """130 after an interruption, 1 if anything fails, 3 if nothing was judged, else 0."""
+        if self.interrupted:
+            return 130
+        return 1 if self.failing else NOTHING_JUDGED * (not any(finding.judged for finding in self.findings))
 
     @property
     def headline(self) -> str:
@@ -131,10 +140,12 @@ class Report:
         verdicts = Counter(self.verdict(finding) for finding in self.findings)
         agree = verdicts.keys() <= {IDENTICAL, AGREES, *ABSENT}
         allowed = f": no error above {NOISE_FACTOR} x its input's rounding noise + {ULP_TERM} ulp" if agree else ""
-        sentences = [f"on {cases} cases{allowed}."]
+        sentences = [f"on {cases} case{'s' * (cases != 1)}{allowed}."]
         sentences += [f"{verdicts[word]} {words}." for word, words in ABSENT.items() if verdicts[word]]
         if self.interrupted:
             sentences.append(f"Interrupted: {len(self.findings)} of {len(self.functions)} were judged.")
+        if self.supports:
+            sentences.append(f"As the backend declares: {'; '.join(self.supports)}.")
         return " ".join(sentences)
 
     def to_dict(self) -> dict[str, Any]:
@@ -148,6 +159,7 @@ class Report:
             "seed": self.seed,
             "examples": self.examples,
             "environment": self.environment,
+            "supports": self.supports,
             "interrupted": self.interrupted,
             "not_run": self.not_run,
             "agrees": not self.failing,

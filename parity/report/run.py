@@ -9,11 +9,12 @@ from pathlib import Path
 from rich.console import Console
 
 from gpt2.backends import Backend, get_backend
+from gpt2.errors import described
 from gpt2.files import require_writable, write_text
 from gpt2.interrupt import one_interrupt
 from gpt2.processes import Work, cores
 from gpt2.progress import ProgressBar
-from parity.check import Rule, SearchResult, check_at_its_cost, describe, select
+from parity.check import Rule, SearchResult, check_at_its_cost, select
 from parity.diagnosis.diagnose import diagnose
 from parity.report import junit as junit_file
 from parity.report.expected import apply, load
@@ -34,7 +35,7 @@ def judge(rule: Rule, backend: Backend, examples: int, seed: int, seconds: float
     try:
         diagnose(rule, result, backend, examples, seed)
     except Exception as error:  # a wrong backend may raise anything when it runs again: the failure itself is known
-        result.blame = result.blame or f"could not be traced: {describe(error)}"
+        result.blame = result.blame or f"could not be traced: {described(error, getattr(backend, 'file', None))}"
     return result
 
 
@@ -53,6 +54,8 @@ def print_results(
     engine: Engine | None = None,
     processes: int = 1,
     seconds: float = 0.0,
+    with_absent: bool = True,
+    with_scripts: bool = False,
 ) -> Report:
     """Judge a backend by every rule, then print the table on console (None: print nothing).
 
@@ -60,7 +63,7 @@ def print_results(
     failures. resume: a file that saves the findings; a run with the same settings continues from there. check: the
     function that judges one rule (default: `judge`). engine: the arguments of `get_backend` for this backend; rules may
     then be judged in several processes, which make it anew. seconds: how long a rule goes on with random cases, at
-    least.
+    least. with_absent, with_scripts: as for `print_report`.
     Ctrl-C (or SIGTERM) ends the search, not the report, which then covers what was judged so far.
     Raises GPT2Error, before the search, for a file that cannot be read or written.
     """
@@ -76,7 +79,7 @@ def print_results(
         _search(report, rules, backend, kept, check or functools.partial(judge, seconds=seconds))
     report.outcomes = apply(entries, report.findings, report.run)
     if console is not None:
-        print_report(report, console)
+        print_report(report, console, with_absent, with_scripts)
     if html is not None:
         from parity.report.html import page  # here, because the plotting library is slow to import
 

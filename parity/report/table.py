@@ -11,10 +11,15 @@ from parity.report.record import ABSENT, FAILING, Report
 STYLES = dict.fromkeys(FAILING, "bold red") | dict.fromkeys(ABSENT, "dim") | {EXPECTED: "yellow"}
 
 
-def print_report(report: Report, console: Console) -> None:
-    """Print the table, each failure with its smallest case and blame, the status of expected failures, a summary."""
-    console.print(table(report))
+def print_report(report: Report, console: Console, with_absent: bool = True, with_scripts: bool = False) -> None:
+    """Print the table, each failure with its smallest case and blame, the status of expected failures, a summary.
+
+    with_absent: with a row for what the backend does not offer too. with_scripts: with the script of each failure.
+    """
+    console.print(table(report, with_absent))
     for finding in report.findings:
+        if finding.remark:
+            _say(console, f"{finding.function}: {finding.remark}")
         outcome = report.outcome(finding)
         if outcome is not None:
             _say(console, f"{finding.function}: {outcome.message}")
@@ -23,6 +28,9 @@ def print_report(report: Report, console: Console) -> None:
             _say(console, f"  smallest case: {finding.case}")
             for line in finding.blame.splitlines():
                 _say(console, f"  {line}")
+            if finding.script:
+                shown = finding.script if with_scripts else "  --script prints a script that reproduces it"
+                _say(console, shown)
     for outcome in report.outcomes:
         if not outcome.applies:
             _say(console, f"{outcome.entry.function}: expected failure {outcome.message}")
@@ -30,7 +38,7 @@ def print_report(report: Report, console: Console) -> None:
     console.print(f"[{style}]{escape(report.headline)}[/{style}] {escape(report.basis)}", soft_wrap=True)
 
 
-def table(report: Report) -> Table:
+def table(report: Report, with_absent: bool = True) -> Table:
     """One row per function: cases, the worst error against its input's noise floor and in ulp, the verdict."""
     shown = Table(title=escape(report.title), title_justify="left")
     shown.add_column("function", overflow="fold")
@@ -38,6 +46,8 @@ def table(report: Report) -> Table:
         shown.add_column(heading, justify="right", no_wrap=True)
     shown.add_column("verdict", no_wrap=True)
     for finding in report.findings:
+        if not with_absent and not finding.offered:
+            continue
         verdict = report.verdict(finding)
         word = verdict.upper() if verdict in FAILING else verdict
         style = STYLES.get(verdict)

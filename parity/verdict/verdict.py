@@ -129,10 +129,10 @@ def judge(value: Any, oracle: Array, orbit: list[Array], rows: Array | None = No
     own = orbit[0]
     value = np.asarray(value)
     if value.shape != own.shape:
-        return _refuse(f"shape {value.shape}, expected {own.shape}")
+        return refused(f"shape {value.shape}, expected {own.shape}")
     if value.dtype.kind in "iub":
         if own.dtype.kind not in "iub" or (own.dtype.kind == "b") != (value.dtype.kind == "b"):
-            return _refuse(f"dtype {value.dtype}, expected {own.dtype}")
+            return refused(f"dtype {value.dtype}, expected {own.dtype}")
         wrong = np.argwhere(value != own)
         if not len(wrong):
             return Verdict(True, 0.0, 0.0, 1.0, (), 0.0, 0.0)
@@ -148,7 +148,7 @@ def judge(value: Any, oracle: Array, orbit: list[Array], rows: Array | None = No
             f"{value[where]} at {where}, expected {own[where]}",
         )
     if value.dtype != own.dtype:
-        return _refuse(f"dtype {value.dtype}, expected {own.dtype}")
+        return refused(f"dtype {value.dtype}, expected {own.dtype}")
     oracle = np.asarray(oracle).astype(np.float64)
     kept = np.ones(value.shape, bool) if rows is None else np.broadcast_to(rows, value.shape)
     wide, own_wide = value.astype(np.float64), own.astype(np.float64)
@@ -156,7 +156,7 @@ def judge(value: Any, oracle: Array, orbit: list[Array], rows: Array | None = No
     alike = np.where(special, (wide == own_wide) | np.isnan(wide) & np.isnan(own_wide), np.isfinite(wide)) | ~kept
     if not alike.all():
         where = tuple(int(i) for i in np.argwhere(~alike)[0])
-        return _refuse(
+        return refused(
             f"{wide[where]} at {where}, expected {own_wide[where]}: NaN and infinity must stand in the same places"
         )
     usual = kept & ~special
@@ -182,7 +182,8 @@ def judge(value: Any, oracle: Array, orbit: list[Array], rows: Array | None = No
     )
 
 
-def _refuse(reason: str) -> Verdict:
+def refused(reason: str) -> Verdict:
+    """The verdict on what is no number, or not the right kind of thing."""
     return Verdict(False, float("inf"), 0.0, 0.0, (), float("nan"), float("nan"), reason)
 
 
@@ -226,7 +227,7 @@ def identical(value: Any, expected: Any, rows: Array | None = None) -> Verdict:
     """The verdict on two results that a law says are the same bit for bit (NaN equals NaN), where rows is true."""
     value, expected = np.asarray(value), np.asarray(expected)
     if value.shape != expected.shape or value.dtype != expected.dtype:
-        return _refuse(f"{value.dtype} {value.shape}, expected {expected.dtype} {expected.shape}")
+        return refused(f"{value.dtype} {value.shape}, expected {expected.dtype} {expected.shape}")
     wide, expected_wide = value.astype(np.float64), expected.astype(np.float64)
     alike = same_places(wide, expected_wide)
     alike |= False if rows is None else ~np.broadcast_to(rows, value.shape)
@@ -234,7 +235,7 @@ def identical(value: Any, expected: Any, rows: Array | None = None) -> Verdict:
         return Verdict(True, 0.0, 0.0, 0.0, (), 0.0, 0.0)
     where = tuple(int(i) for i in np.argwhere(~alike)[0])
     one, other = float(wide[where]), float(expected_wide[where])
-    return _refuse(f"{one!r} ({_hex(one)}) at {where}, expected the same bits as {other!r} ({_hex(other)})")
+    return refused(f"{one!r} ({_hex(one)}) at {where}, expected the same bits as {other!r} ({_hex(other)})")
 
 
 def equal(value: Any, expected: Any) -> Verdict:
@@ -244,8 +245,8 @@ def equal(value: Any, expected: Any) -> Verdict:
     if isinstance(value, list | tuple | str) and isinstance(expected, type(value)):
         place = next((i for i, (one, other) in enumerate(zip(value, expected, strict=False)) if one != other), None)
         place = min(len(value), len(expected)) if place is None else place
-        return _refuse(f"{reprlib.repr(value[place:])} from {place} on, expected {reprlib.repr(expected[place:])}")
-    return _refuse(f"{reprlib.repr(value)}, expected {reprlib.repr(expected)}")
+        return refused(f"{reprlib.repr(value[place:])} from {place} on, expected {reprlib.repr(expected[place:])}")
+    return refused(f"{reprlib.repr(value)}, expected {reprlib.repr(expected)}")
 
 
 def close(
@@ -259,7 +260,7 @@ def close(
     """
     value, expected = np.asarray(value).astype(np.float64), np.asarray(expected).astype(np.float64)
     if value.shape != expected.shape:
-        return _refuse(f"shape {value.shape}, expected {expected.shape}")
+        return refused(f"shape {value.shape}, expected {expected.shape}")
     if not value.size:
         return Verdict(True, 0.0, noise, 0.0, (), 0.0, 0.0)
     kept = np.ones(value.shape, bool) if rows is None else np.broadcast_to(rows, value.shape)
@@ -267,7 +268,7 @@ def close(
     wrong = special & ~same_places(value, expected)
     if wrong.any():
         where = tuple(int(i) for i in np.argwhere(wrong)[0])
-        return _refuse(f"{value[where]} at {where}, expected {expected[where]}")
+        return refused(f"{value[where]} at {where}, expected {expected[where]}")
     usual = kept & ~special
     value, expected = np.where(usual, value, 0.0), np.where(usual, expected, 0.0)
     unit = ulp(np.maximum(np.abs(value), size), dtype) + ulp(np.maximum(np.abs(expected), size), dtype)

@@ -1,0 +1,302 @@
+"""The frameworks that a port may be written in: how arrays get there and back, and what their modules offer."""
+
+import ast
+import functools
+import importlib
+import importlib.util
+import sys
+from collections.abc import Callable, Hashable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpt2.backends import numpy_dtype
+from gpt2.errors import GPT2Error
+from reference import elementary
+
+Array = NDArray[Any]
+Change = Callable[[Any], Any]
+
+
+class Framework(Protocol, Hashable):
+    """What a port computes with. Tensors are those of the framework, arrays NumPy's."""
+
+    name: str
+    version: str | None
+    device: str
+
+    def tensor(self, x: Array) -> Any:
+        """A tensor with a copy of the numbers, of the array's dtype."""
+
+    def array(self, x: Any) -> Any:
+        """A copy of a tensor's numbers as an array; anything else unchanged."""
+
+    def dtype(self, dtype: np.dtype) -> Any:
+        """The framework's dtype of the same name."""
+
+    def elementary(self, name: str) -> Callable[[Any], Any] | None:
+        """The framework's exp, tanh, erf, log or sigmoid; None if it has none."""
+
+    def modules(self, model: Any) -> Iterator[tuple[str, Any]]:
+        """The submodules of a module by name; none of a plain function."""
+
+    def watch(self, module: Any, before: Change | None, after: Change | None) -> Callable[[], None]:
+        """Let functions see, and replace, a module's first argument and its result; returns what ends that."""
+
+    def parameters(self, model: Any) -> dict[str, Any]:
+        """The parameters of a module by name, whose gradients can be had; empty if the framework has no gradients."""
+
+    def losses_gradients(self, parameters: Mapping[str, Any], loss: Callable[[], Any], grad: float) -> dict[str, Array]:
+        """The gradients of a loss, times `grad`, by parameter; zeros where it does not depend on one."""
+
+    def cross_entropy(self, logits: Any, labels: Array, ignore_index: int) -> Any:
+        """The mean cross-entropy of scores (B, T, V) and labels (B, T), of which at least one is scored."""
+
+
+class NumPy:
+    """Arrays stay what they are, but for a copy: a port may write into its arguments."""
+
+    name, version, device = "numpy", np.__version__, "CPU"
+
+    def __init__(self, device: str | None = None) -> None:
+        if device not in (None, "CPU"):
+            raise GPT2Error(f"a port on NumPy has no device {device!r}: leave --device out")
+
+    def tensor(self, x: Array) -> Array:
+        """A copy."""
+        return x.copy()
+
+    def array(self, x: Any) -> Any:
+        """The same, copied if it is an array."""
+        return x.copy() if isinstance(x, np.ndarray) else x
+
+    def dtype(self, dtype: np.dtype) -> Any:
+        """The same."""
+        return dtype
+
+    def elementary(self, name: str) -> None:
+        """NumPy's have no error worth measuring."""
+
+    def modules(self, model: Any) -> Iterator[tuple[str, Any]]:
+        """None."""
+        return iter(())
+
+    def watch(self, module: Any, before: Change | None, after: Change | None) -> Callable[[], None]:
+        """Nothing, as there are no modules."""
+        raise NotImplementedError("stages")
+
+    def parameters(self, model: Any) -> dict[str, Any]:
+        """None: there are no gradients."""
+        return {}
+
+    def losses_gradients(self, parameters: Mapping[str, Any], loss: Callable[[], Any], grad: float) -> dict[str, Array]:
+        """Raises NotImplementedError."""
+        raise NotImplementedError("gradients")
+
+    def cross_entropy(self, logits: Any, labels: Array, ignore_index: int) -> Any:
+        """Raises NotImplementedError."""
+        raise NotImplementedError("gradients")
+
+
+class Torch:
+    """PyTorch, on a device of its own name."""
+
+    name = "torch"
+
+    def __init__(self, device: str | None = None) -> None:
+        self._torch: Any = importlib.import_module("torch")
+        self.version, self.device = self._torch.__version__, device or "CPU"
+        self._at = {"CPU": "cpu", "GPU": "cuda", "Ascend": "npu"}.get(self.device, self.device)
+
+    def tensor(self, x: Array) -> Any:
+        """A tensor with a copy of the numbers."""
+        torch = self._torch
+        if x.dtype == numpy_dtype("bfloat16"):
+            return torch.from_numpy(np.ascontiguousarray(x).view(np.int16).copy()).view(torch.bfloat16).to(self._at)
+        return torch.from_numpy(np.array(x)).to(self._at)
+
+    def array(self, x: Any) -> Any:
+        """A copy of the numbers."""
+        torch = self._torch
+        if not isinstance(x, torch.Tensor):
+            return x
+        x = x.detach().cpu().contiguous()
+        if x.dtype == torch.bfloat16:
+            return x.view(torch.int16).numpy().view(numpy_dtype("bfloat16")).copy()
+        return x.numpy().copy()
+
+    def dtype(self, dtype: np.dtype) -> Any:
+        """PyTorch's dtype."""
+        return getattr(self._torch, dtype.name)
+
+    def elementary(self, name: str) -> Callable[[Any], Any] | None:
+        """PyTorch's function of that name."""
+        return getattr(self._torch, name)
+
+    def modules(self, model: Any) -> Iterator[tuple[str, Any]]:
+        """The submodules, if it is an nn.Module; the module itself is named ""."""
+        return model.named_modules() if isinstance(model, self._torch.nn.Module) else iter(())
+
+    def watch(self, module: Any, before: Change | None, after: Change | None) -> Callable[[], None]:
+        """By forward hooks."""
+        handles = []
+        if before is not None:
+            handles.append(module.register_forward_pre_hook(lambda _, given: (before(given[0]), *given[1:])))
+        if after is not None:
+            handles.append(module.register_forward_hook(lambda _, given, result: _first_changed(result, after)))
+
+        def end() -> None:
+            for handle in handles:
+                handle.remove()
+
+        return end
+
+    def parameters(self, model: Any) -> dict[str, Any]:
+        """By name, each once."""
+        return dict(model.named_parameters()) if isinstance(model, self._torch.nn.Module) else {}
+
+    def losses_gradients(self, parameters: Mapping[str, Any], loss: Callable[[], Any], grad: float) -> dict[str, Array]:
+        """By autograd."""
+        torch = self._torch
+        for x in parameters.values():
+            x.requires_grad_(True)
+        given = list(parameters.values())
+        found = torch.autograd.grad(loss() * grad, given, allow_unused=True)
+        filled = (torch.zeros_like(x) if g is None else g for x, g in zip(given, found, strict=True))
+        return {name: self.array(g) for name, g in zip(parameters, filled, strict=True)}
+
+    def cross_entropy(self, logits: Any, labels: Array, ignore_index: int) -> Any:
+        """By torch.nn.functional.cross_entropy."""
+        wanted = self.tensor(labels).flatten()
+        return self._torch.nn.functional.cross_entropy(logits.flatten(0, 1), wanted, ignore_index=ignore_index)
+
+
+class MindSpore:
+    """MindSpore, op by op, so that hooks run."""
+
+    name = "mindspore"
+
+    def __init__(self, device: str | None = None) -> None:
+        twin = importlib.import_module("ms_backend.engine.device")
+        self._ms: Any = importlib.import_module("mindspore")
+        self._place, self.device = twin.MindSporeDevice(device or "CPU", "float32", "pynative"), device or "CPU"
+        self.version = self._ms.__version__
+
+    @property
+    def accuracy(self) -> Mapping[str, float]:
+        """What was measured of this version on this device; empty if that is not known."""
+        return self._place.accuracy
+
+    def tensor(self, x: Array) -> Any:
+        """A tensor with a copy of the numbers."""
+        if x.dtype == numpy_dtype("bfloat16"):
+            return self._ms.Tensor(x.astype(np.float32)).astype(self._ms.bfloat16)
+        return self._ms.Tensor(np.array(x))
+
+    def array(self, x: Any) -> Any:
+        """A copy of the numbers."""
+        if not isinstance(x, self._ms.Tensor):
+            return x
+        if x.dtype == self._ms.bfloat16:
+            return x.astype(self._ms.float32).asnumpy().astype(numpy_dtype("bfloat16"))
+        return x.asnumpy().copy()
+
+    def dtype(self, dtype: np.dtype) -> Any:
+        """MindSpore's dtype."""
+        return getattr(self._ms, dtype.name)
+
+    def elementary(self, name: str) -> Callable[[Any], Any] | None:
+        """MindSpore's function of that name."""
+        return getattr(self._ms.ops, name)
+
+    def modules(self, model: Any) -> Iterator[tuple[str, Any]]:
+        """The submodules, if it is a Cell; the cell itself is named ""."""
+        return model.cells_and_names() if isinstance(model, self._ms.nn.Cell) else iter(())
+
+    def watch(self, module: Any, before: Change | None, after: Change | None) -> Callable[[], None]:
+        """By forward hooks, which run op by op alone."""
+        handles = []
+        if before is not None:
+            handles.append(module.register_forward_pre_hook(lambda _, given: (before(given[0]), *given[1:])))
+        if after is not None:
+            handles.append(module.register_forward_hook(lambda _, given, result: _first_changed(result, after)))
+
+        def end() -> None:
+            for handle in handles:
+                handle.remove()
+
+        return end
+
+    def parameters(self, model: Any) -> dict[str, Any]:
+        """By name, each once."""
+        return {x.name: x for x in model.trainable_params()} if isinstance(model, self._ms.nn.Cell) else {}
+
+    def losses_gradients(self, parameters: Mapping[str, Any], loss: Callable[[], Any], grad: float) -> dict[str, Array]:
+        """By value_and_grad."""
+        weights = self._ms.ParameterTuple(list(parameters.values()))
+        found = self._ms.grad(lambda: loss() * grad, grad_position=None, weights=weights)()
+        return {name: self.array(x) for name, x in zip(parameters, found, strict=True)}
+
+    def cross_entropy(self, logits: Any, labels: Array, ignore_index: int) -> Any:
+        """By ops.cross_entropy."""
+        wanted = self._ms.Tensor(labels.reshape(-1).astype(np.int32))
+        return self._ms.ops.cross_entropy(logits.reshape(-1, logits.shape[-1]), wanted, ignore_index=ignore_index)
+
+
+FRAMEWORKS: dict[str, Any] = {"numpy": NumPy, "torch": Torch, "mindspore": MindSpore}
+
+
+def framework(name: str, device: str | None = None) -> Framework:
+    """The framework of that name. Raises GPT2Error if it is unknown, or not installed here."""
+    if name not in FRAMEWORKS:
+        raise GPT2Error(f"unknown framework {name!r}: choose one of {', '.join(FRAMEWORKS)}")
+    if importlib.util.find_spec(name) is None:
+        raise GPT2Error(f"the port needs {name}, which is not installed in this environment ({sys.prefix})")
+    try:
+        made: Framework = FRAMEWORKS[name](device)
+    except ValueError as error:
+        raise GPT2Error(str(error)) from error
+    return made
+
+
+def guessed(source: Path) -> str:
+    """The framework that a source file imports, NumPy if none of the others."""
+    imported: set[str] = set()
+    for node in ast.walk(ast.parse(source.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            imported |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            imported.add(node.module.split(".")[0])
+    others = {"transformers": "torch", "mindnlp": "mindspore"}
+    named = {others.get(name, name) for name in imported}
+    return next((name for name in ("torch", "mindspore") if name in named), "numpy")
+
+
+# Where elementary functions are measured: exp below e**-20 is lost in a softmax, and so is its error; log is that of a
+# sum of up to GPT-2's vocabulary.
+RANGES = {"exp": (-20.0, 0.0), "sigmoid": (-20.0, 20.0), "tanh": (-20.0, 20.0), "erf": (-20.0, 20.0), "log": (2, 5e4)}
+POINTS = 100_000  # an even number: none of them is 0
+
+
+@functools.cache
+def measured_accuracy(framework: Framework) -> dict[str, float]:
+    """Largest relative error of the framework's elementary functions in float32 on RANGES, measured here and now."""
+    found = {}
+    for name, (low, high) in RANGES.items():
+        function = framework.elementary(name)
+        x = np.linspace(low, high, POINTS).astype(np.float32)
+        if function is not None:
+            exact = getattr(elementary, name)(x.astype(np.float64))
+            found[name] = float(np.abs(framework.array(function(framework.tensor(x))) / exact - 1).max())
+    return found
+
+
+def _first_changed(result: Any, change: Change) -> Any:
+    """What a module returns, with its first tensor as `change` gives it back."""
+    if isinstance(result, tuple):
+        return (change(result[0]), *result[1:])
+    if isinstance(result, list):
+        return [change(result[0]), *result[1:]]
+    return change(result)
