@@ -192,6 +192,8 @@ SHARE_OF_TRAINING = 3
 TIMES_WHERE_CHEAP = 12
 # After so many refusals, and no case that was judged, a rule is not offered.
 REFUSALS = 12
+# How long a rule's failure is made smaller, in seconds; what is smallest by then is shown.
+SHRINKING = 60.0
 # How often a graph is given other numbers, of the same shapes and options: to compile it takes a hundred times as long.
 FILLINGS = 4
 
@@ -261,10 +263,14 @@ def check_rule(
 
         draw_and_judge()
 
+    failed_at = 0.0
+
     def put(case: Case) -> None:
-        if is_refused():
+        nonlocal failed_at
+        if is_refused() or (not result.agrees and time.monotonic() - failed_at > SHRINKING):
             return
         result.cases += result.agrees
+        failed_at = time.monotonic() if result.agrees else failed_at
         try:
             judge_one(case)
         except NotImplementedError as error:

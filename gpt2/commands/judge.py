@@ -1,6 +1,7 @@
 """`gpt2 check` and `gpt2 blame`: judge a backend, and find where a model first differs from the reference."""
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,6 @@ from gpt2.commands import on_trial
 from gpt2.commands.options import (
     console,
     engine_facts,
-    engine_options,
     json_option,
     judged_engine,
     judged_engine_named,
@@ -21,8 +21,9 @@ from gpt2.commands.options import (
     load_model,
     read_prompt,
     search_options,
+    twin_options,
 )
-from gpt2.errors import GPT2Error
+from gpt2.errors import GPT2Error, described
 
 
 @click.command()
@@ -163,19 +164,34 @@ def _forward(context: click.Context, old: str, command: click.Command, arguments
 @click.argument("model")
 @click.argument("prompt", required=False)
 @click.option("--ids", help="The prompt as token ids, like '15496 995'.")
-@engine_options
+@click.option("--with", "port", help="Blame a model of your own: FILE.py:NAME, a function build(config, parameters).")
+@twin_options
 @json_option
-def blame(model: str, prompt: str | None, ids: str | None, as_json: bool, **engine: Any) -> None:
+def blame(
+    model: str, prompt: str | None, ids: str | None, port: str | None, backend: str | None, as_json: bool, **engine: Any
+) -> None:
     """Find the stage of MODEL where a backend first differs from the reference on PROMPT; show every stage's error.
 
     Every stage is computed twice: in the normal run, and from the reference's values, so that it inherits no error.
-    Exit code 1 if a stage is wrong by itself.
+    Exit code 1 if a stage is wrong by itself, or the same input gives other numbers the second time.
     """
+    from parity.diagnosis.blame import RANDOM, first_wrong, is_random, recorded_too_late
     from parity.diagnosis.blame import blame as find
-    from parity.diagnosis.blame import first_wrong
 
-    loaded = load_model(model, **engine)
-    stages = find(loaded.backend, loaded.config, loaded.parameters, read_prompt(loaded, prompt, ids))
+    named = _port(port, (), None, None, ()) if port else backend or os.environ.get("GPT2_BACKEND") or "mindspore"
+    loaded = load_model(model, backend=named, **engine)
+    inputs = loaded.backend, loaded.config, loaded.parameters, read_prompt(loaded, prompt, ids)
+    try:
+        stages, random = find(*inputs), is_random(*inputs)
+    except NotImplementedError as error:
+        raise GPT2Error(f"{loaded.backend.name} does not offer what blame needs: {error}") from error
+    except GPT2Error:
+        raise
+    except Exception as error:
+        if named in ("numpy", "mindspore"):
+            raise
+        click.echo(f"{loaded.backend.name}: {described(error, getattr(loaded.backend, 'file', None))}", err=True)
+        sys.exit(1)
     first = first_wrong(stages)
     if as_json:
         rows = [
@@ -188,14 +204,17 @@ def blame(model: str, prompt: str | None, ids: str | None, as_json: bool, **engi
             }
             for stage in stages
         ]
-        click.echo(json.dumps({"first_wrong": first and first.name, "stages": rows} | engine_facts(loaded)))
+        facts = {"first_wrong": first and first.name, "random": random, "stages": rows}
+        click.echo(json.dumps(facts | engine_facts(loaded)))
     else:
         table = Table("stage", "by itself", "in the run", title=f"{loaded.backend.name} against the reference")
         for stage in stages:
             table.add_row(stage.name, *(_in_short(verdict) for verdict in (stage.alone, stage.in_the_run)))
         console.print(table)
-        console.print(first.explain() if first else "Every stage agrees.", markup=False, soft_wrap=True)
-    if first is not None:
+        late = recorded_too_late(loaded.backend, stages)
+        said = first.explain() if first else late or ("" if random else "Every stage agrees.")
+        console.print("\n".join(filter(None, [said, RANDOM if random else ""])), markup=False, soft_wrap=True)
+    if first is not None or random:
         sys.exit(1)
 
 

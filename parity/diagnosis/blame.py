@@ -82,6 +82,16 @@ def blame(
     return found
 
 
+def is_random(backend: Backend, config: GPT2Config, parameters: Mapping[str, Array], *inputs: Any) -> bool:
+    """Whether a model gives other scores when it is asked for the same a second time. inputs: as for its stages."""
+    model = backend.model(config, parameters)
+    first, second = (model.stages(*inputs) for _ in range(2))
+    return any(not np.array_equal(first[name], second.get(name, ABSENT), equal_nan=True) for name in first)
+
+
+RANDOM = "the same input gives other numbers the second time: is dropout on, or are they drawn at random?"
+
+
 def recorded_too_late(backend: Backend, stages: list[Stage]) -> str:
     """What to say if stages differ in the run and all of them come back exactly as given; "" if that is not so."""
     differing = [stage for stage in stages if not stage.in_the_run.agrees]

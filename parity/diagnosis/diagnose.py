@@ -7,7 +7,7 @@ import re
 from gpt2.backends import Backend, NumPyBackend
 from parity.cases.supports import Supports
 from parity.check import Rule, SearchResult, rules
-from parity.diagnosis.blame import Stage, blame, first_wrong, source_lines
+from parity.diagnosis.blame import RANDOM, Stage, blame, first_wrong, is_random, recorded_too_late, source_lines
 from parity.diagnosis.evidence import evidence
 from parity.diagnosis.functions_run import drawn, walk
 from parity.diagnosis.script import write_script
@@ -98,9 +98,14 @@ def find_fault(rule: Rule, trial: Trial, originals: bool = True) -> Fault:
     stage = first_wrong(stages)
     if stage is not None:
         later = sum(not each.in_the_run.agrees for each in stages if each is not stage)
-        return Fault(
-            (stage.name,), f"{stage.explain()}\n  ({later} of {len(stages) - 1} other stages differ in the run)"
-        )
+        text = f"{stage.explain()}\n  ({later} of {len(stages) - 1} other stages differ in the run)"
+        return Fault((stage.name,), text + (f"\n  {RANDOM}" if _is_random(trial) else ""))
+    gradient = wrong_gradient(trial) if stages and trial.case.contract.function.endswith("_vjp") else None
+    if gradient is not None and getattr(trial.backend, "sources", None) is None:
+        return gradient
+    late = recorded_too_late(trial.backend, stages)
+    if late:
+        return Fault((), f"{rule.name}: {late}")
     cure = swapped_cure(rule, trial) if originals else None
     if cure:
         return _fault(trial, cure, "the case agrees with the original in place of " + ("each" if cure[1:] else "it"))
@@ -116,6 +121,43 @@ def find_fault(rule: Rule, trial: Trial, originals: bool = True) -> Fault:
     for what, names in (("agree by themselves", walked.judged), ("have no rule of their own", walked.unjudged)):
         text += f"\n  these {what}: {', '.join(names)}" if names else ""
     return Fault((), "\n".join([text, *source_lines(trial.backend, trial.case.contract.function)]))
+
+
+def _is_random(trial: Trial) -> bool:
+    arguments = trial.arguments
+    inputs = arguments["ids"], arguments.get("attention_mask"), arguments.get("position_ids")
+    try:
+        return is_random(trial.backend, arguments["config"], flatten(arguments["params"]), *inputs)
+    except Exception:  # it is wrong already
+        return False
+
+
+def wrong_gradient(trial: Trial) -> Fault | None:
+    """The first parameter with a wrong gradient, from the loss backwards, in a model whose forward pass agrees."""
+    found = {verdict.name: verdict for verdict in trial.compare() if verdict.name}
+    backwards = sorted(found, key=_depth, reverse=True)
+    for before, name in zip([None, *backwards], backwards, strict=False):
+        if not found[name].agrees:
+            right = f"; that of {before} agrees" if before else ""
+            lines = source_lines(trial.backend, trial.case.contract.function)
+            why = (
+                "every stage of the forward pass agrees; backwards from the loss, this gradient is the first to differ"
+            )
+            return Fault((name,), "\n".join([f"{found[name].explain()}", f"  {why}{right}", *lines]))
+    return None
+
+
+# The parameters in the order of the forward pass.
+_ORDER = ("wte", "wpe", "ln_1", "attn.c_attn", "attn.c_proj", "ln_2", "mlp.c_fc", "mlp.c_proj")
+
+
+def _depth(name: str) -> tuple[float, int]:
+    """How late in the forward pass a parameter is used: its layer, and its place there."""
+    layer = re.match(r"h\.(\d+)\.", name)
+    places = [i for i, part in enumerate(_ORDER) if f"{part}." in name]
+    if layer:
+        return int(layer[1]), places[0] if places else len(_ORDER)
+    return (-1, places[0]) if name.startswith("w") else (float("inf"), 0)
 
 
 def _fault(trial: Trial, functions: list[str], why: str) -> Fault:

@@ -116,7 +116,9 @@ def equal_values_pass_unchanged(trial: Trial) -> Verdicts:
         past = (past[0], np.zeros_like(past[1]) + by_head)
     equal = _reweigh(trial, change, past=past)
     if is_tame(equal):
-        yield trial.close(equal.run()[0], np.zeros_like(trial.arguments["x"]) + offered, equal.noise())
+        yield trial.close(
+            equal.run()[0], np.zeros_like(trial.arguments["x"]) + offered, equal.noise(), token_rows(equal)
+        )
 
 
 @law("attention.attention")
@@ -136,7 +138,7 @@ def the_bias_of_the_keys_is_forgotten(trial: Trial) -> Verdicts:
 
     other = _reweigh(no_past, change)
     if is_tame(no_past, other):
-        yield trial.close(other.run()[0], no_past.run()[0], no_past.noise() + other.noise())
+        yield trial.close(other.run()[0], no_past.run()[0], no_past.noise() + other.noise(), token_rows(no_past))
 
 
 @law("attention.attention")
@@ -155,7 +157,7 @@ def a_head_minds_its_own_channels(trial: Trial) -> Verdicts:
         past = tuple(x * chosen[:, None, None] for x in past)
     emptied = _reweigh(alone, lambda name, x: x * np.tile(channels, 3) if "c_attn" in name else x, past=past)
     if heads > 1 and is_tame(trial):
-        yield trial.identical(emptied.run()[0], alone.run()[0])
+        yield trial.identical(emptied.run()[0], alone.run()[0], token_rows(alone))
 
 
 @law("attention.attention")
@@ -182,7 +184,7 @@ def the_past_has_no_order(trial: Trial) -> Verdicts:
         )
         for places in (np.arange(length), order)
     )
-    yield trial.close(reordered.run()[0], in_order.run()[0], in_order.noise() + reordered.noise())
+    yield trial.close(reordered.run()[0], in_order.run()[0], in_order.noise() + reordered.noise(), token_rows(in_order))
 
 
 @law("attention.attention")
@@ -217,7 +219,8 @@ def scores_are_divided_by_the_root_of_the_head_size(trial: Trial) -> Verdicts:
     )
     if is_tame(unscaled, wide):
         original = fill(np.ones(heads * size), 0) == 1
-        yield trial.close(wide.run()[0][..., original], unscaled.run()[0], unscaled.noise() + wide.noise())
+        noise, rows = unscaled.noise() + wide.noise(), token_rows(unscaled)
+        yield trial.close(wide.run()[0][..., original], unscaled.run()[0], noise, rows)
 
 
 @law("attention.attention")
@@ -228,4 +231,4 @@ def scores_of_higher_precision_change_rounding_alone(trial: Trial) -> Verdicts:
     """
     plain, upcast = (changed(trial, config={"reorder_and_upcast_attn": switch}) for switch in (False, True))
     if is_tame(plain):
-        yield trial.close(upcast.run()[0], plain.run()[0], plain.noise() + upcast.noise())
+        yield trial.close(upcast.run()[0], plain.run()[0], plain.noise() + upcast.noise(), token_rows(plain))

@@ -84,10 +84,10 @@ def a_silent_block_adds_its_last_biases(trial: Trial) -> Verdicts:
     x, params = trial.arguments["x"], trial.arguments["params"]
     if not is_tame(trial):
         return
-    yield trial.identical(trial.with_arguments(params=silenced(params)).run()[0], x)
+    yield trial.identical(trial.with_arguments(params=silenced(params)).run()[0], x, token_rows(trial))
     biased = _reweigh(trial, lambda name, value: np.zeros_like(value) if "c_proj.weight" in name else value)
     parts = [value.astype(np.float64) for value in (x, *(params[part]["c_proj"]["bias"] for part in ("attn", "mlp")))]
-    yield trial.close(biased.run()[0], sum(parts), biased.noise(), size=largest(*parts))
+    yield trial.close(biased.run()[0], sum(parts), biased.noise(), token_rows(trial), size=largest(*parts))
 
 
 @law("model.block")
@@ -102,7 +102,7 @@ def a_block_forgets_a_shift_of_all_channels(trial: Trial) -> Verdicts:
     if is_tame(here, there):
         y = here.run()[0], there.run()[0]
         added = [after.astype(np.float64) - before.astype(np.float64) for after, before in zip(y, x, strict=True)]
-        yield trial.close(added[1], added[0], here.noise() + there.noise(), size=largest(*x, *y))
+        yield trial.close(added[1], added[0], here.noise() + there.noise(), token_rows(trial), size=largest(*x, *y))
 
 
 @law("engine.logits")

@@ -305,9 +305,9 @@ def final_states_have_mean_0(trial: Trial) -> Verdicts:
     plain = trial.with_arguments(params={**params, "ln_f": bare})
     if is_tame(plain):
         states = plain.run()[0].astype(np.float64)
-        mean, root = states.mean(axis=-1), states.std(axis=-1)
-        yield trial.close(mean, np.zeros_like(mean), plain.noise(), size=largest(states))
-        yield trial.close(root, np.minimum(root, 1), plain.noise(), size=largest(states))
+        mean, root, rows = states.mean(axis=-1), states.std(axis=-1), token_rows(plain)[..., 0]
+        yield trial.close(mean, np.zeros_like(mean), plain.noise(), rows, size=largest(states))
+        yield trial.close(root, np.minimum(root, 1), plain.noise(), rows, size=largest(states))
 
 
 @law("engine.logits")
