@@ -379,7 +379,7 @@ def _supported(case: Case, supports: Supports) -> Case:
         case = dataclasses.replace(case, scalars=scalars, sizes=sizes)
     if case.padding not in supports.paddings([case.padding]) or "attention_mask" in supports.refused:
         case = dataclasses.replace(case, padding="none", absent=case.absent | supports.refused)
-    return case
+    return case if supports.regimes([case.regime]) else dataclasses.replace(case, regime="live")
 
 
 def _enlarged(case: Case, number: int) -> Case:

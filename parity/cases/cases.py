@@ -163,7 +163,7 @@ def cases(
         scalars=scalars,
         absent=frozenset(absent),
         padding="none" if padding == NO_MASK else padding,
-        regime=draw(st.sampled_from(list(REGIMES))),
+        regime=draw(st.sampled_from(supports.regimes(REGIMES))),
         seed=draw(_seeds()),
     )
 

@@ -35,8 +35,10 @@ FIXED: dict[str, Any] = {
     "min_p": 0.0,
     "ignore_index": -100,
 }
+# Numbers so large that a hidden score of -10000 can be higher than a visible one.
+LARGE_VALUES = "large_values"
 SIDES = ("left", "right", "both", "whole")
-_USUAL = dict.fromkeys([*ARGUMENTS.values(), *OPTIONS, *FIXED], False)
+_USUAL = dict.fromkeys([*ARGUMENTS.values(), *OPTIONS, *FIXED, LARGE_VALUES], False)
 # Ports that are often met, by name.
 PRESETS: dict[str, dict[str, Any]] = {
     "course": _USUAL,
@@ -49,12 +51,14 @@ PRESETS: dict[str, dict[str, Any]] = {
 class Supports:
     """What may be drawn: for the name of an argument or option, the values that it may have. All, if it is not named.
 
-    refused: the optional arguments that are never given. sides: where pads may be. n_inner () is 4 * n_embd.
+    refused: the optional arguments that are never given. sides: where pads may be. large: whether numbers may be so
+    large that scores are beyond 10000.
     """
 
     allowed: tuple[tuple[str, tuple[Any, ...]], ...] = ()
     refused: frozenset[str] = frozenset()
     sides: tuple[str, ...] = SIDES
+    large: bool = True
 
     @classmethod
     def of(cls, backend: Any) -> "Supports":
@@ -67,13 +71,16 @@ class Supports:
         """Read a declaration: True for all values of a name, False for GPT-2's usual one alone, or a list of values.
 
         Names are "past", "attention_mask", "position_ids", "dropout", fields of config.json that change the result, and
-        arguments of functions that may be fixed ("eps"). attention_mask may be a side ("left"), or a list of sides.
+        arguments of functions that may be fixed ("eps"). attention_mask may be a side ("left"), or a list of sides;
+        "large_values": False is for a mask that hides a score by -10000.
         Raises GPT2Error for an unknown name or value.
         """
         allowed: dict[str, tuple[Any, ...]] = {}
         refused: set[str] = set()
         sides: tuple[str, ...] = SIDES
         for name, value in declared.items():
+            if name == LARGE_VALUES:
+                continue
             values = [value] if isinstance(value, str) else value
             if name in ARGUMENTS.values():
                 argument = next(key for key, shown in ARGUMENTS.items() if shown == name)
@@ -85,11 +92,11 @@ class Supports:
                 if value is not True:
                     allowed[name] = _values(name, (OPTIONS | FIXED)[name], values)
             else:
-                known = [*ARGUMENTS.values(), *OPTIONS, *FIXED]
+                known = [*ARGUMENTS.values(), *OPTIONS, *FIXED, LARGE_VALUES]
                 near = difflib.get_close_matches(str(name), known, 1)
                 hint = f"did you mean {near[0]!r}?" if near else f"choose from {', '.join(known)}"
                 raise GPT2Error(f"supports names {name!r}, which the judge does not draw: {hint}")
-        return cls(tuple(sorted(allowed.items())), frozenset(refused), sides)
+        return cls(tuple(sorted(allowed.items())), frozenset(refused), sides, bool(declared.get(LARGE_VALUES, True)))
 
     def also(self, other: "Supports") -> "Supports":
         """What both support."""
@@ -102,6 +109,7 @@ class Supports:
             tuple(sorted(both.items())),
             self.refused | other.refused,
             tuple(side for side in self.sides if side in other.sides),
+            self.large and other.large,
         )
 
     def values(self, name: str, drawn: Sequence[Any]) -> Sequence[Any]:
@@ -110,6 +118,10 @@ class Supports:
         if allowed is None:
             return drawn
         return [value for value in drawn if value in allowed] or allowed
+
+    def regimes(self, drawn: Iterable[str]) -> list[str]:
+        """The regimes of those whose numbers are supported."""
+        return [regime for regime in drawn if self.large or not regime.startswith("large")]
 
     def paddings(self, drawn: Iterable[str]) -> list[str]:
         """The paddings of those, which may be "none" or no mask at all, that are supported."""
@@ -123,6 +135,7 @@ class Supports:
         found = [f"no {shown}" for name, shown in ARGUMENTS.items() if name in self.refused & names]
         if set(self.sides) != set(SIDES) and "attention_mask" in names - self.refused:
             found.append(f"pads: {', '.join(self.sides) or 'none'}")
+        found += ["no large values"] * (not self.large)
         for name, values in self.allowed:
             if name not in names:
                 continue

@@ -10,6 +10,7 @@ from parity.check import Rule, SearchResult, rules
 from parity.diagnosis.blame import RANDOM, Stage, blame, first_wrong, is_random, recorded_too_late, source_lines
 from parity.diagnosis.evidence import evidence
 from parity.diagnosis.functions_run import drawn, walk
+from parity.diagnosis.lines import wrong_line
 from parity.diagnosis.script import write_script
 from parity.diagnosis.shrink import BREAKDOWNS, breaks, shrink
 from parity.diagnosis.swap import swapped_cure
@@ -27,7 +28,8 @@ def diagnose(rule: Rule, result: SearchResult, backend: Backend, examples: int =
         return
     compiled = backend.mode == "graph" or rule.compiled  # anew, for each case
     facts = [] if compiled else [evidence(rule, backend, examples, start)]
-    result.blame = "\n".join(filter(None, [explain(rule, Trial(result.failing_case, backend)), *facts]))
+    trial = Trial(result.failing_case, backend)
+    result.blame = "\n".join(filter(None, [explain(rule, trial), wrong_line(trial), *facts]))
     smallest = smallest_trial(rule, result, backend)
     if smallest is not None:
         result.script = write_script(rule, smallest)

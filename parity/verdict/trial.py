@@ -198,7 +198,7 @@ def references(
     axes = build(dataclasses.replace(case, absent=given), dtype)[1]
     target = _first(case.contract.target) if case.contract.reference else case.contract.target
     with np.errstate(all="ignore"):
-        oracle = list(leaves(target(**_as_float64(arguments)), np.dtype(np.float64)))
+        oracle = list(leaves(target(**as_float64(arguments)), np.dtype(np.float64)))
         count = orbit.members(min((x.size for x in oracle), default=1), most)
         runs: list[list[Array]] = [[] for _ in oracle]
         for member in range(count):
@@ -273,11 +273,12 @@ def _meaning(case: Case, index: int, arguments: Arguments) -> Array | None:
     return np.expand_dims(kept, [axis for axis in range(len(item.axes)) if axis not in (0, at)])
 
 
-def _as_float64(tree: Any) -> Any:
+def as_float64(tree: Any) -> Any:
+    """A tree of arrays and options with its floats in float64."""
     if isinstance(tree, dict):
-        return {key: _as_float64(value) for key, value in tree.items()}
+        return {key: as_float64(value) for key, value in tree.items()}
     if isinstance(tree, list | tuple):
-        return type(tree)(_as_float64(value) for value in tree)
+        return type(tree)(as_float64(value) for value in tree)
     if isinstance(tree, np.ndarray) and tree.dtype.kind not in "iub":
         return tree.astype(np.float64)
     return tree
