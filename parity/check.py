@@ -398,11 +398,14 @@ def _enlarged(case: Case, number: int) -> Case:
 
 def _smallest(case: Case, fails: Callable[[Case], bool]) -> Case:
     """The failing large case with every size as small as it still fails with, found by halving."""
+    begun = time.monotonic()
     for letter in LARGE[0]:
         low, high = 0 if letter == "P" else 1, case.sizes[letter]
         while low < high:
             middle = (low + high) // 2
             smaller = resized(case, {letter: middle})
+            if time.monotonic() - begun > SHRINKING:
+                return case
             if fails(smaller):
                 case, high = smaller, middle
             else:

@@ -29,7 +29,7 @@ def diagnose(rule: Rule, result: SearchResult, backend: Backend, examples: int =
     compiled = backend.mode == "graph" or rule.compiled  # anew, for each case
     facts = [] if compiled else [evidence(rule, backend, examples, start)]
     trial = Trial(result.failing_case, backend)
-    result.blame = "\n".join(filter(None, [explain(rule, trial), wrong_line(trial), *facts]))
+    result.blame = "\n".join(filter(None, [explain(rule, trial), wrong_line(rule, trial), *facts]))
     smallest = smallest_trial(rule, result, backend)
     if smallest is not None:
         result.script = write_script(rule, smallest)
