@@ -6,7 +6,7 @@ In Python: `check_function` judges a function on random cases, `assert_agrees` a
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from parity.check_function import check_function as check_function
+    from parity.own_function import check_function as check_function
     from parity.verdict.agreement import assert_agrees as assert_agrees
 
 __all__ = ["assert_agrees", "check_function"]
@@ -14,7 +14,7 @@ __all__ = ["assert_agrees", "check_function"]
 
 def __getattr__(name: str) -> Any:  # pytest imports this package in every run, and it is to import nothing then
     if name == "check_function":
-        from parity.check_function import check_function
+        from parity.own_function import check_function
 
         return check_function
     if name == "assert_agrees":
