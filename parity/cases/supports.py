@@ -37,6 +37,8 @@ FIXED: dict[str, Any] = {
 }
 # Numbers so large that a hidden score of -10000 can be higher than a visible one.
 LARGE_VALUES = "large_values"
+# A loss over labels of which none is scored: 0 here, NaN in PyTorch. Either is a convention.
+NOTHING_SCORED = "nothing_scored"
 SIDES = ("left", "right", "both", "whole")
 _USUAL = dict.fromkeys([*ARGUMENTS.values(), *OPTIONS, *FIXED, LARGE_VALUES], False)
 # Ports that are often met, by name.
@@ -52,13 +54,14 @@ class Supports:
     """What may be drawn: for the name of an argument or option, the values that it may have. All, if it is not named.
 
     refused: the optional arguments that are never given. sides: where pads may be. large: whether numbers may be so
-    large that scores are beyond 10000.
+    large that scores are beyond 10000. unscored: whether there may be no label that is scored.
     """
 
     allowed: tuple[tuple[str, tuple[Any, ...]], ...] = ()
     refused: frozenset[str] = frozenset()
     sides: tuple[str, ...] = SIDES
     large: bool = True
+    unscored: bool = True
 
     @classmethod
     def of(cls, backend: Any) -> "Supports":
@@ -72,14 +75,15 @@ class Supports:
 
         Names are "past", "attention_mask", "position_ids", "dropout", fields of config.json that change the result, and
         arguments of functions that may be fixed ("eps"). attention_mask may be a side ("left"), or a list of sides;
-        "large_values": False is for a mask that hides a score by -10000.
+        "large_values": False is for a mask that hides a score by -10000, "nothing_scored": False for a loss that is
+        NaN, not 0, where no label is scored.
         Raises GPT2Error for an unknown name or value.
         """
         allowed: dict[str, tuple[Any, ...]] = {}
         refused: set[str] = set()
         sides: tuple[str, ...] = SIDES
         for name, value in declared.items():
-            if name == LARGE_VALUES:
+            if name in (LARGE_VALUES, NOTHING_SCORED):
                 continue
             values = [value] if isinstance(value, str) else value
             if name in ARGUMENTS.values():
@@ -92,11 +96,12 @@ class Supports:
                 if value is not True:
                     allowed[name] = _values(name, (OPTIONS | FIXED)[name], values)
             else:
-                known = [*ARGUMENTS.values(), *OPTIONS, *FIXED, LARGE_VALUES]
+                known = [*ARGUMENTS.values(), *OPTIONS, *FIXED, LARGE_VALUES, NOTHING_SCORED]
                 near = difflib.get_close_matches(str(name), known, 1)
                 hint = f"did you mean {near[0]!r}?" if near else f"choose from {', '.join(known)}"
                 raise GPT2Error(f"supports names {name!r}, which the judge does not draw: {hint}")
-        return cls(tuple(sorted(allowed.items())), frozenset(refused), sides, bool(declared.get(LARGE_VALUES, True)))
+        switches = (bool(declared.get(name, True)) for name in (LARGE_VALUES, NOTHING_SCORED))
+        return cls(tuple(sorted(allowed.items())), frozenset(refused), sides, *switches)
 
     def also(self, other: "Supports") -> "Supports":
         """What both support."""
@@ -110,6 +115,7 @@ class Supports:
             self.refused | other.refused,
             tuple(side for side in self.sides if side in other.sides),
             self.large and other.large,
+            self.unscored and other.unscored,
         )
 
     def values(self, name: str, drawn: Sequence[Any]) -> Sequence[Any]:
@@ -130,12 +136,14 @@ class Supports:
     def words(self, contracts: Iterable[Contract]) -> list[str]:
         """What no case of these functions has, one phrase each."""
         names = {name for contract in contracts for name in (*contract.scalars, *contract.optional)}
+        names |= {item.name for contract in contracts for item in contract.inputs}
         if "config" in names:
             names |= OPTIONS.keys()
         found = [f"no {shown}" for name, shown in ARGUMENTS.items() if name in self.refused & names]
         if set(self.sides) != set(SIDES) and "attention_mask" in names - self.refused:
             found.append(f"pads: {', '.join(self.sides) or 'none'}")
         found += ["no large values"] * (not self.large)
+        found += ["no batch without a scored label"] * ("labels" in names and not self.unscored)
         for name, values in self.allowed:
             if name not in names:
                 continue
@@ -164,6 +172,8 @@ class Supports:
         for name in self.refused:
             if arguments.get(name) is not None:
                 return ARGUMENTS[name]
+        if not self.unscored and "labels" in arguments and not _is_scored(arguments):
+            return "no label is scored"
         config, mask = arguments.get("config"), arguments.get("attention_mask")
         for name, values in self.allowed:
             value = getattr(config, name, None) if name in OPTIONS else arguments.get(name, values[0])
@@ -195,6 +205,15 @@ def _values(name: str, usual: Any, values: Any) -> tuple[Any, ...]:
         if unknown:
             raise GPT2Error(f"supports[{name!r}] holds {unknown[0]!r}: choose from {', '.join(ACTIVATIONS)}")
     return tuple(values)
+
+
+def _is_scored(arguments: Mapping[str, Any]) -> bool:
+    """Whether a label counts: none of the first token in a language model, none of a pad."""
+    labels, mask = np.asarray(arguments["labels"]), arguments.get("attention_mask")
+    scored = labels != arguments.get("ignore_index", -100)
+    if "ids" in arguments and labels.ndim == 2:  # a language model's: each label is predicted at the token before it
+        scored = scored[:, 1:] & (True if mask is None else np.asarray(mask)[:, :-1] != 0)
+    return bool(scored.any())
 
 
 def _padded(mask: Any) -> list[str]:

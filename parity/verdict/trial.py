@@ -77,7 +77,13 @@ class Trial:
         return self._members < orbit.SAMPLES
 
     def run(self) -> list[Array]:
-        """The arrays that the backend returns, in order: of a function of the mirror, or of a whole model."""
+        """The arrays that the backend returns, in order: of a function of the mirror, or of a whole model.
+
+        Raises NotImplementedError for what the backend declares that it does not support.
+        """
+        refusal = Supports.of(self.backend).refusal(self.arguments)
+        if refusal:
+            raise NotImplementedError(refusal)
         return list(leaves(run(self.case, self.backend, self.arguments), self.dtype))
 
     def presents(self) -> list[Array]:
