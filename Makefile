@@ -88,8 +88,13 @@ javascript-checks/node_modules/.stamp: javascript-checks/package.json javascript
 	@.venv/bin/npm ci --loglevel error --prefix javascript-checks > /dev/null
 	$(stamp)
 
-.venv-torch/.stamp: benchmarks/peers/torch-requirements.txt $(call stale,.venv-torch/.stamp)
+.venv-torch/.pinned: benchmarks/peers/torch-requirements.txt $(call stale,.venv-torch/.pinned)
 	$(call setup,.venv-torch,a few minutes; 1.2 GB with a CPU build of torch,-r benchmarks/peers/torch-requirements.txt)
+	$(stamp)
+
+# After .venv, because two installations at once would write to the same build folder.
+.venv-torch/.stamp: .venv-torch/.pinned pyproject.toml | .venv/.stamp
+	@.venv-torch/bin/python -m pip install -qq --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	$(stamp)
 
 .venv-numpy2/.stamp-$(NUMPY2): $(call stale,.venv-numpy2/.stamp-$(NUMPY2))

@@ -6,7 +6,7 @@ import json
 import math
 import threading
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib import resources
 from typing import Any
 
@@ -57,7 +57,7 @@ def _measured_errors() -> dict[str, float]:
     Not of tanh, which is less accurate and which the twin does not use.
     """
     x, few = np.linspace(-20.0, 20.0, POINTS), np.linspace(2.0, 5e4, POINTS)
-    exact = {
+    exact: dict[str, tuple[Array, Callable[[Array], Array]]] = {
         "exp": (np.linspace(-20.0, 0.0, POINTS), np.exp),
         "sigmoid": (x, lambda y: 1 / (1 + np.exp(-y))),
         "erf": (x, np.vectorize(math.erf)),

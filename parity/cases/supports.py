@@ -223,7 +223,8 @@ def _padded(mask: Any) -> list[str]:
         if not row.any():
             found.append("whole")
             continue
-        first, last = row.argmax(), len(row) - row[::-1].argmax()
-        found += ["left"] * bool(first) + ["right"] * (last < len(row))
-        found += ["both"] * (not row[first:last].all() or (bool(first) and last < len(row)))
+        first, last = int(row.argmax()), len(row) - int(row[::-1].argmax())
+        found += ["left"] * (first > 0) + ["right"] * (last < len(row))
+        if 0 < first and last < len(row) or not row[first:last].all():
+            found.append("both")
     return found

@@ -1,6 +1,7 @@
 """The course-style attention of examples/ports with planted bugs: what the judge says of each, on either framework.
 
-`python -m tests.parity.ports.course torch FOLDER EXAMPLES` prints it as JSON, for an environment that has PyTorch.
+`python -m tests.parity.ports.course torch FOLDER EXAMPLES [NAME ...]` prints it as JSON, a line for each bug, for an
+environment that has PyTorch; the file without a bug is named "".
 """
 
 import json
@@ -58,8 +59,7 @@ def said(bug: dict[str, Any] | None, framework: str, folder: Path, examples: int
 
 if __name__ == "__main__":
     framework, folder, examples = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
-    chosen = BUGS if len(sys.argv) < 5 else [bug for bug in BUGS if bug["name"] in sys.argv[4:]]
-    if not sys.argv[4:]:
-        print(json.dumps(said(None, framework, folder, examples)), flush=True)
-    for bug in chosen:
-        print(json.dumps(said(bug, framework, folder, min(examples, 25))), flush=True)
+    names = sys.argv[4:] or ["", *(bug["name"] for bug in BUGS)]
+    for bug in (None, *BUGS):
+        if (bug["name"] if bug else "") in names:
+            print(json.dumps(said(bug, framework, folder, min(examples, 25) if bug else examples)), flush=True)
