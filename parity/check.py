@@ -177,8 +177,15 @@ def select(names: Iterable[str] = (), backend: Backend | None = None) -> dict[st
         if not found:
             raise KeyError(name)
         chosen |= found
-    offers = getattr(backend, "offers", None)  # of a port: what is about something else is left out
-    return chosen or {name: rule for name, rule in every.items() if offers is None or offers(rule.contract.function)}
+    offers = getattr(
+        backend, "offers", None
+    )  # of a port: rules about something else are left out, unless they are named
+    about = {
+        name: rule
+        for name, rule in (chosen or every).items()
+        if offers is None or (offers(rule.contract.function) and not rule.trains and not rule.generates)
+    }
+    return about or chosen
 
 
 # Hypothesis begins with the simplest case there is, whatever the seed: every size 1, every option the first. It tells
@@ -344,9 +351,9 @@ def agrees(rule: Rule, trial: Trial, plain: bool = False) -> bool:
 
 
 def offered_contract(rule: Rule, backend: Backend) -> Contract:
-    """The contract to draw cases for: only a backend that trains needs dropout."""
+    """The contract to draw cases for: dropout masks are for a backend that trains, or a function that needs them."""
     learns = getattr(backend, "trainer", None) is not None
-    return rule.contract if learns else rule.contract.without("keep")
+    return rule.contract if learns or "keep" not in rule.contract.optional else rule.contract.without("keep")
 
 
 # Files whose functions have branches for large inputs, or are made of such functions.

@@ -1,6 +1,5 @@
 """Judge one function of somebody's own, in Python: what `gpt2 check FUNCTION --with FILE.py:NAME` does."""
 
-import inspect
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from parity.diagnosis.diagnose import diagnose
 from parity.ports.frameworks import framework as framework_of
 from parity.ports.frameworks import guessed
 from parity.ports.function_port import FunctionPort
+from parity.ports.port import source_file
 from parity.ports.source import PortSource
 
 
@@ -36,11 +36,11 @@ def check_function(
     """
     if function not in contracts():
         raise GPT2Error(f"no function {function!r} in the mirror: its names are like 'attention.split_heads'")
-    file = Path(inspect.getsourcefile(inspect.unwrap(target)) or "")
+    file = source_file(target) or Path()
     used = framework or (guessed(file) if file.is_file() else "numpy")
     place = f"{file}:{getattr(target, '__qualname__', type(target).__name__)}"
     source = PortSource(place, function, names=tuple(sorted((names or {}).items())))
-    port = FunctionPort(source, target, framework_of(used), dtype, Supports.read(supports or {}), file.resolve())
+    port = FunctionPort(source, target, framework_of(used), dtype, Supports.read(supports or {}), file)
     rule = rules()[function]
     result = check_at_its_cost(rule, port, examples, seed)
     diagnose(rule, result, port, examples, seed)

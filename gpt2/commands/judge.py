@@ -147,6 +147,9 @@ def _port(
     if wrong:
         raise GPT2Error(f"--map is OURS=THEIRS, like x=hidden_states, but is {wrong[0]!r}")
     called = tuple(sorted((ours, theirs) for ours, _, theirs in pairs))
+    twice = [ours for i, (ours, _) in enumerate(called) if i and called[i - 1][0] == ours]
+    if twice:
+        raise GPT2Error(f"--map names {twice[0]!r} twice: leave one of them out")
     return f"port:{port_for(place, functions, framework=framework or '', preset=preset or '', names=called)}"
 
 
@@ -165,10 +168,20 @@ def _forward(context: click.Context, old: str, command: click.Command, arguments
 @click.argument("prompt", required=False)
 @click.option("--ids", help="The prompt as token ids, like '15496 995'.")
 @click.option("--with", "port", help="Blame a model of your own: FILE.py:NAME, a function build(config, parameters).")
+@click.option("--framework", help="What it computes with: numpy, torch or mindspore  [what its file imports].")
+@click.option("--map", "names", multiple=True, help="What it calls a part of Hugging Face's names: h=blocks.")
 @twin_options
 @json_option
 def blame(
-    model: str, prompt: str | None, ids: str | None, port: str | None, backend: str | None, as_json: bool, **engine: Any
+    model: str,
+    prompt: str | None,
+    ids: str | None,
+    port: str | None,
+    framework: str | None,
+    names: tuple[str, ...],
+    backend: str | None,
+    as_json: bool,
+    **engine: Any,
 ) -> None:
     """Find the stage of MODEL where a backend first differs from the reference on PROMPT; show every stage's error.
 
@@ -178,7 +191,9 @@ def blame(
     from parity.diagnosis.blame import RANDOM, first_wrong, is_random, recorded_too_late
     from parity.diagnosis.blame import blame as find
 
-    named = _port(port, (), None, None, ()) if port else backend or os.environ.get("GPT2_BACKEND") or "mindspore"
+    named = (
+        _port(port, (), framework, None, names) if port else backend or os.environ.get("GPT2_BACKEND") or "mindspore"
+    )
     loaded = load_model(model, backend=named, **engine)
     inputs = loaded.backend, loaded.config, loaded.parameters, read_prompt(loaded, prompt, ids)
     try:

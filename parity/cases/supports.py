@@ -84,12 +84,16 @@ class Supports:
         sides: tuple[str, ...] = SIDES
         for name, value in declared.items():
             if name in (LARGE_VALUES, NOTHING_SCORED):
+                if not isinstance(value, bool):
+                    raise GPT2Error(f"supports[{name!r}] must be True or False, but is {value!r}")
                 continue
             values = [value] if isinstance(value, str) else value
             if name in ARGUMENTS.values():
                 argument = next(key for key, shown in ARGUMENTS.items() if shown == name)
                 if value is False:
                     refused.add(argument)
+                elif name != "attention_mask" and value is not True:
+                    raise GPT2Error(f"supports[{name!r}] must be True or False, but is {value!r}")
                 elif value is not True:
                     sides = _sides(name, value, values)
             elif name in OPTIONS or name in FIXED:
@@ -225,6 +229,6 @@ def _padded(mask: Any) -> list[str]:
             continue
         first, last = int(row.argmax()), len(row) - int(row[::-1].argmax())
         found += ["left"] * (first > 0) + ["right"] * (last < len(row))
-        if 0 < first and last < len(row) or not row[first:last].all():
+        if (first > 0 and last < len(row)) or not row[first:last].all():
             found.append("both")
     return found

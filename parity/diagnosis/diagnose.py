@@ -100,7 +100,8 @@ def find_fault(rule: Rule, trial: Trial, originals: bool = True) -> Fault:
     stage = first_wrong(stages)
     if stage is not None:
         later = sum(not each.in_the_run.agrees for each in stages if each is not stage)
-        text = f"{stage.explain()}\n  ({later} of {len(stages) - 1} other stages differ in the run)"
+        others = f"\n  ({later} of {len(stages) - 1} other stages differ in the run)" if stages[1:] else ""
+        text = stage.explain() + others
         return Fault((stage.name,), text + (f"\n  {RANDOM}" if _is_random(trial) else ""))
     gradient = wrong_gradient(trial) if stages and trial.case.contract.function.endswith("_vjp") else None
     if gradient is not None and getattr(trial.backend, "sources", None) is None:

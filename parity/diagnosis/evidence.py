@@ -78,8 +78,9 @@ def _verdicts(rule: Rule, trial: Trial) -> Iterator[Judged]:
             yield verdict.name, verdict, False, False
         return
     values, references = trial.run(), trial.references()
+    count = min(len(values), len(references))
     for number, (value, reference) in enumerate(zip(values, references, strict=False), start=1):
-        name = reference.name or (f"array {number} of {len(references)}" if len(references) > 1 else "")
+        name = reference.name or (f"array {number} of {count}" if count > 1 else "")
         not_zero = bool(np.any(reference.oracle))
         yield name, reference.judge(value), not_zero, not_zero and not np.any(value)
 

@@ -25,6 +25,8 @@ from reference.stages import observing
 
 Array = NDArray[Any]
 SOURCES = str(Path(reference.__file__).parent)
+FLOAT32_BYTES = 4
+NEAR = 6  # values: queries, keys and values of one attention are made one after the other
 MOST_LINES = 3  # that are named
 DRAWN = 40  # cases, among which one is looked for in which little is alike by chance
 # Below this a score is a hidden one's; and by how much lower than the highest one has no weight in any dtype.
@@ -44,8 +46,8 @@ class Value:
 def wrong_line(rule: Rule, trial: Trial) -> str:
     """The line in words, for a case that breaks a rule; "" for a backend that is not a port with a file of its own."""
     file = getattr(trial.backend, "file", None)
-    if file is None or not trial.case.contract.outputs:
-        return ""
+    if file is None or not trial.case.contract.outputs or trial.dtype.itemsize < FLOAT32_BYTES:
+        return ""  # in 16 bits the reference rounds in more places than in float64
     trial = _telling(rule, trial)
     values, lines, raised = port_values(trial, file)
     known = reference_values(trial)
@@ -63,7 +65,8 @@ def wrong_line(rule: Rule, trial: Trial) -> str:
         why = "every value is one that the reference computes too, but this is not its result"
     else:
         value = values[unknown[0]]
-        before = max((values[i].step for i in range(unknown[0]) if places[i] >= 0), default=value.step - 1)
+        steps_before = [values[i].step for i in range(unknown[0]) if places[i] >= 0 and values[i].step < value.step]
+        before = max(steps_before, default=value.step - 1)
         steps = range(max(before + 1, value.step - MOST_LINES + 1), value.step + 1)
         named = f"`{value.variable}`" if value.variable else "what it returns"
         why = f"{named} is the first value that leaves the reference's computation"
@@ -87,7 +90,8 @@ def _is_one_of_three(i: int, values: list[Value], places: list[int]) -> bool:
     def is_one(j: int) -> bool:
         return values[j].variable[:1] in tuple("qkv") and values[j].array.shape == values[i].array.shape
 
-    others = [j for j in range(len(values)) if is_one(j) and values[j].variable != values[i].variable]
+    near = range(max(i - NEAR, 0), min(i + NEAR, len(values)))
+    others = [j for j in near if is_one(j) and values[j].variable != values[i].variable]
     again = any(values[j].variable == values[i].variable and places[j] >= 0 for j in range(i, len(values)))
     return is_one(i) and not again and any(places[j] >= 0 for j in others)
 

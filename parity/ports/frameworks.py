@@ -109,6 +109,10 @@ class Torch:
         self._torch: Any = importlib.import_module("torch")
         self.version, self.device = self._torch.__version__, device or "CPU"
         self._at = {"CPU": "cpu", "GPU": "cuda", "Ascend": "npu"}.get(self.device, self.device)
+        try:
+            self._torch.zeros(1, device=self._at)
+        except Exception as error:  # PyTorch raises whatever its build for the device raises
+            raise GPT2Error(f"PyTorch has no device {self.device!r} here ({self._at}): leave --device out") from error
 
     def tensor(self, x: Array) -> Any:
         """A tensor with a copy of the numbers."""

@@ -13,9 +13,9 @@ from gpt2.backends import numpy_dtype
 from parity.cases.supports import Supports
 from parity.ports.frameworks import Change, Framework
 from parity.ports.function_port import Port
-from parity.ports.source import PortSource, parameter_names
+from parity.ports.source import PortSource, parameters_of
 from parity.ports.stage_hooks import AFTER, BEFORE, SEEN_ALONE, common_name, from_stage, stages_at, to_stage
-from reference.config import GPT2Config, flatten, nest
+from reference.config import GPT2Config, flatten, nest, parameter_shapes
 from reference.model import shift_labels
 
 Array = NDArray[Any]
@@ -41,6 +41,16 @@ class ModelPort(Port):
     ) -> None:
         super().__init__(source, framework, dtype, supports.also(Supports.read({"past": False})), file)
         self._build, self._names = build, dict(source.names)
+        self.supports = self.supports.also(self._without_inputs())
+
+    def _without_inputs(self) -> Supports:
+        """What follows from the inputs that a model does not take: a small one is built, to look at it."""
+        config = self.supports.config(GPT2Config(vocab_size=2, n_positions=2, n_embd=2, n_layer=1, n_head=1))
+        try:
+            takes = self.model(config, {name: np.ones(x) for name, x in parameter_shapes(config).items()}).takes
+        except Exception:  # whatever the port raises: it is told when the model is judged
+            return Supports()
+        return Supports.read({name: False for name in ("attention_mask", "position_ids") if name not in takes})
 
     def offers(self, function: str) -> bool:
         """Whether it is about whole language models."""
@@ -79,7 +89,8 @@ class PortModel:
         self._port, self._built, self._config, self._names = port, built, config, names
         self._parameters = parameters
         forward = getattr(built, "forward", None) or getattr(built, "construct", None) or built
-        self._takes = {each.name for each in parameter_names(forward) if each.kind is not inspect.Parameter.VAR_KEYWORD}
+        named = [each for each in parameters_of(forward) or () if each.kind is not inspect.Parameter.VAR_KEYWORD]
+        self.takes = {each.name for each in named}
 
     def logits(self, ids: Array, attention_mask: Array | None = None, position_ids: Array | None = None) -> Array:
         """Scores (B, T, V)."""
@@ -153,20 +164,23 @@ class PortModel:
         """The scores as the framework has them."""
         for name, x in (("attention_mask", attention_mask), ("position_ids", position_ids)):
             self._port.require({name: x})
-            if x is not None and name not in self._takes:
+            if x is not None and name not in self.takes:
                 raise NotImplementedError(name)
-        if attention_mask is None and position_ids is not None and "attention_mask" in self._takes:
+        if attention_mask is None and position_ids is not None and "attention_mask" in self.takes:
             attention_mask = np.ones_like(ids)  # transformers takes odd positions without a mask for packed texts
         self._port.require({"attention_mask": attention_mask})
         given = {"attention_mask": attention_mask, "position_ids": position_ids}
         tensors = {
             name: self._port.framework.tensor(np.ascontiguousarray(x)) for name, x in given.items() if x is not None
         }
-        returned = self._built(self._port.framework.tensor(np.ascontiguousarray(ids)), **tensors)
+        returned = self._port.run(self._built, self._port.framework.tensor(np.ascontiguousarray(ids)), **tensors)
         scores = getattr(returned, "logits", returned)
         if isinstance(scores, Mapping):
             scores = scores["logits"]
-        return scores[0] if isinstance(scores, list | tuple) else scores
+        scores = scores[0] if isinstance(scores, list | tuple) and scores else scores
+        if len(getattr(scores, "shape", ())) != 3:
+            raise TypeError(f"the model returned something of type {type(scores).__name__}; expected scores (B, T, V)")
+        return scores
 
     def _hooks(self) -> Iterator[tuple[str, str, Any]]:
         """A stage, where it is seen, and at which submodule; each stage once, rather after a submodule than before."""
@@ -194,6 +208,8 @@ class PortModel:
         framework, dtype = self._port.framework, numpy_dtype(self._port.dtype)
 
         def change(x: Any) -> Any:
+            if stage in seen:  # a submodule that is called again computes something else
+                return x
             value = framework.array(x)
             seen[stage] = to_stage(stage, value, self._config)
             if stage not in given or stage.rpartition(".")[2] in SEEN_ALONE:

@@ -1,7 +1,7 @@
 """Make a backend of what a person points to: `gpt2 check --with my_port.py:split_heads`."""
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -13,7 +13,7 @@ from parity.cases.supports import PRESETS, Supports
 from parity.ports.frameworks import framework, guessed
 from parity.ports.function_port import FunctionPort
 from parity.ports.model_port import ModelPort
-from parity.ports.source import PortSource, parameter_names
+from parity.ports.source import PortSource, parameters_of
 
 # How a function that builds a whole model begins.
 BUILDS = ["config", "parameters"]
@@ -31,7 +31,7 @@ def get_port(text: str = "", device: str | None = None, dtype: str = "float32", 
         return _of_class(source, found, {"device": device, "dtype": dtype, "mode": mode})
     if mode not in (None, "eager"):
         raise GPT2Error(f"a port has no mode {mode!r}: leave --mode out")
-    file = Path(inspect.getsourcefile(inspect.unwrap(found)) or module.__file__ or "").resolve()
+    file = source_file(found) or Path(module.__file__ or "").resolve()
     used = framework(source.framework or guessed(Path(module.__file__ or file)), device)
     supports = _supports(source, found, module)
     if _builds(found):
@@ -50,13 +50,24 @@ def _of_class(source: PortSource, found: Any, options: dict[str, Any]) -> Backen
     return backend
 
 
+def source_file(found: Any) -> Path | None:
+    """The file that a function is written in; None for one that is no function of Python's."""
+    try:
+        file = inspect.getsourcefile(inspect.unwrap(found))
+    except TypeError:
+        return None
+    return Path(file).resolve() if file else None
+
+
 def _builds(found: Any) -> bool:
-    return [each.name for each in parameter_names(found)][:2] == BUILDS
+    return [each.name for each in parameters_of(found) or ()][:2] == BUILDS
 
 
 def _supports(source: PortSource, found: Any, module: ModuleType) -> Supports:
     """What the function, or its file, declares in `supports`, and the preset; the preset comes first where both say."""
     declared = getattr(found, "supports", None) or getattr(module, "supports", None) or {}
+    if not isinstance(declared, Mapping):
+        raise GPT2Error(f"supports must be a dict of names and values, but is a {type(declared).__name__}")
     return Supports.read(PRESETS.get(source.preset, {}) | dict(declared))
 
 
@@ -69,7 +80,7 @@ def _with_function(source: PortSource) -> PortSource:
     if len(named) != 1:
         raise GPT2Error(
             f"which function is {source.place}? Say it: gpt2 check attention.split_heads --with {source.place}; "
-            "a whole model is a function build(config, parameters)"
+            "a whole model is a function whose parameters begin with (config, parameters)"
         )
     return PortSource(source.place, named[0], source.framework, source.preset, source.names)
 
@@ -79,7 +90,7 @@ def port_for(place: str, functions: Sequence[str] = (), **settings: Any) -> Port
 
     settings: framework, preset and names, as in PortSource. Raises GPT2Error if it cannot be imported.
     """
-    source = PortSource.read(str(PortSource(place, **settings)))
+    source = PortSource.at(place, **settings)
     found, _ = source.load()
     if inspect.isclass(found) or _builds(found):
         return source

@@ -37,7 +37,8 @@ class PortSource:
         """Read the text. Raises GPT2Error if it is not of that form."""
         first, *others = text.split(";")
         function, equals, place = first.rpartition("=")
-        if ":" not in place or (equals and function not in contracts()):
+        where, colon, name = place.rpartition(":")
+        if not (where and colon and name) or (equals and function not in contracts()):
             raise GPT2Error(f"cannot read {text!r}: a port is FILE.py:NAME or MODULE:NAME, like my_port.py:split_heads")
         settings = dict(pair.partition("=")[::2] for pair in others)
         names = tuple(sorted((ours, theirs) for ours, theirs in settings.items() if ours not in SETTINGS))
@@ -54,6 +55,14 @@ class PortSource:
         first = f"{self.function}={self.place}" if self.function else self.place
         return ";".join([first, *(f"{name}={value}" for name, value in settings.items() if value)])
 
+    @classmethod
+    def at(cls, place: str, **settings: Any) -> "PortSource":
+        """The port at a place, with settings. Raises GPT2Error if it cannot be written as text."""
+        for character in ";=":
+            if character in place:
+                raise GPT2Error(f"the place of a port, {place!r}, cannot have a {character!r} in it: rename the file")
+        return cls.read(str(cls(place, **settings)))
+
     def load(self) -> tuple[Any, ModuleType]:
         """What is there, and its module. Raises GPT2Error, one line, if it is not there or cannot be imported."""
         where, _, name = self.place.rpartition(":")
@@ -67,7 +76,7 @@ class PortSource:
                 raise GPT2Error(f"{where} has no {name!r}: {hint}")
             found = getattr(found, step)
         if not callable(found):
-            raise GPT2Error(f"{self.place} is a {type(found).__name__}: expected a function or a class")
+            raise GPT2Error(f"{self.place} is of type {type(found).__name__}: expected a function or a class")
         return found, module
 
 
@@ -88,7 +97,7 @@ def _from_file(path: Path) -> ModuleType:
         sys.path.append(str(file.parent))  # files beside it
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         del sys.modules[name]
         raise GPT2Error(f"{path} cannot be imported: {described(error, file)}") from error
     return module
@@ -99,13 +108,13 @@ def _from_module(name: str) -> ModuleType:
         sys.path.append(str(Path.cwd()))
     try:
         return importlib.import_module(name)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise GPT2Error(f"module {name!r} cannot be imported: {described(error)}") from error
 
 
-def parameter_names(target: Any) -> list[inspect.Parameter]:
-    """The parameters of a function or class, in order; () if Python cannot say."""
+def parameters_of(target: Any) -> list[inspect.Parameter] | None:
+    """The parameters of a function, in order; None if Python cannot say, as of one that is written in C."""
     try:
         return list(inspect.signature(target).parameters.values())
     except (TypeError, ValueError):
-        return []
+        return None

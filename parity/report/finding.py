@@ -70,8 +70,10 @@ class Finding(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     @property
     def remark(self) -> str:
         """How many of the cases were judged, if not all: "18 of 25 cases judged, 7 not offered: past"; else ""."""
-        if not self.not_offered or not self.cases:
+        if not self.not_offered:
             return ""
+        if not self.cases:
+            return f"not offered: {', '.join(self.not_offered)}"
         reasons = ", ".join(f"{count} not offered: {reason}" for reason, count in self.not_offered.items())
         return f"{self.cases} of {self.cases + sum(self.not_offered.values())} cases judged, {reasons}"
 

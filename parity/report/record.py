@@ -140,7 +140,8 @@ class Report:
         verdicts = Counter(self.verdict(finding) for finding in self.findings)
         agree = verdicts.keys() <= {IDENTICAL, AGREES, *ABSENT}
         allowed = f": no error above {NOISE_FACTOR} x its input's rounding noise + {ULP_TERM} ulp" if agree else ""
-        sentences = [f"on {cases} case{'s' * (cases != 1)}{allowed}."]
+        judged = any(finding.judged for finding in self.findings)
+        sentences = [f"on {cases} case{'s' * (cases != 1)}{allowed if judged else ''}."]
         sentences += [f"{verdicts[word]} {words}." for word, words in ABSENT.items() if verdicts[word]]
         if self.interrupted:
             sentences.append(f"Interrupted: {len(self.findings)} of {len(self.functions)} were judged.")

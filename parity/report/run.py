@@ -1,6 +1,7 @@
 """Judge every requested function, and report the results."""
 
 import functools
+import importlib.util
 import time
 import warnings
 from collections.abc import Callable, Mapping
@@ -9,7 +10,7 @@ from pathlib import Path
 from rich.console import Console
 
 from gpt2.backends import Backend, get_backend
-from gpt2.errors import described
+from gpt2.errors import GPT2Error, described
 from gpt2.files import require_writable, write_text
 from gpt2.interrupt import one_interrupt
 from gpt2.processes import Work, cores
@@ -72,6 +73,8 @@ def print_results(
     for path in (html, junit, resume):
         if path is not None:
             require_writable(path)
+    if html is not None and importlib.util.find_spec("matplotlib") is None:
+        raise GPT2Error("--html draws with matplotlib, which is not installed: pip install matplotlib")
     kept = SavedFindings(resume, report)
     if engine is not None and processes > 1:
         _search_at_once(report, rules, kept, engine, processes, seconds)
@@ -128,7 +131,7 @@ def _judge_by_name(name: str, engine: Engine, examples: int, seed: int, seconds:
         warnings.simplefilter("ignore")  # the first process has made this backend, and said what there is to say
         backend = _backend(engine)
     start = time.monotonic()
-    return Finding.of(judge(select((), backend)[name], backend, examples, seed, seconds), time.monotonic() - start)
+    return Finding.of(judge(select((name,), backend)[name], backend, examples, seed, seconds), time.monotonic() - start)
 
 
 @functools.cache

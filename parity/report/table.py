@@ -18,7 +18,7 @@ def print_report(report: Report, console: Console, with_absent: bool = True, wit
     """
     console.print(table(report, with_absent))
     for finding in report.findings:
-        if finding.remark:
+        if finding.remark and (finding.judged or with_absent):
             _say(console, f"{finding.function}: {finding.remark}")
         outcome = report.outcome(finding)
         if outcome is not None:

@@ -153,7 +153,7 @@ def test_a_failure_has_its_line_and_a_script(folder: Path, monkeypatch: pytest.M
             "has no 'split_head': did you mean 'split_heads'?",
         ),
         (["--with", "ports_of_mine.py"], "a port is FILE.py:NAME or MODULE:NAME"),
-        (["--with", "ports_of_mine.py:text"], "ports_of_mine.py:text is a str: expected a function or a class"),
+        (["--with", "ports_of_mine.py:text"], "ports_of_mine.py:text is of type str: expected a function or a class"),
         (["--with", "ports_of_mine.py:Layers"], "ports_of_mine.py:Layers is a class without the methods"),
         (["--with", "ports_of_mine.py:cut_only"], "which function is ports_of_mine.py:cut_only? Say it"),
         (["--with", "unreadable.py:f"], "unreadable.py cannot be imported: SyntaxError"),
