@@ -16,6 +16,7 @@ from parity.verdict.verdict import Verdict
 
 # The name of an array, its verdict, whether numbers other than 0 are right, and whether it is 0 all the same.
 Judged = tuple[str, Verdict, bool, bool]
+MOST_LINES = 4  # of facts, one for each array: the worst
 OF_TRAINING = 3  # cases of a rule that trains, each of which takes seconds
 
 
@@ -61,7 +62,11 @@ def evidence(rule: Rule, backend: Backend, examples: int, start: int) -> str:
                 facts[name].zero += zero
                 facts[name].expected = max(facts[name].expected, zero * abs(verdict.expected))
     lines = [f"an error is raised in {raised} of {judged} cases"] if raised else []
-    return "\n".join(lines + [_line(name, each, judged) for name, each in facts.items() if each.fails])
+    failing = sorted(((name, each) for name, each in facts.items() if each.fails), key=lambda one: -one[1].worst)
+    lines += [_line(name, each, judged) for name, each in failing[:MOST_LINES]]
+    if failing[MOST_LINES:]:
+        lines.append(f"over all: {len(failing) - MOST_LINES} other arrays differ too")
+    return "\n".join(lines)
 
 
 def _decided(rule: Rule, trial: Trial) -> list[Judged]:

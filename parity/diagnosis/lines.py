@@ -60,6 +60,8 @@ def wrong_line(rule: Rule, trial: Trial) -> str:
     unknown = [*passed_over, *(i for i in range(last + 1, len(values)) if places[i] < 0)]
     if raised:
         steps, why = range(raised, raised + 1), "an exception is raised here"
+    elif not unknown and trial.case.contract.function.startswith(("engine.", "model.language_model")):
+        return ""  # the file builds a model whose layers are written elsewhere
     elif not unknown:
         steps = range(values[last].step, min(values[last].step + 2, len(lines)))
         why = "every value is one that the reference computes too, but this is not its result"
@@ -103,7 +105,8 @@ def port_values(trial: Trial, file: Path) -> tuple[list[Value], list[int], int]:
     """
     found: list[Value] = []
     lines: list[int] = []
-    array = trial.backend.framework.array  # type: ignore[attr-defined]
+    framework = getattr(trial.backend, "framework", None)
+    array = framework.array if framework is not None else lambda x: x
 
     def arrays(frame: FrameType) -> dict[str, Array]:
         named = {name: array(x) for name, x in list(frame.f_locals.items()) if not isinstance(x, dict | list | str)}

@@ -64,7 +64,7 @@ def _builds(found: Any) -> bool:
 
 
 def _supports(source: PortSource, found: Any, module: ModuleType) -> Supports:
-    """What the function, or its file, declares in `supports`, and the preset; the preset comes first where both say."""
+    """What the function, or its file, declares in `supports`; the preset for what that does not name."""
     declared = getattr(found, "supports", None) or getattr(module, "supports", None) or {}
     if not isinstance(declared, Mapping):
         raise GPT2Error(f"supports must be a dict of names and values, but is a {type(declared).__name__}")
