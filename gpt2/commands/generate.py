@@ -89,10 +89,8 @@ def generate(
         "early_stopping": EARLY_STOPPING[early_stopping],
         "stop_ids": stop_ids or None,
     }
-    if ties and (options["num_beams"] > 1 or options["sliding_window"]):
-        raise GPT2Error(
-            "ties are found in one pass over greedy or sampled text: leave out --num-beams, --sliding-window or --ties"
-        )
+    if ties and options["sliding_window"]:
+        raise GPT2Error("ties are found in texts that fit the context: leave out --sliding-window or --ties")
     copies = options["num_return_sequences"]
     stream, on_token = None, None
     if len(starts) == copies == options["num_beams"] == 1 and not as_json:

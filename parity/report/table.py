@@ -1,5 +1,7 @@
 """The report as a table for people, on a terminal."""
 
+import math
+
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -17,7 +19,7 @@ def print_report(report: Report, console: Console, with_absent: bool = True, wit
     with_absent: with a row for what the backend does not offer too. with_scripts: with the script of each failure.
     """
     console.print(table(report, with_absent))
-    for finding in report.findings:
+    for finding in sorted(report.findings, key=_worst_first):
         if finding.remark and (finding.judged or with_absent):
             _say(console, f"{finding.function}: {finding.remark}")
         outcome = report.outcome(finding)
@@ -36,6 +38,13 @@ def print_report(report: Report, console: Console, with_absent: bool = True, wit
             _say(console, f"{outcome.entry.function}: expected failure {outcome.message}")
     style = "bold red" if report.failing else "bold green"
     console.print(f"[{style}]{escape(report.headline)}[/{style}] {escape(report.basis)}", soft_wrap=True)
+
+
+def _worst_first(finding: Finding) -> float:
+    """Failures come in the order of their errors, those without a figure before them; whatever agrees stays behind."""
+    if finding.agrees:
+        return 0.0
+    return -math.inf if finding.noise_ratio is None else -finding.noise_ratio
 
 
 def table(report: Report, with_absent: bool = True) -> Table:

@@ -1,30 +1,39 @@
 """Find where the choice of a token is noise: another candidate is within the rounding error of this input."""
 
 import dataclasses
+import itertools
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from gpt2.arguments import integers
-from gpt2.backends import Array, numpy_dtype
+from gpt2.backends import Array, NumPyBackend, numpy_dtype
 from gpt2.generation.config import GenerationConfig
 from gpt2.generation.loop import Generation, choose
 from gpt2.generation.reader import process_scores
+from parity.cases.cases import Case
+from parity.cases.contracts import contracts
+from parity.verdict import orbit
 from parity.verdict.stages import stage_references
 from parity.verdict.verdict import Reference, close
+from reference.stages import observing
 
 
 def find_ties(
     model: Any, found: Generation, attention_mask: ArrayLike | None, config: GenerationConfig
 ) -> list[list[int]]:
-    """The places in each row's new ids where the choice is noise; attention_mask is that of the prompts. Not for beams.
+    """The places in each row's new ids where the choice is noise; attention_mask is that of the prompts.
 
     The judge's reference reads the finished text once in float64 and, in the model's precision, in several equivalent
     forms. A greedy choice is noise if the two best scores differ by no more than two correct implementations may; a
-    sampled choice is noise if, with the same random number, two of these forms choose different ids.
+    sampled choice is noise if, with the same random number, two of these forms choose different ids. Beams, whose
+    choices depend on each other, are searched anew in each form: the first id in which two forms differ is noise.
     """
     config, dtype = model.complete(config), numpy_dtype(model.backend.dtype)
+    if config.num_beams > 1:
+        return _places_in_beams(model, found, attention_mask, config)
     ids, mask, length = _finished(found, attention_mask)
     if ids.shape[1] == length:
         return [[] for _ in found.new_ids]
@@ -46,6 +55,37 @@ def find_ties(
         return len({int(choose(x, own, step)[0]) for x in [scores.oracle, *scores.orbit]}) > 1
 
     return [[step for step in range(len(new)) if is_noise(row, step)] for row, new in enumerate(found.new_ids)]
+
+
+def _places_in_beams(
+    model: Any, found: Generation, attention_mask: ArrayLike | None, config: GenerationConfig
+) -> list[list[int]]:
+    """For each row, the first new id in which beam searches that only round differently differ; [] if none do."""
+    ids, mask, length = _finished(found, attention_mask)
+    prompts, masks = (x[:: config.num_return_sequences, :length] for x in (ids, mask))
+    case = Case(contracts()["model.language_model"], {}, {}, frozenset(), "none", "live", 0)
+    forms = [_searched(model, "float64", prompts, masks, config, lambda name, x: x)]
+    for member in range(orbit.MEMBERS):
+        move = orbit.inexact(model.backend.accuracy, case, member)
+        forms.append(_searched(model, model.backend.dtype, prompts, masks, config, move))
+    return [[] if (place := _first_difference(rows)) is None else [place] for rows in zip(*forms, strict=True)]
+
+
+def _searched(
+    model: Any, dtype: str, prompts: Array, masks: Array, config: GenerationConfig, move: Callable[[str, Any], Any]
+) -> list[list[int]]:
+    """The new ids of each row when NumPy searches in that dtype, its results moved by rounding."""
+    again = type(model)(model.config, model.parameters, NumPyBackend(dtype=dtype), model.tokenizer)
+    with observing(move):
+        found: Generation = again.generate_all(prompts, attention_mask=masks, **vars(config))
+    return found.new_ids
+
+
+def _first_difference(rows: Sequence[list[int]]) -> int | None:
+    for place, ids in enumerate(itertools.zip_longest(*rows)):
+        if len(set(ids)) > 1:
+            return place
+    return None
 
 
 def _finished(found: Generation, attention_mask: ArrayLike | None) -> tuple[Array, Array, int]:

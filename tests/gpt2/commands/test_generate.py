@@ -267,6 +267,8 @@ def test_equal_scores_are_noise(tmp_path: Path) -> None:
     folder = folder_of(tmp_path / "twins", tensors=twins)
     ran = run("generate", folder, *ONE, "--max-new-tokens", 1, "--ties")
     assert ran.err == "gpt2: note: the choice of new token 1 is noise\n"
+    ran = run("generate", folder, *ONE, "--max-new-tokens", 1, "--num-beams", 2, "--ties")
+    assert ran.err == "gpt2: note: the choice of new token 1 is noise\n"
 
 
 # Refusals.
@@ -296,7 +298,7 @@ def test_equal_scores_are_noise(tmp_path: Path) -> None:
         ([*ONE, "--bad-ids", "999"], ["bad_words", "999 is outside the vocabulary"]),
         ([*ONE, "--bad-ids", "3", "--stop-id", "3"], ["bad_words", "3 is a stop id"]),
         (["--ids", " ".join(["1"] * 30)], ["30 tokens", "context of 24", "by 6", "--sliding-window"]),
-        ([*ONE, "--ties", "--num-beams", 2], ["ties", "--num-beams"]),
+        ([*ONE, "--ties", "--sliding-window"], ["ties", "--sliding-window"]),
     ],
     ids=repr,
 )

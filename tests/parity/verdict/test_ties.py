@@ -47,6 +47,16 @@ def test_equal_scores_are_ties_and_others_are_not(engine: Backend) -> None:
     assert ties(live, PROMPT, 6, bad_words=[[max(best, other)]])[1] == [[]]
 
 
+def test_beams_that_are_equal_are_ties_and_others_are_not(engine: Backend) -> None:
+    live, best, other = tied_model(engine)
+    new, places = ties(live, PROMPT, 4, num_beams=3)
+    assert {best, other} & set(new)
+    assert places[0]
+    assert new[places[0][0]] in (best, other)
+    assert ties(model(engine), PROMPT, 4, num_beams=3)[1] == [[]]
+    assert ties(live, PROMPT, 4, num_beams=3, bad_words=[[max(best, other)]])[1] == [[]]
+
+
 def test_a_drawn_number_between_two_ids_is_a_tie() -> None:
     config = GPT2Config(vocab_size=2, n_positions=8, n_embd=8, n_layer=1, n_head=1)
     zeros = {name: np.zeros_like(x) for name, x in parameters(config).items()}
