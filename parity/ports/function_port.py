@@ -1,21 +1,17 @@
 """One function of somebody's own in place of one of the mirror's."""
 
-import contextlib
-import hashlib
 import inspect
-import re
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from gpt2.backends import numpy_dtype
 from gpt2.errors import GPT2Error
 from parity.cases.contracts import Contract, contracts
 from parity.cases.supports import ARGUMENTS, FIXED, OPTIONS, Supports
-from parity.ports.frameworks import Framework, measured_accuracy
+from parity.ports.base import Port
+from parity.ports.frameworks import Framework
 from parity.ports.source import PortSource, parameters_of
 
 
@@ -26,67 +22,6 @@ def leaves(tree: Any) -> Iterator[Any]:
             yield from leaves(branch)
     else:
         yield tree
-
-
-class Port:
-    """What ports of one function and of whole models have in common: framework, dtype, and what they support."""
-
-    mode = "eager"
-    sources: Any = None  # no files with the reference's names
-    trainer: Any = None  # the judge gives it no dropout masks
-
-    def __init__(self, source: PortSource, framework: Framework, dtype: str, supports: Supports, file: Path) -> None:
-        self.name, self.device, self.dtype = f"port:{source}", framework.device, dtype
-        self.supports, self.file = supports, file
-        digest = hashlib.sha256(file.read_bytes()).hexdigest()[:8] if file.is_file() else "unknown"
-        self.version = f"{framework.version}, file {digest}"
-        self.framework = framework
-        self.accuracy: Mapping[str, float] = _accuracy(framework, file)
-
-    def to_framework(self, tree: Any) -> Any:
-        """A tree of arrays as one of tensors, floats in the port's dtype; what is no array stays what it is."""
-        if isinstance(tree, dict):
-            return {name: self.to_framework(x) for name, x in tree.items()}
-        if isinstance(tree, list | tuple):
-            return type(tree)(self.to_framework(x) for x in tree)
-        if not isinstance(tree, np.ndarray):
-            return tree
-        return self.framework.tensor(tree if tree.dtype.kind in "iub" else tree.astype(numpy_dtype(self.dtype)))
-
-    def to_numpy(self, tree: Any) -> Any:
-        """A tree of tensors as one of arrays."""
-        if isinstance(tree, dict):
-            return {name: self.to_numpy(x) for name, x in tree.items()}
-        if isinstance(tree, list | tuple):
-            return type(tree)(self.to_numpy(x) for x in tree)
-        return self.framework.array(tree)
-
-    def run(self, target: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
-        """Call the port. What it prints goes to standard error, and it does not end the process."""
-        try:
-            with contextlib.redirect_stdout(sys.stderr):
-                return target(*arguments, **named)
-        except SystemExit as error:
-            raise RuntimeError(f"the port calls sys.exit({error.code!r})") from error
-
-    def require(self, arguments: Mapping[str, Any]) -> None:
-        """Raise NotImplementedError, naming it, for what the port does not support."""
-        refusal = self.supports.refusal(arguments)
-        if refusal:
-            raise NotImplementedError(refusal)
-
-
-def _accuracy(framework: Framework, file: Path) -> Mapping[str, float]:
-    """Largest relative error of the framework's elementary functions: known, or measured here and now.
-
-    That of tanh, in MindSpore much less accurate than others, counts if the port's file calls it.
-    """
-    known = getattr(framework, "accuracy", None)
-    if not known:
-        return measured_accuracy(framework)
-    text = file.read_text(encoding="utf-8") if file.is_file() else ""
-    called = re.search(r"\btanh\(|\bTanh\(", text)
-    return {**known, "tanh": measured_accuracy(framework)["tanh"]} if called else known
 
 
 class FunctionPort(Port):
@@ -133,7 +68,7 @@ class FunctionPort(Port):
     def _results(self, returned: Any) -> Any:
         """The results without those that are None. Raises TypeError, in the contract's words, for what is no array."""
         if isinstance(returned, list | tuple):
-            returned = type(returned)(x for x in returned if x is not None)
+            returned = tuple(x for x in returned if x is not None)
         for x in leaves(returned):
             if not isinstance(x, np.ndarray | np.generic | int | float | bool):
                 promise = self.contract.promise

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from gpt2.backends import numpy_dtype
 from parity.cases.supports import Supports
+from parity.ports.base import Port
 from parity.ports.frameworks import Change, Framework
-from parity.ports.function_port import Port
 from parity.ports.source import PortSource, parameters_of
 from parity.ports.stage_hooks import AFTER, BEFORE, SEEN_ALONE, common_name, from_stage, stages_at, to_stage
 from reference.config import GPT2Config, flatten, nest, parameter_shapes
@@ -61,9 +61,8 @@ class ModelPort(Port):
         self.require({"config": config})
         if "score.weight" in parameters:
             raise NotImplementedError("a classifier")
-        return PortModel(
-            self, self._build(config, self.to_framework(dict(parameters))), config, parameters, self._names
-        )
+        built = self.run(self._build, config, self.to_framework(dict(parameters)))
+        return PortModel(self, built, config, parameters, self._names)
 
     def call(self, function: str, arguments: Mapping[str, Any]) -> Any:
         """The scores, the loss, or its gradients. Raises NotImplementedError for any other function."""

@@ -17,7 +17,7 @@ from tests.peers.question import Question
 
 Array = NDArray[Any]
 # Engines, and how many examples of a hundred each gets: MindSpore compiles every new model and shape, for a second.
-ENGINES = {"numpy": 40, "mindspore pynative": 15, "mindspore graph": 3}
+ENGINES = {"numpy": 25, "mindspore pynative": 10, "mindspore graph": 3}
 ATTENTIONS = st.sampled_from(["eager", "sdpa"])
 
 

@@ -37,7 +37,7 @@ CONFIGS = [
 ]
 # Engines, and how many examples of a hundred each gets. MindSpore in PyNative mode compiles nothing, but takes a second
 # for one; in graph mode every new model would take several.
-EXAMPLES = {"numpy": 80, "mindspore pynative": 8}
+EXAMPLES = {"numpy": 50, "mindspore pynative": 6}
 both_engines = pytest.mark.parametrize("engine", EXAMPLES, indirect=True)
 Record = Callable[[str, object], None]
 

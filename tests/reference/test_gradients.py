@@ -71,7 +71,7 @@ def has_a_kink(case: Case) -> bool:
 
 @of_both_heads
 def test_gradients_are_the_derivatives_of_the_loss(function: str) -> None:
-    @settings(max_examples=25)
+    @settings(max_examples=15)
     @given(cases(contracts()[function], FLOAT64))
     def holds(case: Case) -> None:
         assume(not has_a_kink(case))

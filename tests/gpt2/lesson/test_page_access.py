@@ -72,7 +72,7 @@ def test_everything_works_by_keyboard_alone(page: Any) -> None:
     assert step_of(page) == "weighting"
 
 
-@pytest.mark.parametrize(("language", "scheme"), [("en", "light"), ("en", "dark"), ("zh", "light")])
+@pytest.mark.parametrize(("language", "scheme"), [("en", "light"), ("zh", "dark")])
 def test_axe_finds_nothing(opened: Any, file: Path, language: str, scheme: str) -> None:
     page = opened(file, color_scheme=scheme)
     page.locator(f"[data-language={language}]").click()
@@ -113,8 +113,7 @@ def test_the_map_follows_the_screen(opened: Any, file: Path, lesson: dict[str, A
     assert not page.locator("#step-list").is_visible()
 
 
-@pytest.mark.parametrize("width", [360, 1440])
-@pytest.mark.parametrize("language", LANGUAGES)
+@pytest.mark.parametrize(("language", "width"), [("en", 360), ("en", 1440), ("zh", 360)])
 def test_nothing_sticks_out(opened: Any, file: Path, width: int, language: str) -> None:
     """Pictures of some steps stay in build/screenshots, to be looked at."""
     page = opened(file, width)

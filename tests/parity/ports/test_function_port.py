@@ -16,6 +16,8 @@ from parity.ports.port import get_port, port_for
 from tests.gpt2.command import run
 
 PORT = """
+import functools
+
 import numpy as np
 
 def split_heads(t, heads):
@@ -54,6 +56,33 @@ def needs_more(x, weight, bias, eps, scale):
 def too_few(weight):
     return weight
 
+def exits(t, heads):
+    raise SystemExit(0)
+
+def prints(x):
+    print("on standard output")
+    return np.maximum(x, 0)
+
+def attention_alone(x, params, config):
+    from reference.attention import attention
+    return attention(x, params, config)[0], None
+
+def dropout(x, keep, rate):
+    return x if keep is None else np.where(keep, x / np.array(1 - rate, x.dtype), 0).astype(x.dtype)
+
+def nothing(x):
+    return None
+
+def by_keyword(*, hidden, n_head):
+    return split_heads(hidden, n_head)
+
+heads_cut = functools.partial(split_heads)
+
+class Called:
+    def __call__(self, x, n_head):
+        return split_heads(x, n_head)
+
+called = Called()
 text = "no function"
 
 class Layers:
@@ -117,6 +146,52 @@ def test_a_case_that_is_refused_does_not_undo_the_others(folder: Path) -> None:
     assert f"cases judged, {result['not_offered']['three sequences']} not offered: three sequences" in shown
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["split_heads", "--with", "ports_of_mine.py:heads_cut"],
+        ["split_heads", "--with", "ports_of_mine.py:called"],
+        ["split_heads", "--with", "ports_of_mine.py:by_keyword", "--map", "x=hidden"],
+        ["relu", "--with", "ports_of_mine.py:prints"],
+        ["ops.dropout", "--with", "ports_of_mine.py:dropout"],
+        ["attention.attention", "--with", "ports_of_mine.py:attention_alone", "--as", "course"],
+    ],
+    ids=lambda words: words[2].partition(":")[2],
+)
+def test_a_right_function_of_any_kind_agrees(folder: Path, words: list[str]) -> None:
+    code, report = check(*words)
+    assert code == 0, report["results"]
+    assert report["results"][0]["cases"] >= 8
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("split_heads:exits", "RuntimeError: the port calls sys.exit(0)"),
+        ("relu:nothing", "returned something of type NoneType; the contract is (B, T, C)"),
+    ],
+)
+def test_what_is_no_result_is_told(folder: Path, name: str, said: str) -> None:
+    function, _, port = name.partition(":")
+    code, report = check(function, "--with", f"ports_of_mine.py:{port}")
+    assert code == 1
+    assert said in report["results"][0]["explanation"]
+
+
+def test_rules_of_other_functions_are_left_out(folder: Path) -> None:
+    words = ("ops", "laws", "--with", "ports_of_mine.py:layer_norm", "--processes", "2")
+    code, report = check(*words)
+    assert code == 0
+    assert {each["function"].split(".")[0] for each in report["results"]} == {"ops", "laws"}
+    assert len(report["results"]) < 12
+
+
+def test_an_edited_file_is_another_version(folder: Path) -> None:
+    before = get_port("ports_of_mine.py:layer_norm").version  # type: ignore[attr-defined]
+    (folder / "ports_of_mine.py").write_text(PORT.replace("+ bias", "- bias"), encoding="utf-8")
+    assert get_port("ports_of_mine.py:layer_norm").version != before  # type: ignore[attr-defined]
+
+
 def test_nothing_judged_is_no_success(folder: Path) -> None:
     code, report = check("softmax", "--with", "ports_of_mine.py:softmax")
     assert (code, report["results"][0]["verdict"]) == (3, "not offered")
@@ -166,6 +241,16 @@ def test_a_failure_has_its_line_and_a_script(folder: Path, monkeypatch: pytest.M
         (["layer_norm", "--with", "ports_of_mine.py:too_few"], "takes no 'x', which ops.layer_norm needs"),
         (["split_heads", "--with", "ports_of_mine.py:split_heads", "--map", "x"], "--map is OURS=THEIRS"),
         (["split_heads", "--with", "ports_of_mine.py:split_heads", "--map", "y=t"], "has no argument 'y'"),
+        (
+            ["split_heads", "--with", "ports_of_mine.py:split_heads", "--map", "x=y"],
+            "has no parameter 'y': it has t, heads",
+        ),
+        (
+            ["split_heads", "--with", "ports_of_mine.py:by_keyword"],
+            "has a parameter 'hidden', which attention.split_heads",
+        ),
+        (["relu", "--with", "a=b.py:f"], "cannot have a '=' in it: rename the file"),
+        (["relu", "--with", "ports_of_mine.py:prints", "--map", "x=x", "--map", "x=x"], "--map names 'x' twice"),
         (["--with", "ports_of_mine.py:split_heads", "--framework", "jax"], "unknown framework 'jax'"),
         (["--with", "ports_of_mine.py:split_heads", "--as", "curse"], "unknown preset 'curse'"),
         (["--with", "ports_of_mine.py:split_heads", "--backend", "numpy"], "leave one of them out"),

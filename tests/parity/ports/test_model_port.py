@@ -35,6 +35,10 @@ MINDSPORE_BUGS = {
     'approximate="tanh"': ('approximate="none"', "mlp.gelu_new"),
     "x = x + self.attn(self.ln_1(x))": ("x = self.ln_1(x) + self.attn(self.ln_1(x))", "attn_residual"),
     "return x + self.mlp(self.ln_2(x))": ("return self.mlp(self.ln_2(x))", "mlp_residual"),
+    "x = x + self.attn(self.ln_1(x))\n        return x + self.mlp(self.ln_2(x))": (
+        "x = x + self.attn(self.ln_1(x))\n        return x + self.mlp(self.ln_1(x))",  # ln_1 is called twice
+        "mlp.c_fc",
+    ),
     "self.wpe(ops.arange(ids.shape[1]))": ("self.wpe(ops.arange(ids.shape[1]))[::-1]", "ln_1"),  # outside of wpe
 }
 NUMPY_BUILD = """
@@ -93,6 +97,13 @@ def test_blame_of_a_model_without_stages_says_so(tmp_path: Path) -> None:
     ran = run("blame", "tiny", "sort: cba", "--with", f"{write(tmp_path)}:build")
     assert ran.code == 0
     assert "Every stage agrees" in ran.out  # the scores are one
+
+
+def test_blame_without_a_backend_is_about_mindspore(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Never the reference against itself."""
+    pytest.importorskip("mindspore", reason="MindSpore is not installed")
+    monkeypatch.delenv("GPT2_BACKEND", raising=False)
+    assert json.loads(run("blame", "tiny", "sort: cba", "--json").out)["backend"] == "mindspore"
 
 
 @pytest.mark.parametrize(
@@ -217,7 +228,7 @@ class TestTransformers:
     """GPT-2 of transformers, as the example builds it."""
 
     @staticmethod
-    def says(*names: str, examples: int = 3) -> dict[str, dict[str, Any]]:
+    def says(*names: str, examples: int = 1) -> dict[str, dict[str, Any]]:
         if not peer_python().is_file():
             absent(f"no {peer_python()}: run `make peers` to judge transformers")
         command = [str(peer_python()), "-m", "tests.parity.ports.hugging_face", str(examples), *names]
@@ -226,13 +237,13 @@ class TestTransformers:
         return {said["name"]: said for said in map(json.loads, ran.stdout.splitlines())}
 
     def test_it_is_right(self) -> None:
-        examples = 250 if DEEP else 3
+        examples = 250 if DEEP else 1
         for said in self.says("eager", "sdpa", examples=examples).values():
             assert said["objections"] == []
             assert said["cases"] >= examples * len(hugging_face.RULES)
 
     def test_each_bug_is_blamed_on_its_module(self) -> None:
-        for name, said in self.says(*(hugging_face.BUGS if DEEP else ["no scale", "dropout on"])).items():
+        for name, said in self.says(*(hugging_face.BUGS if DEEP else ["dropout on"])).items():
             assert not said["agrees"], name
             stage = said["blame"].partition(":")[0].removeprefix("h.0.")
             assert stage in said["right"], said["blame"]
