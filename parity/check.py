@@ -167,7 +167,8 @@ def compiled_rules() -> dict[str, Rule]:
 def select(names: Iterable[str] = (), backend: Backend | None = None) -> dict[str, Rule]:
     """The rules of these functions, files or groups of laws ("layer_norm", "ops.layer_norm", "ops", "laws", "data").
 
-    Without a name, all of them. backend: if it has a compiled form, "compiled" are the rules for that.
+    Without a name, all of them. backend: if it has a compiled form, "compiled" are the rules for that; if it has a
+    method `offers`, only rules of functions that it offers are chosen, if there are any.
     Raises KeyError for an unknown name.
     """
     every = rules() | (compiled_rules() if hasattr(backend, "compiled") else {})
@@ -177,9 +178,8 @@ def select(names: Iterable[str] = (), backend: Backend | None = None) -> dict[st
         if not found:
             raise KeyError(name)
         chosen |= found
-    offers = getattr(
-        backend, "offers", None
-    )  # of a port: rules about something else are left out, unless they are named
+    # Of a port, rules about something else are left out, unless nothing else is asked for.
+    offers = getattr(backend, "offers", None)
     about = {
         name: rule
         for name, rule in (chosen or every).items()
