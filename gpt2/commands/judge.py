@@ -23,7 +23,7 @@ from gpt2.commands.options import (
     search_options,
     twin_options,
 )
-from gpt2.errors import GPT2Error, described
+from gpt2.errors import GPT2Error
 
 
 @click.command()
@@ -196,17 +196,7 @@ def blame(
     )
     loaded = load_model(model, backend=named, **engine)
     inputs = loaded.backend, loaded.config, loaded.parameters, read_prompt(loaded, prompt, ids)
-    try:
-        stages, random = find(*inputs), is_random(*inputs)
-    except NotImplementedError as error:
-        raise GPT2Error(f"{loaded.backend.name} does not offer what blame needs: {error}") from error
-    except GPT2Error:
-        raise
-    except Exception as error:
-        if named in ("numpy", "mindspore"):
-            raise
-        click.echo(f"{loaded.backend.name}: {described(error, getattr(loaded.backend, 'file', None))}", err=True)
-        sys.exit(1)
+    stages, random = find(*inputs), is_random(*inputs)
     first = first_wrong(stages)
     if as_json:
         rows = [

@@ -14,9 +14,10 @@ from gpt2.commands.judge import blame, check
 from gpt2.commands.lesson import lesson
 from gpt2.commands.model import convert, info, levels, logits
 from gpt2.commands.on_trial import diagnosis_table, exercise, kill_table, measure_accuracy, other_rules, reach
+from gpt2.commands.options import FOREIGN
 from gpt2.commands.tasks import tasks
 from gpt2.commands.train import train
-from gpt2.errors import GPT2Error
+from gpt2.errors import GPT2Error, described
 
 COMMANDS = (
     blame,
@@ -60,6 +61,12 @@ def main() -> None:
     except BrokenPipeError:
         sys.stderr.close()  # the reader of the output is gone, so there is nobody to report to
         sys.exit(1)
+    except Exception as error:
+        if not FOREIGN:
+            raise
+        if isinstance(error, NotImplementedError):
+            _stop(f"gpt2: error: {FOREIGN[-1].name} does not offer what this needs: {error}", 1)
+        _stop(f"gpt2: error: {FOREIGN[-1].name}: {described(error, getattr(FOREIGN[-1], 'file', None))}", 1)
 
 
 def _stop(message: str, code: int = 2) -> None:

@@ -15,6 +15,8 @@ from gpt2.errors import GPT2Error
 Command = Callable[..., Any]
 
 console = Console(highlight=False)
+OURS = ("numpy", "mindspore")
+FOREIGN: list[Backend] = []  # other people's backends that this run has loaded: what they raise is not our error
 ENGINE = ("backend", "device", "dtype", "mode")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
@@ -88,7 +90,10 @@ def load_model(model: str, **engine: Any) -> Any:
     """Load the model of this name or folder, on the backend that the options name."""
     import gpt2
 
-    return gpt2.load(model, **engine)
+    loaded = gpt2.load(model, **engine)
+    if loaded.backend.name not in OURS:
+        FOREIGN.append(loaded.backend)
+    return loaded
 
 
 def engine_facts(loaded: Any) -> dict[str, Any]:

@@ -57,6 +57,13 @@ def raising(config, parameters):
         return build(config, parameters)(input_ids)
 
     return scores
+
+
+def failing(config, parameters):
+    def scores(input_ids):
+        raise KeyError("no such layer")
+
+    return scores
 """
 
 
@@ -91,6 +98,21 @@ def test_a_model_that_raises_is_told_with_the_line(tmp_path: Path) -> None:
     ran = run("check", "engine.logits", "--with", f"{write(tmp_path)}:raising", "--json")
     assert ran.code == 1
     assert "KeyError: 'three' (numpy_model.py:" in json.loads(ran.out)["results"][0]["explanation"]
+
+
+@pytest.mark.parametrize(
+    ("command", "name", "said"),
+    [
+        ("generate", "build", "does not offer what this needs: a decoder"),
+        ("blame", "failing", "KeyError: 'no such layer' (numpy_model.py:"),
+        ("logits", "failing", "KeyError: 'no such layer' (numpy_model.py:"),
+    ],
+)
+def test_what_a_port_raises_is_one_line(command: str, name: str, said: str, tmp_path: Path) -> None:
+    ran = run(command, "tiny", "sort: cba", "--backend", f"port:{write(tmp_path)}:{name}")
+    assert ran.code == 1
+    assert said in ran.err
+    assert ran.err.count("\n") == 1
 
 
 def test_blame_of_a_model_without_stages_says_so(tmp_path: Path) -> None:
