@@ -7,8 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from parity.cases.cases import Case, build, cases
+from gpt2.backends import NumPyBackend
+from parity.cases.cases import Case, build, cases, resized
 from parity.cases.contracts import contracts
+from parity.check import agrees, draw, rules
 from parity.mutants.base import REORDERED
 from parity.verdict import orbit
 from parity.verdict.orbit import SUMS, inexact
@@ -123,3 +125,21 @@ def test_what_is_moved_never_changes_its_sign(name: str) -> None:
         moved = inexact({}, TWO_CHANNELS, member)(name, x)
         assert (moved * np.sign(x) >= 0).all()
         assert (moved[x == 0] == 0).all()
+
+
+@pytest.mark.parametrize("function", ["ops.gelu_new", "fast.gelu_new_fast"])
+def test_a_gelu_by_the_sigmoid_is_right_where_tanh_is_minus_one(function: str) -> None:
+    """One number, far below 0: 1 + tanh is 0 there, in float64 too, while x sigmoid(2u) is not."""
+
+    class BySigmoid(NumPyBackend):
+        def call(self, function: str, arguments: Any) -> Any:
+            wide = arguments["x"].astype(np.float64)
+            inner = np.sqrt(2 / np.pi) * (wide + 0.044715 * wide**3)
+            return (wide / (1 + np.exp(-2 * inner))).astype(np.float32)
+
+    case = draw(rules()[function], np.dtype(np.float32), 1)[0]
+    one = resized(case, dict.fromkeys("BTHD", 1))
+    for x in (-8.0, -6.0):
+        trial = Trial(one, BySigmoid()).with_arguments(x=np.full((1, 1, 1), x, np.float32))
+        assert trial.run()[0].all()
+        assert agrees(rules()[function], trial)
