@@ -21,7 +21,7 @@ from gpt2.backends import Backend, numpy_dtype
 from gpt2.errors import described
 from parity.cases.cases import LARGE, Case, cases, resized
 from parity.cases.contracts import SEEDED, Contract, contracts, engine_contracts
-from parity.cases.supports import Supports
+from parity.cases.supports import EVERYTHING, Supports
 from parity.laws import LAWS
 from parity.verdict import training_band
 from parity.verdict.trial import Trial, decide
@@ -361,7 +361,7 @@ def offered_contract(rule: Rule, backend: Backend) -> Contract:
 SIZED = ("ops", "attention", "model", "fast", "engine")
 
 
-def large_cases(rule: Rule, drawn: list[Case], supports: Supports = Supports()) -> list[Case]:  # noqa: B008
+def large_cases(rule: Rule, drawn: list[Case], supports: Supports = EVERYTHING) -> list[Case]:
     """The first cases that a rule has drawn, in sizes beyond every threshold in the sources.
 
     There are two for a comparison, one for a law of engines or a rule that trains, none for other laws, for gradients,
@@ -441,7 +441,7 @@ def draw(
     examples: int,
     start: int = 0,
     first: int | None = None,
-    supports: Supports = Supports(),  # noqa: B008
+    supports: Supports = EVERYTHING,
 ) -> list[Case]:
     """The cases that a search of `examples` examples by this rule draws; only the first `first` of them, if given.
 

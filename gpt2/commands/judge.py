@@ -191,9 +191,11 @@ def blame(
     from parity.diagnosis.blame import RANDOM, first_wrong, is_random, recorded_too_late
     from parity.diagnosis.blame import blame as find
 
-    named = (
-        _port(port, (), framework, None, names) if port else backend or os.environ.get("GPT2_BACKEND") or "mindspore"
-    )
+    named = backend or os.environ.get("GPT2_BACKEND") or "mindspore"
+    if port is not None:
+        named = _port(port, (), framework, None, names)
+    elif framework or names:
+        raise GPT2Error("--framework and --map say how to call what --with names: give that too")
     loaded = load_model(model, backend=named, **engine)
     inputs = loaded.backend, loaded.config, loaded.parameters, read_prompt(loaded, prompt, ids)
     stages, random = find(*inputs), is_random(*inputs)

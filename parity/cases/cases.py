@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from parity.cases.contracts import Contract, Item, tree_axes
-from parity.cases.supports import Supports
+from parity.cases.supports import EVERYTHING, Supports
 from reference.config import ACTIVATIONS, LEVELS, GPT2Config
 
 Array = NDArray[Any]
@@ -98,7 +98,7 @@ def configs(
     sizes: dict[str, int],
     dropout: bool = False,
     pads: bool = False,
-    supports: Supports = Supports(),  # noqa: B008
+    supports: Supports = EVERYTHING,
 ) -> GPT2Config:
     """Draw a GPT-2 of those sizes, with every switch that changes the result, as far as it is supported.
 
@@ -138,7 +138,7 @@ def cases(
     draw: st.DrawFn,
     contract: Contract,
     dtype: np.dtype,
-    supports: Supports = Supports(),  # noqa: B008
+    supports: Supports = EVERYTHING,
 ) -> Case:
     """Draw a case for the function of a contract, as far as it is supported. dtype: that of the float arrays."""
     optional = [name for name in contract.optional if name != "attention_mask"]

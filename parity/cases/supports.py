@@ -66,7 +66,9 @@ class Supports:
     @classmethod
     def of(cls, backend: Any) -> "Supports":
         """What a backend declares in its attribute `supports`; everything without one."""
-        declared = getattr(backend, "supports", None) or {}
+        declared = getattr(backend, "supports", None)
+        if declared is None:
+            return EVERYTHING
         return declared if isinstance(declared, cls) else cls.read(declared)
 
     @classmethod
@@ -190,6 +192,9 @@ class Supports:
             if wrong:
                 return f"pads on the {wrong[0]}" if wrong[0] in ("left", "right") else "pads alone"
         return ""
+
+
+EVERYTHING = Supports()
 
 
 def _sides(name: str, value: Any, values: Any) -> tuple[str, ...]:

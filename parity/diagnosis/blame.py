@@ -70,9 +70,8 @@ def blame(
     free = stage_references(*inputs, dtype, backend.accuracy, most=most)
     model = backend.model(config, parameters)
     in_the_run = model.stages(ids, attention_mask, position_ids)
-    fit = in_the_run.keys() & set(
-        getattr(model, "replaceable", free)
-    )  # a hidden stage that is replaced hides its error
+    # Of a stage that is replaced and not shown, nobody would see the error.
+    fit = in_the_run.keys() & set(getattr(model, "replaceable", free))
     known_values = {name: reference.orbit[0] for name, reference in free.items() if name in fit}
     fed = stage_references(*inputs, dtype, backend.accuracy, known_values, most)
     alone = model.stages(ids, attention_mask, position_ids, known_values)

@@ -11,7 +11,7 @@ from typing import Any
 
 from gpt2.backends import Backend, NumPyBackend, numpy_dtype
 from parity.cases.cases import Case
-from parity.cases.supports import Supports
+from parity.cases.supports import EVERYTHING, Supports
 from parity.check import Rule, agrees, draw, large_cases, rules, verdicts
 from parity.mutants.base import short_name
 from parity.verdict.trial import Memory, Trial
@@ -175,7 +175,7 @@ def drawn(
     dtype: str,
     examples: int,
     start: int,
-    supports: Supports = Supports(),  # noqa: B008
+    supports: Supports = EVERYTHING,
 ) -> list[tuple[Case, Memory]]:
     """The cases of a rule, each with a cache of the reference's results, which serve every backend."""
     rule = rules()[rule_name]

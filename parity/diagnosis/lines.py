@@ -7,7 +7,6 @@ compared with all that the reference's functions return on the same case, in wha
 import dataclasses
 import linecache
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -110,7 +109,7 @@ def port_values(trial: Trial, file: Path) -> tuple[list[Value], list[int], int]:
 
     def arrays(frame: FrameType) -> dict[str, Array]:
         named = {name: array(x) for name, x in list(frame.f_locals.items()) if not isinstance(x, dict | list | str)}
-        return {name: x for name, x in named.items() if isinstance(x, np.ndarray) and x.dtype.kind not in "iub"}
+        return {name: x for name, x in named.items() if _is_floats(x)}
 
     def watch(frame: FrameType) -> Any:
         before, at = arrays(frame), -1
@@ -126,7 +125,7 @@ def port_values(trial: Trial, file: Path) -> tuple[list[Value], list[int], int]:
                 if at >= 0 and (name not in before or not np.array_equal(x, before[name], equal_nan=True)):
                     note(lines[at], name, x)
             if event == "return" and at >= 0:
-                for x in _floats(argument, array):
+                for x in filter(_is_floats, map(array, leaves(argument, trial.dtype))):
                     note(lines[at], "", x)
             if event == "line":
                 at = len(lines)
@@ -148,16 +147,6 @@ def port_values(trial: Trial, file: Path) -> tuple[list[Value], list[int], int]:
     finally:
         sys.settrace(previous)
     return found, lines, 0
-
-
-def _floats(tree: Any, array: Any) -> Iterator[Array]:
-    if isinstance(tree, list | tuple):
-        for branch in tree:
-            yield from _floats(branch, array)
-    else:
-        x = array(tree)
-        if isinstance(x, np.ndarray) and x.dtype.kind not in "iub":
-            yield x
 
 
 def reference_values(trial: Trial) -> list[Reference]:

@@ -145,17 +145,7 @@ class Torch:
 
     def watch(self, module: Any, before: Change | None, after: Change | None) -> Callable[[], None]:
         """By forward hooks."""
-        handles = []
-        if before is not None:
-            handles.append(module.register_forward_pre_hook(lambda _, given: (before(given[0]), *given[1:])))
-        if after is not None:
-            handles.append(module.register_forward_hook(lambda _, given, result: _first_changed(result, after)))
-
-        def end() -> None:
-            for handle in handles:
-                handle.remove()
-
-        return end
+        return _hooked(module, before, after)
 
     def parameters(self, model: Any) -> dict[str, Any]:
         """By name, each once."""
@@ -190,7 +180,7 @@ class MindSpore:
 
     @property
     def accuracy(self) -> Mapping[str, float]:
-        """What was measured of this version on this device; empty if that is not known."""
+        """Largest relative error of elementary functions on this device, by name."""
         return self._place.accuracy
 
     def tensor(self, x: Array) -> Any:
@@ -221,17 +211,7 @@ class MindSpore:
 
     def watch(self, module: Any, before: Change | None, after: Change | None) -> Callable[[], None]:
         """By forward hooks, which run op by op alone."""
-        handles = []
-        if before is not None:
-            handles.append(module.register_forward_pre_hook(lambda _, given: (before(given[0]), *given[1:])))
-        if after is not None:
-            handles.append(module.register_forward_hook(lambda _, given, result: _first_changed(result, after)))
-
-        def end() -> None:
-            for handle in handles:
-                handle.remove()
-
-        return end
+        return _hooked(module, before, after)
 
     def parameters(self, model: Any) -> dict[str, Any]:
         """By name, each once."""
@@ -295,6 +275,21 @@ def measured_accuracy(framework: Framework) -> dict[str, float]:
             exact = getattr(elementary, name)(x.astype(np.float64))
             found[name] = float(np.abs(framework.array(function(framework.tensor(x))) / exact - 1).max())
     return found
+
+
+def _hooked(module: Any, before: Change | None, after: Change | None) -> Callable[[], None]:
+    """Watch a module by forward hooks, which have the same names in PyTorch and MindSpore; see Framework.watch."""
+    handles = []
+    if before is not None:
+        handles.append(module.register_forward_pre_hook(lambda _, given: (before(given[0]), *given[1:])))
+    if after is not None:
+        handles.append(module.register_forward_hook(lambda _, given, result: _first_changed(result, after)))
+
+    def end() -> None:
+        for handle in handles:
+            handle.remove()
+
+    return end
 
 
 def _first_changed(result: Any, change: Change) -> Any:

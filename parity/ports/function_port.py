@@ -1,27 +1,20 @@
 """One function of somebody's own in place of one of the mirror's."""
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from gpt2.backends import numpy_dtype
 from gpt2.errors import GPT2Error
 from parity.cases.contracts import Contract, contracts
 from parity.cases.supports import ARGUMENTS, FIXED, OPTIONS, Supports
 from parity.ports.base import Port
 from parity.ports.frameworks import Framework
 from parity.ports.source import PortSource, parameters_of
-
-
-def leaves(tree: Any) -> Iterator[Any]:
-    """What a tree of results holds."""
-    if isinstance(tree, dict | list | tuple):
-        for branch in tree.values() if isinstance(tree, dict) else tree:
-            yield from leaves(branch)
-    else:
-        yield tree
+from parity.verdict.trial import leaves
 
 
 class FunctionPort(Port):
@@ -69,7 +62,8 @@ class FunctionPort(Port):
         """The results without those that are None. Raises TypeError, in the contract's words, for what is no array."""
         if isinstance(returned, list | tuple):
             returned = tuple(x for x in returned if x is not None)
-        for x in leaves(returned):
+        found: list[Any] = list(leaves(returned, numpy_dtype(self.dtype)))
+        for x in found:
             if not isinstance(x, np.ndarray | np.generic | int | float | bool):
                 promise = self.contract.promise
                 raise TypeError(f"returned something of type {type(x).__name__}; the contract is {promise}")

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpt2.backends import numpy_dtype
-from parity.cases.supports import Supports
+from parity.cases.supports import EVERYTHING, Supports
 from parity.ports.base import Port
 from parity.ports.frameworks import Change, Framework
 from parity.ports.source import PortSource, parameters_of
@@ -49,7 +49,7 @@ class ModelPort(Port):
         try:
             takes = self.model(config, {name: np.ones(x) for name, x in parameter_shapes(config).items()}).takes
         except Exception:  # whatever the port raises: it is told when the model is judged
-            return Supports()
+            return EVERYTHING
         return Supports.read({name: False for name in ("attention_mask", "position_ids") if name not in takes})
 
     def offers(self, function: str) -> bool:
@@ -152,23 +152,15 @@ class PortModel:
     def _as_in_checkpoint(self, name: str, parameter: Any, gradient: Array) -> Array:
         """The gradient of a weight that a port holds turned, turned back."""
         known, theirs = self._parameters[name], self._port.framework.array(parameter)
-        turned = (
-            theirs.ndim == 2
-            and (theirs.shape != known.shape or (theirs != known).any())
-            and theirs.T.shape == known.shape
-        )
-        return gradient.T if turned and np.array_equal(theirs.T, known) else gradient
+        turned = not np.array_equal(theirs, known) and np.array_equal(theirs.T, known)
+        return gradient.T if turned else gradient
 
     def _scores(self, ids: Array, attention_mask: Array | None, position_ids: Array | None) -> Any:
         """The scores as the framework has them."""
-        for name, x in (("attention_mask", attention_mask), ("position_ids", position_ids)):
-            self._port.require({name: x})
-            if x is not None and name not in self.takes:
-                raise NotImplementedError(name)
         if attention_mask is None and position_ids is not None and "attention_mask" in self.takes:
             attention_mask = np.ones_like(ids)  # transformers takes odd positions without a mask for packed texts
-        self._port.require({"attention_mask": attention_mask})
         given = {"attention_mask": attention_mask, "position_ids": position_ids}
+        self._port.require(given)  # also of laws, which call the model itself
         tensors = {
             name: self._port.framework.tensor(np.ascontiguousarray(x)) for name, x in given.items() if x is not None
         }
