@@ -12,6 +12,7 @@ from rich.table import Table
 
 from gpt2.commands import on_trial
 from gpt2.commands.options import (
+    ENGINE,
     console,
     engine_facts,
     json_option,
@@ -196,7 +197,7 @@ def blame(
         named = _port(port, (), framework, None, names)
     elif framework or names:
         raise GPT2Error("--framework and --map say how to call what --with names: give that too")
-    loaded = load_model(model, backend=named, **engine)
+    loaded = load_model(model, **dict(zip(ENGINE, judged_engine_named(named, **engine), strict=True)))
     inputs = loaded.backend, loaded.config, loaded.parameters, read_prompt(loaded, prompt, ids)
     stages, random = find(*inputs), is_random(*inputs)
     first = first_wrong(stages)

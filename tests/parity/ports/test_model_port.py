@@ -125,7 +125,8 @@ def test_blame_without_a_backend_is_about_mindspore(monkeypatch: pytest.MonkeyPa
     """Never the reference against itself."""
     pytest.importorskip("mindspore", reason="MindSpore is not installed")
     monkeypatch.delenv("GPT2_BACKEND", raising=False)
-    assert json.loads(run("blame", "tiny", "sort: cba", "--json").out)["backend"] == "mindspore"
+    said = json.loads(run("blame", "tiny", "sort: cba", "--json").out)
+    assert (said["backend"], said["dtype"], said["mode"]) == ("mindspore", "float32", "pynative")  # as its help says
 
 
 @pytest.mark.parametrize(
