@@ -20,8 +20,8 @@ from reference.stages import ELEMENTARY
 Array = NDArray[Any]
 Permutations = dict[str, NDArray[np.int64]]
 # Members of an orbit, at least and at most: more if a result has few elements, so that the largest distance is not
-# small by chance.
-MEMBERS, SAMPLES = 8, 64
+# small by chance. FEWEST: of a first look, which settles what differs by much less than is allowed.
+FEWEST, MEMBERS, SAMPLES = 2, 8, 64
 # Arrays, because NumPy takes longer for numbers, and an orbit is made of millions of small operations.
 ONE = np.array(1.0)
 # The largest numbers that have a next one.

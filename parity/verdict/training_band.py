@@ -215,10 +215,10 @@ def judge_training(trial: Trial) -> Iterator[Verdict]:
     """Judge the trainer of a trial's backend on a course."""
     course = course_of(trial)
     outcome = train(course, trainer_of(trial, course))
-    key = "band", trial.wants_few, pickle.dumps((dict(trial.backend.accuracy), trial.arguments))
+    key = "band", trial.members, pickle.dumps((dict(trial.backend.accuracy), trial.arguments))
     yield from trial.remember(key, lambda: band_of(trial, course)).judge(outcome)
 
 
 def band_of(trial: Trial, course: Course) -> Band:
-    """The band of a course of a trial, of few members if the trial wants few."""
-    return training_band(course, trial.backend.accuracy, FEW if trial.wants_few else MANY)
+    """The band of a course of a trial, of as many members as the trial wants."""
+    return training_band(course, trial.backend.accuracy, min(max(FEW, trial.members), MANY))

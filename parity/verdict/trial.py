@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpt2.backends import Backend, BackendModel, numpy_dtype
-from parity.cases.cases import Case, axis_factors, build
+from parity.cases.cases import Case, axis_factors, build, case_axes
 from parity.cases.contracts import UNORDERED, Axes, contracts, engine_contracts, split_axes, tree_axes
 from parity.cases.supports import Supports
 from parity.verdict import orbit
@@ -72,9 +72,9 @@ class Trial:
         return other
 
     @property
-    def wants_few(self) -> bool:
-        """Whether orbits are to have few members: noise only grows with them, so that few may decide."""
-        return self._members < orbit.SAMPLES
+    def members(self) -> int:
+        """How many members orbits may have: noise only grows with them, so that few may decide."""
+        return self._members
 
     def run(self) -> list[Array]:
         """The arrays that the backend returns, in order: of a function of the mirror, or of a whole model.
@@ -101,13 +101,8 @@ class Trial:
         """The reference of every array that the function returns."""
         accuracy = self.backend.accuracy
         key = self.case.contract.function, self.dtype.name, pickle.dumps((dict(accuracy), self.arguments))
-        few = self._memory.get((key, orbit.MEMBERS))
-        if few is not None and orbit.members(min((known.oracle.size for known in few), default=1)) == orbit.MEMBERS:
-            return few  # it has no more
-        return self.remember(
-            (key, self._members),
-            lambda: references(self.case, self.dtype, accuracy, self.arguments, self._members),
-        )
+        runs = self.remember(key, lambda: ReferenceRuns(self.case, self.dtype, accuracy, self.arguments))
+        return runs.references(self._members)
 
     def remember(self, key: Any, make: Callable[[], Any]) -> Any:
         """The cached result of make() under that key, for this case."""
@@ -147,10 +142,14 @@ def counted(count: int, noun: str) -> str:
 def decide(judge: Callable[[Trial], Iterable[Verdict]], trial: Trial) -> list[Verdict]:
     """A rule's verdicts on a trial, up to the first disagreement.
 
-    Noise only grows with the members of an orbit: where few are enough for all to agree, more would change nothing.
+    Noise only grows with the members of an orbit: where few are enough for all to agree, more would change nothing. By
+    the fewest, only those agree that stay far inside their tolerance, so that what is said of its use is not inflated.
     """
-    few = list(_until_one_differs(judge(trial.with_members(orbit.MEMBERS))))
-    return few if all(verdict.agrees for verdict in few) else list(_until_one_differs(judge(trial)))
+    for most in (orbit.FEWEST, orbit.MEMBERS):
+        found = list(_until_one_differs(judge(trial.with_members(most))))
+        if all(verdict.agrees and (most > orbit.FEWEST or verdict.severity <= 1 / 2) for verdict in found):
+            return found
+    return list(_until_one_differs(judge(trial)))
 
 
 def _until_one_differs(found: Iterable[Verdict]) -> Iterator[Verdict]:
@@ -194,29 +193,54 @@ def references(
     arguments: Arguments | None = None,
     most: int = orbit.SAMPLES,
 ) -> list[Reference]:
-    """The reference of every array that the function returns.
+    """The reference of every array that the function returns, with orbits of at most `most` members.
 
-    arguments: those of the case, or others of the same shapes. In the orbit, of at most `most` members, elementary
-    functions err by as much as the backend declares, up or down at random.
+    arguments: those of the case, or others of the same shapes.
     """
-    arguments = build(case, dtype)[0] if arguments is None else arguments
-    given = frozenset(item.name for item in case.contract.inputs if item.name not in arguments)
-    axes = build(dataclasses.replace(case, absent=given), dtype)[1]
-    target = _first(case.contract.target) if case.contract.reference else case.contract.target
-    with np.errstate(all="ignore"):
-        oracle = list(leaves(target(**as_float64(arguments)), np.dtype(np.float64)))
-        count = orbit.members(min((x.size for x in oracle), default=1), most)
-        runs: list[list[Array]] = [[] for _ in oracle]
-        for member in range(count):
-            chosen = orbit.permutations(case, member)
-            permuted = {name: orbit.permute(x, axes.get(name), case, chosen) for name, x in arguments.items()}
-            with observing(orbit.inexact(accuracy, case, member)):
-                returned = list(leaves(target(**permuted), dtype))
-            for run, x, letters in zip(runs, returned, result_axes(case, len(returned)), strict=True):
-                run.append(orbit.undo(x, letters, case, chosen))
-    rows, names = [_meaning(case, i, arguments) for i in range(len(oracle))], result_names(case, len(oracle))
-    summed = terms(case)
-    return [Reference(*found[:3], summed, found[3]) for found in zip(oracle, runs, rows, names, strict=True)]
+    return ReferenceRuns(case, dtype, accuracy, arguments).references(most)
+
+
+class ReferenceRuns:
+    """The float64 oracle of all that a function returns, and the orbit, whose members run when they are asked for.
+
+    In the orbit, elementary functions err by as much as the backend declares, up or down at random.
+    """
+
+    def __init__(
+        self, case: Case, dtype: np.dtype, accuracy: Mapping[str, float], arguments: Arguments | None = None
+    ) -> None:
+        self._case, self._dtype, self._accuracy = case, dtype, accuracy
+        self._arguments = build(case, dtype)[0] if arguments is None else arguments
+        given = frozenset(item.name for item in case.contract.inputs if item.name not in self._arguments)
+        self._axes = case_axes(dataclasses.replace(case, absent=given))
+        self._target = _first(case.contract.target) if case.contract.reference else case.contract.target
+        with np.errstate(all="ignore"):
+            self._oracle = list(leaves(self._target(**as_float64(self._arguments)), np.dtype(np.float64)))
+        self._runs: list[list[Array]] = [[] for _ in self._oracle]
+        self._count = 0
+
+    def references(self, most: int) -> list[Reference]:
+        """The reference of every array, with orbits of at most `most` members."""
+        count = orbit.members(min((x.size for x in self._oracle), default=1), most)
+        with np.errstate(all="ignore"):
+            while self._count < count:
+                self._run(self._count)
+                self._count += 1
+        case, summed, names = self._case, terms(self._case), result_names(self._case, len(self._oracle))
+        rows = [_meaning(case, i, self._arguments) for i in range(len(self._oracle))]
+        return [
+            Reference(oracle, runs[:count], kept, summed, name)
+            for oracle, runs, kept, name in zip(self._oracle, self._runs, rows, names, strict=True)
+        ]
+
+    def _run(self, member: int) -> None:
+        case = self._case
+        chosen = orbit.permutations(case, member)
+        permuted = {name: orbit.permute(x, self._axes.get(name), case, chosen) for name, x in self._arguments.items()}
+        with observing(orbit.inexact(self._accuracy, case, member)):
+            returned = list(leaves(self._target(**permuted), self._dtype))
+        for runs, x, letters in zip(self._runs, returned, result_axes(case, len(returned)), strict=True):
+            runs.append(orbit.undo(x, letters, case, chosen))
 
 
 def terms(case: Case) -> int:

@@ -1,5 +1,6 @@
 """The noise floor: sums that are rounded the other way, all through a model, must be within what it allows."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -15,8 +16,8 @@ from parity.mutants.base import REORDERED
 from parity.verdict import orbit
 from parity.verdict.orbit import SUMS, inexact
 from parity.verdict.stages import stage_references
-from parity.verdict.trial import Trial
-from parity.verdict.verdict import ulp
+from parity.verdict.trial import Trial, decide
+from parity.verdict.verdict import NOISE_FACTOR, Verdict, ulp
 from reference.config import GPT2Config, flatten
 from reference.model import language_model
 from reference.stages import ELEMENTARY, keep_in, observing
@@ -143,3 +144,39 @@ def test_a_gelu_by_the_sigmoid_is_right_where_tanh_is_minus_one(function: str) -
         trial = Trial(one, BySigmoid()).with_arguments(x=np.full((1, 1, 1), x, np.float32))
         assert trial.run()[0].all()
         assert agrees(rules()[function], trial)
+
+
+@given(cases(contracts()["attention.attention"], FLOAT32))
+@settings(max_examples=20)
+def test_noise_only_grows_with_the_forms_of_an_input(case: Case) -> None:
+    backend = NumPyBackend()
+    few, some, all_of_them = (
+        Trial(case, backend).with_members(most).references() for most in (orbit.FEWEST, orbit.MEMBERS, orbit.SAMPLES)
+    )
+    for smallest, middle, largest in zip(few, some, all_of_them, strict=True):
+        assert smallest.noise <= middle.noise <= largest.noise
+        assert len(smallest.orbit) == orbit.FEWEST <= len(middle.orbit) <= len(largest.orbit)
+
+
+@pytest.mark.parametrize(
+    ("errors", "looks"),
+    [
+        ({orbit.FEWEST: 1.0, orbit.MEMBERS: 1.0, orbit.SAMPLES: 1.0}, 1),
+        ({orbit.FEWEST: 10.0, orbit.MEMBERS: 1.0, orbit.SAMPLES: 1.0}, 2),
+        ({orbit.FEWEST: 2.0, orbit.MEMBERS: 2.0, orbit.SAMPLES: 1.0}, 2),
+        ({orbit.FEWEST: 10.0, orbit.MEMBERS: 10.0, orbit.SAMPLES: 1.0}, 3),
+        ({orbit.FEWEST: 10.0, orbit.MEMBERS: 10.0, orbit.SAMPLES: 10.0}, 3),
+    ],
+    ids=["far inside", "outside at first", "inside, but not far", "outside by some", "outside by all"],
+)
+def test_more_forms_are_asked_until_the_verdict_is_clear(errors: dict[int, float], looks: int) -> None:
+    asked = []
+
+    def judge(trial: Trial) -> Iterator[Verdict]:
+        asked.append(trial.members)
+        error = errors[trial.members]  # in units of the noise
+        yield Verdict(error <= NOISE_FACTOR, error, 1.0, 0.0, (), error, 0.0)
+
+    found = decide(judge, Trial(TWO_CHANNELS, NumPyBackend()))
+    assert asked == list(errors)[:looks]
+    assert [verdict.error for verdict in found] == [list(errors.values())[looks - 1]]
