@@ -18,12 +18,13 @@ from parity.verdict.verdict import ulp
 from reference.stages import ELEMENTARY
 
 Array = NDArray[Any]
+FLOAT64 = np.dtype(np.float64)
 Permutations = dict[str, NDArray[np.int64]]
 # Members of an orbit, at least and at most: more if a result has few elements, so that the largest distance is not
 # small by chance. FEWEST: of a first look, which settles what differs by much less than is allowed.
 FEWEST, MEMBERS, SAMPLES = 2, 8, 64
 # Arrays, because NumPy takes longer for numbers, and an orbit is made of millions of small operations.
-ONE = np.array(1.0)
+ONES = {np.dtype(x): np.array(x(1)) for x in (np.float32, np.float64)}
 # The largest numbers that have a next one.
 LARGEST = {np.dtype(x).char: np.array(np.nextafter(np.finfo(x).max, x(0))) for x in (np.float32, np.float64)}
 # Stages that are sums without being an op: a bias or the residual stream is added, and the result rounded.
@@ -116,16 +117,16 @@ def inexact(accuracy: Mapping[str, float], case: Case, member: int) -> Callable[
         if kind is None:
             return x
         dtype = x.dtype
-        step = random.random(x.shape)
         if kind not in ("sum", "elementary"):  # a 16-bit dtype: it will be rounded to the nearest of its numbers
-            return (x + ulp(x, numpy_dtype(kind)) * (step - 0.5)).astype(dtype)
+            return (x + ulp(x, numpy_dtype(kind)) * (random.random(x.shape) - 0.5)).astype(dtype)
         size = np.abs(x)
         unit = np.minimum(_spacing(size), size)  # no step across 0: 0 is exact, no mean of squares negative
-        step = np.multiply(np.subtract(np.add(step, step), ONE), unit)  # from -1 to 1 of it
+        step = random.random(x.shape, FLOAT64 if name in factors or dtype not in ONES else dtype)
+        step = np.multiply(np.subtract(np.add(step, step), ONES[step.dtype]), unit)  # from -1 to 1 of it
         moved = np.add(x, step)
         if name in factors:
             moved = np.multiply(moved, factors[name].take(random.integers(0, 2, x.shape)))
-        return moved.astype(dtype)
+        return moved.astype(dtype, copy=False)
 
     return move
 
