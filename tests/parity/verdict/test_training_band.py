@@ -12,8 +12,8 @@ from parity.check import draw, rules
 from parity.laws.base import LAWS
 from parity.mutants.all import mutant
 from parity.on_trial.hunt import look
-from parity.verdict.training_band import Band, Course, train, training_band
-from parity.verdict.trial import Trial
+from parity.verdict.training_band import FEW, Band, Course, train, training_band
+from parity.verdict.trial import Trial, decide
 from reference.config import GPT2Config, StepReport, TrainingConfig
 from tests.gpt2.small import parameters
 
@@ -54,8 +54,8 @@ COURSE = Course(CONFIG, parameters(CONFIG), SETTINGS, [micro_batch(step) for ste
 
 @functools.cache
 def band(accuracy: tuple[tuple[str, float], ...], updates: int = UPDATES) -> Band:
-    """The band of the course, or of its first updates; it takes a while."""
-    return training_band(first(updates), dict(accuracy))
+    """The band of the course, or of its first updates, by few members: it takes a while, and more would allow more."""
+    return training_band(first(updates), dict(accuracy), FEW)
 
 
 def first(updates: int) -> Course:
@@ -127,7 +127,7 @@ def test_a_forced_overflow_leaves_the_same_trace_on_both_sides(level: str) -> No
 def test_a_law_of_training_is_kept_and_can_be_broken(law: str) -> None:
     name = f"laws.{law}"
     for case in draw(rules()[name], FLOAT32, 6):
-        for verdict in rules()[name].judge(Trial(case, get_backend("numpy"))):
+        for verdict in decide(rules()[name].judge, Trial(case, get_backend("numpy"))):
             assert verdict.agrees, f"{case.describe()}: {verdict.explain()}"
     assert mutant(BROKEN[law]).name in look(name, NUMPY, [BROKEN[law]], slice(0, 12), 12, 0)[0]
 
