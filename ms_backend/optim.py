@@ -250,37 +250,46 @@ OPTIMIZERS = {"adamw": AdamW, "adam_weight_decay": AdamWeightDecay}
 class Accumulator(nn.Cell):
     """Sums up the gradients of accumulate_step micro-batches; their mean is clipped, once, and makes one update.
 
-    max_grad_norm None: no clipping.
+    accumulation: "tokens", a mean over all labels that were scored, so that the micro-batches make the same update as
+    one batch of them all; or "micro_batches", the course's mean of means. max_grad_norm None: no clipping.
     """
 
-    def __init__(self, optimizer: AdamW, accumulate_step: int, max_grad_norm: float | None) -> None:
+    def __init__(
+        self, optimizer: AdamW, accumulate_step: int, max_grad_norm: float | None, accumulation: str = "tokens"
+    ) -> None:
         super().__init__(auto_prefix=False)
         self.optimizer, self.accumulate_step, self.max_grad_norm = optimizer, accumulate_step, max_grad_norm
+        self.weighs_tokens = accumulation == "tokens"
         self.micro_step = Parameter(Tensor(0, ms.int32), name="micro_step")
+        self.total_weight = Parameter(Tensor(0.0, ms.float32), name="total_weight")
         held = dict(zip(optimizer.names, optimizer.params, strict=True)) if accumulate_step > 1 else {}
         self.names, self.accumulated = tuple(held), _zeros("accumulated", held)
 
-    def construct(self, grads):  # type: ignore[no-untyped-def]
-        """Add the gradients of one micro-batch. Returns whether that made an update, and its norm (NaN without one).
+    def construct(self, grads, scored):  # type: ignore[no-untyped-def]
+        """Add the gradients of one micro-batch, whose loss is a mean over so many scored labels.
 
-        The norm is that of the mean gradient before it is clipped.
+        Returns whether that made an update, and its norm (NaN without one): that of the mean gradient before it is
+        clipped.
         """
-        grads = _leaves(grads)
+        grads, one = _leaves(grads), Tensor(1.0, ms.float32)
         if self.accumulate_step == 1:
-            return Tensor(True), self._update(grads)
-        P.HyperMap()(_add, self.accumulated, grads)
-        micro_step = self.micro_step + 1
+            return Tensor(True), self._update(grads, one)
+        weight = P.cast(scored, ms.float32) if self.weighs_tokens else one
+        P.HyperMap()(P.partial(_add, weight), self.accumulated, grads)
+        micro_step, total_weight = self.micro_step + 1, self.total_weight + weight
         P.assign(self.micro_step, micro_step % self.accumulate_step)
         updated, norm = micro_step == self.accumulate_step, Tensor(float("nan"), ms.float32)
         if updated:
-            norm = self._update(self.accumulated)
+            norm = self._update(self.accumulated, P.maximum(total_weight, one))
             P.HyperMap()(_clear, self.accumulated)
+            total_weight = total_weight * 0.0
+        P.assign(self.total_weight, total_weight)
         return updated, norm
 
-    def _update(self, total: Any) -> Tensor:
-        norm = global_norm(total) / self.accumulate_step
+    def _update(self, total: Any, weight: Tensor) -> Tensor:
+        norm = global_norm(total) / weight
         factor = Tensor(1.0, ms.float32) if self.max_grad_norm is None else _clip_coefficient(norm, self.max_grad_norm)
-        return P.depend(norm, self.optimizer._update(total, factor / self.accumulate_step))
+        return P.depend(norm, self.optimizer._update(total, factor / weight))
 
     def state(self) -> State:
         """Copies of everything that the next call depends on, except the optimizer and its gradients."""
@@ -291,11 +300,12 @@ class Accumulator(nn.Cell):
         _load(self._arrays(), state)
 
     def _arrays(self) -> dict[str, Parameter]:
-        return {"micro_step": self.micro_step, **_named("accumulated", self.names, self.accumulated)}
+        sums = {"total_weight": self.total_weight, **_named("accumulated", self.names, self.accumulated)}
+        return {"micro_step": self.micro_step, **(sums if self.accumulate_step > 1 else {})}
 
 
-def _add(total: Parameter, x: Tensor) -> Tensor:
-    return P.assign_add(total, x)
+def _add(weight: Tensor, total: Parameter, x: Tensor) -> Tensor:
+    return P.assign_add(total, x * weight)
 
 
 def _clear(total: Parameter) -> Tensor:

@@ -8,6 +8,7 @@ from typing import Any
 
 import mindspore as ms
 from mindspore import Tensor
+from mindspore import ops as P
 
 from ms_backend import model
 from ms_backend.autodiff import GradientFunction
@@ -48,11 +49,19 @@ def loss_scaler(settings: TrainingConfig) -> StaticLossScaler | DynamicLossScale
     return StaticLossScaler(settings.scale_value if settings.loss_scaler == "static" else 1.0)
 
 
+def count_scored(labels: Tensor, attention_mask: Tensor | None = None, ignore_index: int = -100) -> Tensor:
+    """How many labels the loss is a mean over: of a language model's (B, T) labels, or of a classifier's (B) labels."""
+    if labels.ndim == 2:
+        labels = model.shift_labels(labels, attention_mask, ignore_index)
+    return P.sum(labels != ignore_index)
+
+
 def train_step(
     grad_fn: Callable[..., tuple[Tensor, Any]],
     batch: dict,
     accumulator: Accumulator,
     scaler: StaticLossScaler | DynamicLossScaler,
+    ignore_index: int = -100,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Train on one micro-batch; return its loss, whether gradients were finite, whether weights changed, and the norm.
 
@@ -63,6 +72,8 @@ def train_step(
     finite = all_finite(gradients)
     updated, norm = Tensor(False), Tensor(float("nan"), ms.float32)
     if finite:
-        updated, norm = accumulator(scaler.unscale(gradients))
+        attention_mask = batch["attention_mask"] if "attention_mask" in batch else None  # noqa: SIM401
+        scored = count_scored(batch["labels"], attention_mask, ignore_index)
+        updated, norm = accumulator(scaler.unscale(gradients), scored)
     scaler.adjust(finite)
     return loss, finite, updated, norm

@@ -145,6 +145,7 @@ LEVELS = ("O0", "O1", "O2", "O3")
 OPTIMIZERS = ("adamw", "adam_weight_decay")
 SCHEDULES = ("constant", "linear", "cosine")
 LOSS_SCALERS = ("none", "static", "dynamic")
+ACCUMULATIONS = ("tokens", "micro_batches")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -152,7 +153,9 @@ class TrainingConfig:
     """How a GPT-2 is trained: every number that changes an update.
 
     Names and defaults of the loss scaler are the MindSpore course's. level: what runs in float16, see
-    `reference.precision.cast_parameters`. Raises ConfigError, naming the field, for a value outside its range.
+    `reference.precision.cast_parameters`. accumulation: what an update is the mean over, all "tokens" that are scored
+    in its micro-batches, or, as the course has it, the losses of the "micro_batches".
+    Raises ConfigError, naming the field, for a value outside its range.
     """
 
     learning_rate: float = 2.5e-4
@@ -166,6 +169,7 @@ class TrainingConfig:
     epsilon: float = 1e-8
     weight_decay: float = 0.01
     accumulate_step: int = 1
+    accumulation: str = "tokens"
     max_grad_norm: float | None = 1.0
     level: str = "O0"
     loss_scaler: str = "none"
@@ -177,6 +181,7 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         choices = {"schedule": SCHEDULES, "optimizer": OPTIMIZERS, "level": LEVELS, "loss_scaler": LOSS_SCALERS}
+        choices["accumulation"] = ACCUMULATIONS
         for field, known in choices.items():
             self._require(field, getattr(self, field) in known, f"one of {', '.join(known)}")
         for field in ("learning_rate", "final_learning_rate", "weight_decay"):

@@ -237,28 +237,37 @@ OPTIMIZERS = {"adamw": AdamW, "adam_weight_decay": AdamWeightDecay}
 class Accumulator:
     """Sums up the gradients of accumulate_step micro-batches; their mean is clipped, once, and makes one update.
 
-    max_grad_norm None: no clipping. (The course's Accumulator takes a clip_norm, and never clips.)
-    State: "micro_step" (gradients in the sum), and the sums, "accumulated.<name>", if accumulate_step is more than 1.
+    accumulation: "tokens", a mean over all labels that were scored, so that the micro-batches make the same update as
+    one batch of them all; or "micro_batches", the course's mean of means, in which each counts the same. max_grad_norm
+    None: no clipping. (The course's Accumulator takes a clip_norm, and never clips.)
+    State: "micro_step" (gradients in the sum); if accumulate_step is more than 1, the sums, "accumulated.<name>", and
+    "total_weight" (what they are divided by).
     """
 
-    def __init__(self, optimizer: AdamW, accumulate_step: int, max_grad_norm: float | None) -> None:
+    def __init__(
+        self, optimizer: AdamW, accumulate_step: int, max_grad_norm: float | None, accumulation: str = "tokens"
+    ) -> None:
         self.optimizer, self.accumulate_step, self.max_grad_norm = optimizer, accumulate_step, max_grad_norm
-        self.micro_step = np.zeros((), np.int32)
+        self.accumulation = accumulation
+        self.micro_step, self.total_weight = np.zeros((), np.int32), np.zeros((), np.float32)
         several = accumulate_step > 1
         self.accumulated = {name: np.zeros_like(x) for name, x in optimizer.params.items()} if several else {}
 
-    def __call__(self, grads: dict) -> tuple[bool, float]:
-        """Add the gradients of one micro-batch. Returns whether that made an update, and its norm (NaN without one).
+    def __call__(self, grads: dict, scored: Array | int) -> tuple[bool, float]:
+        """Add the gradients of one micro-batch, whose loss is a mean over so many scored labels.
 
-        The norm is that of the mean gradient before it is clipped.
+        Returns whether that made an update, and its norm (NaN without one): that of the mean gradient before it is
+        clipped.
         """
         if self.accumulate_step > 1:
+            weight = np.float32(scored if self.accumulation == "tokens" else 1)
             for name, grad in flatten(grads).items():
-                self.accumulated[name] += grad
+                self.accumulated[name] += grad * weight
+            self.total_weight += weight
             self.micro_step += 1
             if self.micro_step < self.accumulate_step:
                 return False, math.nan
-            grads = {name: x / self.accumulate_step for name, x in self.accumulated.items()}
+            grads = {name: x / max(self.total_weight, 1) for name, x in self.accumulated.items()}
             self._reset()
         if self.max_grad_norm is None:
             norm = global_norm(grads)
@@ -268,17 +277,21 @@ class Accumulator:
         return True, float(norm)
 
     def _reset(self) -> None:
-        self.micro_step[...] = 0
+        self.micro_step[...], self.total_weight[...] = 0, 0
         for x in self.accumulated.values():
             x[...] = 0
 
     def state(self) -> State:
         """Copies of everything that the next call depends on, except the optimizer and its gradients."""
-        return {"micro_step": self.micro_step.copy(), **_copies("accumulated", self.accumulated)}
+        return {name: x.copy() for name, x in self._arrays().items()}
 
     def load_state(self, state: Mapping[str, Array]) -> None:
         """Restore what `state` returned. Raises ValueError, naming the array, if one is missing or does not fit."""
-        _load({"micro_step": self.micro_step, **_named("accumulated", self.accumulated)}, state)
+        _load(self._arrays(), state)
+
+    def _arrays(self) -> State:
+        sums = {"total_weight": self.total_weight, **_named("accumulated", self.accumulated)}
+        return {"micro_step": self.micro_step, **(sums if self.accumulate_step > 1 else {})}
 
 
 class StaticLossScaler:

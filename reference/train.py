@@ -56,11 +56,22 @@ def loss_scaler(settings: TrainingConfig) -> StaticLossScaler | DynamicLossScale
     return StaticLossScaler(settings.scale_value if settings.loss_scaler == "static" else 1.0)
 
 
+def count_scored(labels: Array, attention_mask: Array | None = None, ignore_index: int = -100) -> Array:
+    """How many labels the loss is a mean over: of a language model's (B, T) labels, or of a classifier's (B) labels.
+
+    Shapes: labels (B, T) labels V, attention_mask (B, T) mask optional -> ()
+    """
+    if labels.ndim == 2:
+        labels = model.shift_labels(labels, attention_mask, ignore_index)
+    return np.sum(labels != ignore_index)
+
+
 def train_step(
     grad_fn: Callable[..., tuple[Array, dict]],
     batch: dict,
     accumulator: Accumulator,
     scaler: StaticLossScaler | DynamicLossScaler,
+    ignore_index: int = -100,
 ) -> tuple[Array, bool, bool, float]:
     """Train on one micro-batch; return its loss, whether gradients were finite, whether weights changed, and the norm.
 
@@ -74,6 +85,7 @@ def train_step(
     finite = bool(all_finite(gradients))
     updated, norm = False, float("nan")
     if finite:
-        updated, norm = accumulator(scaler.unscale(gradients))
+        scored = count_scored(batch["labels"], batch.get("attention_mask"), ignore_index)
+        updated, norm = accumulator(scaler.unscale(gradients), scored)
     scaler.adjust(finite)
     return loss, finite, updated, norm

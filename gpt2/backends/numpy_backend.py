@@ -62,7 +62,9 @@ class NumPyTrainer:
         self.config, self.settings = config, settings
         self.params = nest({name: x.astype(dtype) for name, x in parameters.items()})
         self._optimizer = optim.OPTIMIZERS[settings.optimizer](self.params, settings)
-        self._accumulator = optim.Accumulator(self._optimizer, settings.accumulate_step, settings.max_grad_norm)
+        self._accumulator = optim.Accumulator(
+            self._optimizer, settings.accumulate_step, settings.max_grad_norm, settings.accumulation
+        )
         self._scaler = train.loss_scaler(settings)
         self._grad_fn = functools.partial(
             train.loss_and_gradients,
@@ -76,7 +78,9 @@ class NumPyTrainer:
         """Train on one micro-batch."""
         lr, scale = float(self._optimizer.lr()), float(self._scaler.scale_value)
         with np.errstate(over="ignore", invalid="ignore"):  # float16 may overflow: the loss scaler handles it
-            loss, finite, updated, norm = train.train_step(self._grad_fn, vars(batch), self._accumulator, self._scaler)
+            loss, finite, updated, norm = train.train_step(
+                self._grad_fn, vars(batch), self._accumulator, self._scaler, self.settings.ignore_index
+            )
         return StepReport(float(loss), bool(finite), bool(updated), lr, float(norm), scale)
 
     def loss(self, batch: Batch) -> float:

@@ -34,11 +34,12 @@ from gpt2.training.initial_weights import initial_parameters
 from gpt2.training.metrics_file import METRICS, TrainingLog, perplexity, plot_curves
 from gpt2.training.recipe import Recipe
 from reference.config import StepReport, parameter_shapes
+from reference.train import count_scored
 
 CHECKPOINTS, TOKENIZER, CURVES = "checkpoints", "tokenizer.json", "curves.png"
 STEPS, BATCH_SIZE, SEED = 1000, 12, 0
 SCORE = "score.weight"
-LOSSES = ("losses", "loss", "validation_loss")  # fields of a run that its checkpoints hold
+LOSSES = ("losses", "weights", "loss", "validation_loss")  # fields of a run that its checkpoints hold
 MOST_SKIPPED = 1000  # micro-batches in a row; the largest dynamic scale of float32 falls to 1 in 127
 
 
@@ -342,7 +343,10 @@ def _trainer(engine: Backend, plan: Plan, checkpoint: Checkpoint | None) -> Trai
     except ValueError as error:  # a dtype that the backend cannot train in
         raise GPT2Error(str(error)) from error
     if checkpoint is not None:
-        trainer.load_state(checkpoint.parameters, checkpoint.state)
+        try:
+            trainer.load_state(checkpoint.parameters, checkpoint.state)
+        except ValueError as error:  # made by an earlier version, whose trainers kept something else
+            raise GPT2Error(f"the run cannot be resumed: {error}, or begin a new run") from error
     return trainer
 
 
@@ -358,6 +362,8 @@ class _Run:
     micro_batch: int = 0
     losses: list[float] = dataclasses.field(default_factory=list)
     """Losses of the micro-batches since the last update; NaN for a skipped one."""
+    weights: list[float] = dataclasses.field(default_factory=list)
+    """What each of them counts in the loss of the update: its scored labels, or 1 under "micro_batches"."""
     skipped: int = 0
     """Number of micro-batches skipped before the last update."""
     loss: float = math.nan
@@ -376,7 +382,14 @@ class _Run:
         """Restore everything but the trainer, which is restored already."""
         self.step, self.micro_batch, self.saved = checkpoint.step, checkpoint.micro_batch, checkpoint.micro_batch
         for name in LOSSES:
-            setattr(self, name, checkpoint.facts[name])
+            setattr(self, name, checkpoint.facts.get(name, getattr(self, name)))
+
+
+def _mean(losses: list[float], weights: list[float]) -> float:
+    """The mean of the losses that are numbers, by weight; the plain one if no label was scored."""
+    known = [(loss, weight) for loss, weight in zip(losses, weights, strict=True) if not math.isnan(loss)]
+    values, shares = zip(*known, strict=True)
+    return float(np.average(values, weights=shares if any(shares) else None))
 
 
 @dataclasses.dataclass
@@ -417,6 +430,7 @@ class _Loop:
     def _micro_batch(self, rows: dict[str, Array]) -> StepReport:
         run = self.run
         report = run.trainer.step(run.plan.batch(rows, run.micro_batch))
+        by_tokens = run.plan.recipe.training.accumulation == "tokens"
         self.overflows = 0 if report.finite else self.overflows + 1
         if not report.finite and (report.scale <= 1 or self.overflows == MOST_SKIPPED):
             raise GPT2Error(
@@ -425,9 +439,10 @@ class _Loop:
             )
         run.micro_batch += 1
         run.losses.append(report.loss if report.finite else math.nan)
+        run.weights.append(self._scored(rows) if by_tokens else 1)
         if report.updated:
-            run.step, run.loss = run.step + 1, float(np.nanmean(run.losses))
-            run.skipped, run.losses = int(np.isnan(run.losses).sum()), []
+            run.step, run.loss = run.step + 1, _mean(run.losses, run.weights)
+            run.skipped, run.losses, run.weights = int(np.isnan(run.losses).sum()), [], []
         return report
 
     def _record_update(self, report: StepReport, seconds: float) -> None:
@@ -475,8 +490,12 @@ class _Loop:
                 name: np.pad(x, [(0, short)] + [(0, 0)] * (x.ndim - 1), constant_values=empty[name])
                 for name, x in rows.items()
             }
-            scored = full["labels"] if self.run.plan.corpus.labels else full["labels"][:, 1:]
-            yield full, int((scored != made.training.ignore_index).sum())
+            yield full, self._scored(full)
+
+    def _scored(self, rows: dict[str, Array]) -> int:
+        """How many labels of the rows the loss is a mean over."""
+        ignore_index = self.run.plan.recipe.training.ignore_index
+        return int(count_scored(rows["labels"], rows.get("attention_mask"), ignore_index))
 
     def _save(self) -> None:
         self.record.sync()

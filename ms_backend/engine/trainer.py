@@ -24,18 +24,18 @@ Array = np.ndarray
 class _Step(nn.Cell):
     """train_step with the objects of a trainer."""
 
-    def __init__(self, grad_fn: nn.Cell, accumulator: nn.Cell, scaler: Any) -> None:
+    def __init__(self, grad_fn: nn.Cell, accumulator: nn.Cell, scaler: Any, ignore_index: int) -> None:
         super().__init__(auto_prefix=False)
-        self.grad_fn, self.accumulator, self.scaler = grad_fn, accumulator, scaler
+        self.grad_fn, self.accumulator, self.scaler, self.ignore_index = grad_fn, accumulator, scaler, ignore_index
 
     def construct(self, batch):  # type: ignore[no-untyped-def]
-        return train.train_step(self.grad_fn, batch, self.accumulator, self.scaler)
+        return train.train_step(self.grad_fn, batch, self.accumulator, self.scaler, self.ignore_index)
 
 
 class _CompiledStep(_Step):
     @ms.jit
     def construct(self, batch):  # type: ignore[no-untyped-def]
-        return train.train_step(self.grad_fn, batch, self.accumulator, self.scaler)
+        return train.train_step(self.grad_fn, batch, self.accumulator, self.scaler, self.ignore_index)
 
 
 class _Loss(nn.Cell):
@@ -69,7 +69,9 @@ class MindSporeTrainer:
             self._optimizer = optim.AdamW(self.params, settings, fast.adamw_fast, in_place=True)
         else:
             self._optimizer = optim.OPTIMIZERS[settings.optimizer](self.params, settings)
-        self._accumulator = optim.Accumulator(self._optimizer, settings.accumulate_step, settings.max_grad_norm)
+        self._accumulator = optim.Accumulator(
+            self._optimizer, settings.accumulate_step, settings.max_grad_norm, settings.accumulation
+        )
         self._scaler = train.loss_scaler(settings)
         options: dict[str, Any] = {"ignore_index": settings.ignore_index}
         if self._turned:
@@ -82,7 +84,7 @@ class MindSporeTrainer:
 
     def _new_step(self) -> _Step:
         kind = _CompiledStep if self.backend.mode == "graph" else _Step
-        return kind(self._grad_fn, self._accumulator, self._scaler)
+        return kind(self._grad_fn, self._accumulator, self._scaler, self.settings.ignore_index)
 
     def _new_loss(self) -> _Loss:
         return (_CompiledLoss if self.backend.mode == "graph" else _Loss)(self._grad_fn)

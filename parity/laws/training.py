@@ -70,21 +70,25 @@ def an_overflow_leaves_everything_as_it_was(trial: Trial) -> Verdicts:
 
 @law("model.language_model_loss", trains=True)
 def accumulated_micro_batches_are_one_batch(trial: Trial) -> Verdicts:
-    """Several micro-batches with equal numbers of scored tokens make the same update as one batch of all of them.
+    """Several micro-batches make the same update as one batch of all of them, whatever the numbers of their labels; and
+    so does the mean of their means, where these numbers are equal.
 
-    Proof: the loss is a mean over scored tokens, so the mean of the gradients of equal parts is the gradient of the
-    whole; clipping comes after it, once.
+    Proof: the loss is a mean over scored labels. So the gradients of the parts, each times the number of its labels,
+    sum up to the gradient of the whole times the number of all; clipping comes after it, once.
     """
-    norm = [None, 0.05][trial.case.seed % 2]
-    parts = _course(trial, 2, accumulate_step=2, max_grad_norm=norm)
-    batches = [dataclasses.replace(batch, labels=batch.ids, attention_mask=None) for batch in parts.batches]
+    norm, equal = [None, 0.05][trial.case.seed % 2], trial.case.seed % 3 == 0
+    accumulation = "micro_batches" if equal else "tokens"
+    parts = _course(trial, 2, accumulate_step=2, max_grad_norm=norm, accumulation=accumulation)
+    if equal:
+        same = [dataclasses.replace(batch, labels=batch.ids, attention_mask=None) for batch in parts.batches]
+        parts = dataclasses.replace(parts, batches=same)
+    batches = parts.batches
     joined: dict[str, Any] = {
         field: None
         if getattr(batches[0], field) is None
         else np.concatenate([np.broadcast_to(getattr(batch, field), batch.ids.shape) for batch in batches])
-        for field in ("ids", "labels", "position_ids")
+        for field in ("ids", "labels", "attention_mask", "position_ids")
     }
-    parts = dataclasses.replace(parts, batches=batches)
     whole = dataclasses.replace(
         parts,
         settings=dataclasses.replace(parts.settings, accumulate_step=1),

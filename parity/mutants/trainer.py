@@ -35,9 +35,9 @@ TRAINERS = (
         "A run resumed in the middle of an accumulation counts from 0.",
         (
             Edit(
-                "reference.optim.Accumulator.load_state",
-                '{"micro_step": self.micro_step, **_named',
-                "{**_named",
+                "reference.optim.Accumulator._arrays",
+                '{"micro_step": self.micro_step, **(sums',
+                "{**(sums",
             ),
         ),
         (RESUMED,),
@@ -47,9 +47,21 @@ TRAINERS = (
         "A run resumed in the middle of an accumulation loses what was summed up.",
         (
             Edit(
-                "reference.optim.Accumulator.load_state",
+                "reference.optim.Accumulator._arrays",
                 ', **_named("accumulated", self.accumulated)}',
                 "}",
+            ),
+        ),
+        (RESUMED,),
+    ),
+    Mutant(
+        "the weight of what is accumulated not saved",
+        "A run resumed in the middle of an accumulation divides its sum by the number of labels after the stop alone.",
+        (
+            Edit(
+                "reference.optim.Accumulator._arrays",
+                '{"total_weight": self.total_weight, **_named("accumulated", self.accumulated)}',
+                '_named("accumulated", self.accumulated)',
             ),
         ),
         (RESUMED,),
@@ -179,6 +191,14 @@ TRAINERS = (
             ),
         ),
         (RESUMED,),
+        engine="mindspore",
+        mode="pynative",
+    ),
+    Mutant(
+        "MindSpore: a mean of the micro-batches' means",
+        "Each micro-batch counts the same, however few labels it scores.",
+        (Edit("ms_backend.optim.Accumulator.construct", "if self.weighs_tokens else one", "if False else one"),),
+        ("laws.accumulated_micro_batches_are_one_batch", COURSES[0]),
         engine="mindspore",
         mode="pynative",
     ),

@@ -136,8 +136,45 @@ STEPS = (
     Mutant(
         "micro-batches summed up",
         "The division is missing; clipping hides it, if there is clipping.",
-        (Edit("reference.optim.Accumulator.__call__", "x / self.accumulate_step for name, x", "x.copy() for name, x"),),
+        (
+            Edit(
+                "reference.optim.Accumulator.__call__",
+                "x / max(self.total_weight, 1) for name, x",
+                "x.copy() for name, x",
+            ),
+        ),
         RUNS,
+    ),
+    Mutant(
+        "a mean of the micro-batches' means",
+        "Each micro-batch counts the same, however few labels it scores: transformers did so until 2024.",
+        (
+            Edit(
+                "reference.optim.Accumulator.__call__",
+                'np.float32(scored if self.accumulation == "tokens" else 1)',
+                "np.float32(1)",
+            ),
+        ),
+        RUNS,
+    ),
+    Mutant(
+        "ignored labels counted",
+        "Micro-batches are weighted by their tokens, not by those that are scored.",
+        (Edit("reference.train.count_scored", "np.sum(labels != ignore_index)", "np.asarray(labels.size)"),),
+        ("train.count_scored",),
+    ),
+    Mutant(
+        "what a weight is divided by not reset",
+        "From the second update on, the mean is over the labels of all updates so far.",
+        (
+            Edit(
+                "reference.optim.Accumulator._reset",
+                "self.micro_step[...], self.total_weight[...] = 0, 0",
+                "self.micro_step[...] = 0",
+            ),
+        ),
+        RUNS,
+        beyond_laws="It shows from the second update on, which no law tests alone.",
     ),
     Mutant(
         "divided by accumulate_step twice",
@@ -145,8 +182,8 @@ STEPS = (
         (
             Edit(
                 "reference.optim.Accumulator.__call__",
-                "x / self.accumulate_step for name, x",
-                "x / self.accumulate_step**2 for name, x",
+                "x / max(self.total_weight, 1) for name, x",
+                "x / max(self.total_weight, 1) / self.accumulate_step for name, x",
             ),
         ),
         RUNS,
@@ -164,9 +201,9 @@ STEPS = (
         (
             Edit(
                 "reference.optim.Accumulator.__call__",
-                "                self.accumulated[name] += grad\n",
+                "                self.accumulated[name] += grad * weight\n",
                 "                own = clip_by_global_norm(grads, self.max_grad_norm or 1e30)[0]\n"
-                "                self.accumulated[name] += flatten(own)[name]\n",
+                "                self.accumulated[name] += flatten(own)[name] * weight\n",
             ),
         ),
         RUNS,
@@ -177,7 +214,7 @@ STEPS = (
         (
             Edit(
                 "reference.optim.Accumulator.__call__",
-                "x / self.accumulate_step for name, x in self.accumulated.items()",
+                "x / max(self.total_weight, 1) for name, x in self.accumulated.items()",
                 "x for name, x in flatten(grads).items()",
             ),
         ),
@@ -210,7 +247,13 @@ STEPS = (
     Mutant(
         "unscale forgotten",
         "Adam hides it, because it divides by the root of v; clipping does not.",
-        (Edit("reference.train.train_step", "accumulator(scaler.unscale(gradients))", "accumulator(gradients)"),),
+        (
+            Edit(
+                "reference.train.train_step",
+                "accumulator(scaler.unscale(gradients), scored)",
+                "accumulator(gradients, scored)",
+            ),
+        ),
         RUNS,
     ),
     Mutant(
@@ -333,20 +376,24 @@ EQUIVALENT = (
         "sqrt(c2).",
     ),
     Mutant(
-        "each micro-batch's gradient divided before it is added",
-        "loss / accumulate_step, as in PyTorch loops.",
+        "a running mean in place of a sum",
+        "Each micro-batch moves the mean towards its own gradient, by its share of the labels so far.",
         (
             Edit(
                 "reference.optim.Accumulator.__call__",
-                "self.accumulated[name] += grad\n",
-                "self.accumulated[name] += grad / self.accumulate_step\n",
+                "self.accumulated[name] += grad * weight\n",
+                "self.accumulated[name] += (grad - self.accumulated[name]) * (\n"
+                "                    weight / max(self.total_weight + weight, 1)\n"
+                "                )\n",
             ),
             Edit(
-                "reference.optim.Accumulator.__call__", "x / self.accumulate_step for name, x", "x.copy() for name, x"
+                "reference.optim.Accumulator.__call__",
+                "x / max(self.total_weight, 1) for name, x",
+                "x.copy() for name, x",
             ),
         ),
         RUNS,
-        equivalent="A sum of quotients is the quotient of the sum.",
+        equivalent="m + (g - m) w / W is the mean of all so far, if m is that of all before.",
     ),
 )
 

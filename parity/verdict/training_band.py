@@ -22,6 +22,7 @@ from parity.verdict import orbit
 from parity.verdict.trial import Trial
 from parity.verdict.verdict import Reference, Verdict, identical
 from reference.config import (
+    ACCUMULATIONS,
     LEVELS,
     OPTIMIZERS,
     SCHEDULES,
@@ -183,6 +184,7 @@ def _settings(random: np.random.Generator, ignore_index: int) -> TrainingConfig:
         optimizer=str(random.choice(OPTIMIZERS)),
         weight_decay=float(random.choice([0.0, 0.1])),
         accumulate_step=int(random.integers(1, 4)),
+        accumulation=str(random.choice(ACCUMULATIONS)),
         max_grad_norm=[None, 0.1, 1.0][random.integers(3)],
         level=str(random.choice(LEVELS)),
         loss_scaler=scaler,
@@ -195,8 +197,10 @@ def _settings(random: np.random.Generator, ignore_index: int) -> TrainingConfig:
 
 def _batch(arguments: Mapping[str, Any], config: GPT2Config, ids: Array, trial: Trial, number: int) -> Batch:
     labels = arguments["labels"]
-    if labels.ndim == 2 and number:
-        labels = np.where(labels < 0, labels, ids)
+    if labels.ndim == 2 and number:  # with gaps of their own, so that micro-batches score different numbers of tokens
+        random = np.random.default_rng([trial.case.seed, 3, number])
+        gaps = (labels < 0) | (random.random(labels.shape) < random.random() / 2)
+        labels = np.where(gaps, arguments["ignore_index"], ids)
     keep = draw_keep(config, len(ids), ids.shape[1], seed=trial.case.seed, step=number) if "keep" in arguments else None
     return Batch(ids, labels, arguments.get("attention_mask"), arguments.get("position_ids"), keep)
 

@@ -24,6 +24,7 @@ USUAL: dict[str, Any] = {"beta1": 0.9, "beta2": 0.999, "epsilon": 1e-8, "weight_
 BETAS = pytest.mark.parametrize(
     ("beta1", "beta2"), [(0.9, 0.999), (0.9, 0.9999), (0.999, 0.9), (0.9, 0.0), (0.0, 0.999)]
 )
+SCORED = 3  # labels of each micro-batch
 SETTINGS = TrainingConfig(learning_rate=0.1, schedule="cosine", warmup_steps=1, total_steps=12, accumulate_step=2)
 OVERFLOWS = {3, 6}
 
@@ -71,7 +72,7 @@ class Step(nn.Cell):
         finite, lr = optim.all_finite(grads), self.accumulator.optimizer.lr()
         updated, norm = Tensor(False), Tensor(float("nan"), ms.float32)
         if finite:
-            updated, norm = self.accumulator(grads)
+            updated, norm = self.accumulator(grads, Tensor(SCORED))
         self.scaler.adjust(finite)
         return finite, updated, norm, lr
 
@@ -106,7 +107,7 @@ class ReferenceStep:
     def __call__(self, grads: dict) -> tuple[Any, ...]:
         grads = self.scaler.unscale(map_tree(lambda name, x: x.astype(self.dtype), grads))
         finite, lr = reference.all_finite(grads), self.optimizer.lr()
-        updated, norm = self.accumulator(grads) if finite else (False, math.nan)
+        updated, norm = self.accumulator(grads, SCORED) if finite else (False, math.nan)
         self.scaler.adjust(finite)
         return bool(finite), updated, norm, lr
 

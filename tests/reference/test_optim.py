@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from parity.verdict.verdict import close, judge
-from reference.config import TrainingConfig, decays, flatten, map_tree, nest
+from reference.config import ACCUMULATIONS, TrainingConfig, decays, flatten, map_tree, nest
 from reference.fast import adamw_fast
 from reference.optim import (
     OPTIMIZERS,
@@ -233,28 +233,39 @@ class Recorder:
         self.given.append({name: x.copy() for name, x in flatten(grads).items()})
 
 
+@pytest.mark.parametrize("accumulation", ACCUMULATIONS)
 @pytest.mark.parametrize("micro_batches", [2, 3])
-def test_accumulated_gradients_are_their_mean_and_then_forgotten(micro_batches: int) -> None:
+def test_accumulated_gradients_are_their_mean_and_then_forgotten(micro_batches: int, accumulation: str) -> None:
     recorder: Any = Recorder()
-    accumulate = Accumulator(recorder, micro_batches, None)
+    accumulate = Accumulator(recorder, micro_batches, None, accumulation)
+    scored = [5, 0, 2, 1, 7, 3]
     for seed in range(2 * micro_batches):
-        updated, norm = accumulate(gradients(seed))
+        updated, norm = accumulate(gradients(seed), scored[seed])
         assert updated == (seed % micro_batches == micro_batches - 1)
         assert math.isnan(norm) != updated
     assert len(recorder.given) == 2
     for update, given in enumerate(recorder.given):
         seeds = range(update * micro_batches, (update + 1) * micro_batches)
         for name, x in given.items():
-            mean = sum(flatten(gradients(seed))[name] for seed in seeds) / micro_batches
-            assert close(x, mean, 0.0, DOUBLE, size=4).agrees
+            weights = [scored[seed] if accumulation == "tokens" else 1 for seed in seeds]
+            mean = np.average([flatten(gradients(seed))[name] for seed in seeds], axis=0, weights=weights)
+            assert close(x, mean, 0.0, DOUBLE, size=4 * sum(weights)).agrees
     assert not any(x.any() for x in accumulate.state().values())
+
+
+def test_where_no_label_is_scored_the_mean_gradient_is_zero() -> None:
+    recorder: Any = Recorder()
+    accumulate, nothing = Accumulator(recorder, 2, 1.0), map_tree(lambda name, x: x * 0, gradients(0))
+    for _ in range(2):
+        accumulate(nothing, 0)
+    assert not any(x.any() for x in recorder.given[0].values())
 
 
 def test_the_mean_is_clipped_once_and_the_norm_is_that_before() -> None:
     recorder: Any = Recorder()
     accumulate = Accumulator(recorder, 2, 0.5)
-    accumulate(gradients(0))
-    _, norm = accumulate(gradients(1))
+    accumulate(gradients(0), 3)
+    _, norm = accumulate(gradients(1), 3)
     mean = map_tree(lambda name, x: (x + flatten(gradients(1))[name]) / 2, gradients(0))
     assert close(norm, global_norm(mean), 0.0, DOUBLE).agrees
     clipped, _ = clip_by_global_norm(mean, 0.5)
@@ -266,10 +277,10 @@ def test_until_the_last_micro_batch_no_weight_moves() -> None:
     params = nest(parameters())
     accumulate = Accumulator(AdamW(params, TrainingConfig()), 3, 1.0)
     for seed in range(2):
-        accumulate(gradients(seed))
+        accumulate(gradients(seed), 3)
         assert bits(params) == bits(nest(parameters()))
     assert accumulate.optimizer.step == 0
-    accumulate(gradients(2))
+    accumulate(gradients(2), 3)
     assert accumulate.optimizer.step == 1
     assert bits(params) != bits(nest(parameters()))
 
@@ -277,7 +288,7 @@ def test_until_the_last_micro_batch_no_weight_moves() -> None:
 def test_a_single_micro_batch_needs_no_sums() -> None:
     accumulate = Accumulator(AdamW(nest(parameters()), TrainingConfig()), 1, 1.0)
     assert accumulate.state().keys() == {"micro_step"}
-    assert accumulate(gradients(0))[0] is True
+    assert accumulate(gradients(0), 3)[0] is True
 
 
 def test_training_goes_on_from_its_state_to_the_last_bit() -> None:
@@ -285,15 +296,15 @@ def test_training_goes_on_from_its_state_to_the_last_bit() -> None:
     params = nest(parameters())
     accumulate = Accumulator(AdamW(params, settings), 2, 1.0)
     for seed in range(3):
-        accumulate(gradients(seed))
+        accumulate(gradients(seed), seed + 1)
     saved, state = {name: x.copy() for name, x in flatten(params).items()}, whole_state(accumulate)
     again = nest(saved)
     other = Accumulator(AdamW(again, settings), 2, 1.0)
     other.load_state(state)
     other.optimizer.load_state(state)
     for seed in range(3, 6):
-        accumulate(gradients(seed))
-        other(gradients(seed))
+        accumulate(gradients(seed), seed + 1)
+        other(gradients(seed), seed + 1)
     assert bits(again) == bits(params)
     assert bits(whole_state(other)) == bits(whole_state(accumulate)) != bits(state)
 
@@ -304,12 +315,12 @@ def whole_state(accumulate: Accumulator) -> dict[str, np.ndarray]:
 
 def test_a_state_that_does_not_fit_is_refused_by_name_and_changes_nothing() -> None:
     accumulate = Accumulator(AdamW(nest(parameters()), TrainingConfig()), 2, 1.0)
-    accumulate(gradients(0))
+    accumulate(gradients(0), 3)
     before = bits(accumulate.state())
     with pytest.raises(ValueError, match="micro_step"):
         accumulate.load_state({})
     with pytest.raises(ValueError, match=r"accumulated\.h\.0\.ln_1\.weight"):
-        accumulate.load_state({"micro_step": np.array(0)})
+        accumulate.load_state({"micro_step": np.array(0), "total_weight": np.array(0)})
     with pytest.raises(ValueError, match=r"m\.wte\.weight.*\(2,\)"):
         accumulate.optimizer.load_state(accumulate.optimizer.state() | {"m.wte.weight": np.zeros(2)})
     assert bits(accumulate.state()) == before

@@ -156,10 +156,10 @@ TRAINING = {
         ),
         (
             "<p>When they score different numbers of tokens: the mean of means is not the mean. A micro-batch with "
-            "few labels then counts too much. One must weight by the tokens, or give each micro-batch equally "
-            "many.</p>",
+            "few labels then counts too much. <code>Accumulator</code> therefore weights each by its scored tokens "
+            "(many libraries did not until 2024).</p>",
             "<p>当各个微批次计分的词元数不同的时候：平均的平均不等于总平均，标签少的微批次会被看得过重。"
-            "要么按词元数加权，要么让每个微批次的词元数相等。</p>",
+            "所以 <code>Accumulator</code> 按计分的词元数加权（许多库直到 2024 年才这样做）。</p>",
         ),
     ),
 }
