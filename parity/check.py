@@ -201,6 +201,8 @@ TIMES_WHERE_CHEAP = 12
 REFUSALS = 12
 # How long a rule's failure is made smaller, in seconds; what is smallest by then is shown.
 SHRINKING = 60.0
+# How many of the cases that come closest to an objection are looked at again, to say which comes closest.
+CLOSEST = 3
 # How often a graph is given other numbers, of the same shapes and options: to compile it takes a hundred times as long.
 FILLINGS = 4
 
@@ -241,7 +243,7 @@ def check_rule(
         fillings, examples = (1, shapes) if rule.trains else (-(-examples // shapes), examples)
     if fillings is None:  # what trains is compiled for every trainer
         fillings = min(FILLINGS, examples) if backend.mode == "graph" and not rule.trains else 1
-    result, seen = SearchResult(rule.name), list[Case]()
+    result, seen, closest = SearchResult(rule.name), list[Case](), list[tuple[Verdict, Case]]()
     contract, supports = offered_contract(rule, backend), Supports.of(backend)
 
     def is_refused() -> bool:
@@ -306,8 +308,9 @@ def check_rule(
                 result.failure, result.failing_case = verdict, case
                 raise DisagreementError(verdict.explain())
             result.errors.append(verdict.severity)
-            if result.worst is None or verdict.severity > result.worst.severity:
-                result.worst, result.worst_case = verdict, case
+            closest.append((verdict, case))
+            if len(closest) > CLOSEST:
+                closest.remove(min(closest, key=lambda pair: pair[0].severity))
 
     with contextlib.suppress(DisagreementError, Flaky):  # the result holds it; Flaky: the backend is random
         search(-(-examples // fillings))
@@ -321,11 +324,18 @@ def check_rule(
         plain = result.failure is not None and result.failure.is_plain
         with contextlib.suppress(DisagreementError):
             put(_smallest(result.failing_case, lambda case: not agrees(rule, Trial(case, backend), plain)))
-    if result.agrees and result.worst_case is not None:
-        with contextlib.suppress(Exception):  # a backend of chance may raise the second time
-            again = [verdict for verdict in rule.judge(Trial(result.worst_case, backend)) if verdict.agrees]
-            result.worst = max(again, key=lambda verdict: verdict.severity, default=result.worst)
+    if closest and result.agrees:
+        result.worst, result.worst_case = _worst(rule, backend, closest)
     return result
+
+
+def _worst(rule: Rule, backend: Backend, closest: list[tuple[Verdict, Case]]) -> tuple[Verdict, Case]:
+    """Which of these comes closest to an objection, by all forms of its input: a few have settled that it agrees."""
+    again: list[tuple[Verdict, Case]] = []
+    for case in {id(case): case for _, case in closest}.values():
+        with contextlib.suppress(Exception):  # a backend of chance may raise the second time
+            again += [(verdict, case) for verdict in rule.judge(Trial(case, backend)) if verdict.agrees]
+    return max(again or closest, key=lambda pair: pair[0].severity)
 
 
 _FURTHER = 1_000_003  # from the seed of one search to that of the next
