@@ -26,7 +26,9 @@ TOKENIZER_FILES = (
     "merges.txt",
     "tokenizer_config.json",
     "special_tokens_map.json",
+    "added_tokens.json",
     "vocab.txt",
+    "spiece.model",
 )
 HEADS = ("lm_head.weight", "score.weight")  # tensors without the prefix "transformer."
 ARCHITECTURES = {"language_model": "GPT2LMHeadModel", "sequence_classifier": "GPT2ForSequenceClassification"}

@@ -138,7 +138,7 @@ def a_text_in_pieces_has_the_same_ids(trial: Trial) -> Verdicts:
 
     Proof: pieces begin where a word begins, and the tokens of a word depend on that word alone.
     """
-    module, random = shared_module(trial, "gpt2.tokenizer"), random_of(trial)
+    module, random = shared_module(trial, "gpt2.tokenizer.texts"), random_of(trial)
     text = text_of(random, 2 * trial.case.sizes["N"], "abc  \n\u4eca")
     for kind in KINDS:
         tokenizer = tokenizer_of(trial, kind, text)

@@ -1,0 +1,20 @@
+"""Tokenizers: read from a folder or trained; texts become ids, and ids texts."""
+
+from gpt2.tokenizer.folder import BERT_SPECIAL, bert_tokenizer, byte_pair_tokenizer, load_tokenizer
+from gpt2.tokenizer.texts import decode, encode, encode_prompt, encode_with_offsets, surroundings
+from gpt2.tokenizer.training import END_OF_TEXT, KINDS, train_tokenizer
+
+__all__ = [
+    "BERT_SPECIAL",
+    "END_OF_TEXT",
+    "KINDS",
+    "bert_tokenizer",
+    "byte_pair_tokenizer",
+    "decode",
+    "encode",
+    "encode_prompt",
+    "encode_with_offsets",
+    "load_tokenizer",
+    "surroundings",
+    "train_tokenizer",
+]
