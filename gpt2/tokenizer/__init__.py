@@ -1,7 +1,8 @@
 """Tokenizers: read from a folder or trained; texts become ids, and ids texts."""
 
+from gpt2.tokenizer.beside import settings_of
 from gpt2.tokenizer.folder import BERT_SPECIAL, bert_tokenizer, byte_pair_tokenizer, load_tokenizer
-from gpt2.tokenizer.texts import decode, encode, encode_prompt, encode_with_offsets, surroundings
+from gpt2.tokenizer.texts import decode, decode_prompt, encode, encode_prompt, encode_with_offsets, end_id, surroundings
 from gpt2.tokenizer.training import END_OF_TEXT, KINDS, train_tokenizer
 
 __all__ = [
@@ -11,10 +12,13 @@ __all__ = [
     "bert_tokenizer",
     "byte_pair_tokenizer",
     "decode",
+    "decode_prompt",
     "encode",
     "encode_prompt",
     "encode_with_offsets",
+    "end_id",
     "load_tokenizer",
+    "settings_of",
     "surroundings",
     "train_tokenizer",
 ]

@@ -147,6 +147,20 @@ def read_beside(folder: Path) -> Beside:
     return beside
 
 
+def settings_of(tokenizer: Tokenizer, **named: int | None) -> dict[str, Any]:
+    """The tokenizer_config.json that lets transformers take a tokenizer.json as it is, whatever the model's class.
+
+    named: ids by name without "_id", such as bos_token; those that are no added token are left out.
+    """
+    known = tokenizer.get_added_tokens_decoder()
+    return {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "clean_up_tokenization_spaces": False,
+        "split_special_tokens": tokenizer.encode_special_tokens,
+        **{name: known[i].content for name, i in named.items() if i in known},
+    }
+
+
 def _object(path: Path) -> dict[str, Any]:
     return read_json(path, dict[str, Any]) if path.is_file() else {}
 

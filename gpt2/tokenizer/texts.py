@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from tokenizers import Encoding, Tokenizer, decoders, models, pre_tokenizers
 
 from gpt2.errors import GPT2Error
+from gpt2.tokenizer.training import END_OF_TEXT
 
 PIECE = 2**16  # characters per call of the library, which needs 450 bytes for each
 # A place where a GPT-2 word surely ends. Python's \S knows every kind of space that the library knows.
@@ -39,10 +40,22 @@ def surroundings(tokenizer: Tokenizer) -> tuple[list[int], list[int]]:
     return around.ids[:place], around.ids[place + 1 :]
 
 
+def end_id(tokenizer: Tokenizer) -> int | None:
+    """The id that ends a text: of what the tokenizer puts after it, BERT's [SEP], or of the end-of-text token."""
+    closing = surroundings(tokenizer)[1]
+    return closing[0] if closing else tokenizer.token_to_id(END_OF_TEXT)
+
+
 def decode(tokenizer: Tokenizer, ids: Sequence[int]) -> str:
     """The text of ids, special tokens included. Between word pieces in Chinese and Japanese there are no spaces."""
     text = tokenizer.decode(ids, skip_special_tokens=False)
     return NEEDLESS_SPACE.sub("", text) if isinstance(tokenizer.decoder, decoders.WordPiece) else text
+
+
+def decode_prompt(tokenizer: Tokenizer, ids: Sequence[int]) -> str:
+    """The text of ids that `encode_prompt` gave, or that go on from them: without the tokens before it."""
+    opening = surroundings(tokenizer)[0]
+    return decode(tokenizer, ids[len(opening) :] if list(ids[: len(opening)]) == opening else ids)
 
 
 def encode_with_offsets(tokenizer: Tokenizer, text: str) -> tuple[list[int], list[tuple[int, int]]]:

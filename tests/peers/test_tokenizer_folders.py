@@ -96,7 +96,7 @@ def vocabulary_of(kind: str) -> list[Any]:
 def test_folders_have_the_ids_of_transformers(tokens_of_transformers: Peer) -> None:
     refused = 0
 
-    @settings(max_examples=settings().max_examples, deadline=None)
+    @settings(max_examples=2 * settings().max_examples // 3, deadline=None)
     @given(folders(), st.lists(TEXTS, min_size=1, max_size=4))
     def law(folder: dict[str, Any], texts: list[str]) -> None:
         nonlocal refused
