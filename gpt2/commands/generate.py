@@ -24,7 +24,7 @@ from gpt2.errors import GPT2Error
 from gpt2.generation.config import GenerationConfig
 from gpt2.generation.loop import Generation
 from gpt2.model.model import left_padded
-from gpt2.tokenizer import decode_prompt, encode
+from gpt2.tokenizer import encode, without_opening
 
 SEPARATOR = "---"  # between one continuation and the next
 EARLY_STOPPING: dict[str, bool | str] = {"no": False, "yes": True, "never": "never"}
@@ -201,7 +201,7 @@ def _written(model: Any, prompt_ids: list[int], new_ids: list[int]) -> str:
         return " ".join(map(str, prompt_ids + new_ids))
     known = model.tokenizer.get_added_tokens_decoder()
     ends = bool(new_ids) and new_ids[-1] in known and known[new_ids[-1]].special
-    return decode_prompt(model.tokenizer, prompt_ids + (new_ids[:-1] if ends else new_ids))
+    return model.decode(without_opening(model.tokenizer, prompt_ids + (new_ids[:-1] if ends else new_ids)))
 
 
 class Stream:

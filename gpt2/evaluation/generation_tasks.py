@@ -18,7 +18,7 @@ from gpt2.evaluation.base import EvaluationReport, Run
 from gpt2.evaluation.files import json_lines, read_bytes
 from gpt2.json_input import Filled, as_type, object_with, parse_json
 from gpt2.model.model import NO_TOKENIZER, Model, left_padded
-from gpt2.tokenizer import encode, encode_prompt
+from gpt2.tokenizer import encode, encode_prompt, surroundings
 
 SENTENCE_END = re.compile(r"(?<=[.!?])\s+|(?<=[。！？])|\n+")
 
@@ -43,9 +43,10 @@ def prompt_ids(model: Model, sample: Prompt, new: int) -> list[int]:
     if 0 < len(whole) <= room:
         return whole
     head = encode_prompt(model.tokenizer, sample.head)
+    least = min(len(head), len(surroundings(model.tokenizer)[0]) + 1)
     for tail in sample.tails:
         end = encode(model.tokenizer, tail, add_special_tokens=False)
-        if len(end) + min(1, len(head)) <= room:
+        if len(end) + least <= room:
             return head[: room - len(end)] + end
     raise GPT2Error(
         f"{len(end)} tokens that cannot be cut and {new} new ones exceed the context of {model.config.n_positions}: "

@@ -21,7 +21,7 @@ from gpt2.lesson.tensors import MOST_LAYERS, base64_floats, evenly, packed
 from gpt2.lesson.training import Text, training_tensors, training_verdicts
 from gpt2.lesson.words import STEP_WORDS
 from gpt2.model.model import Model
-from gpt2.tokenizer import decode_prompt
+from gpt2.tokenizer import without_opening
 from reference.ops import softmax
 
 Array = NDArray[Any]
@@ -93,7 +93,7 @@ def of_prompt(model: Model, ids: Array) -> dict[str, Any]:
     layers = evenly(model.config.n_layer, MOST_LAYERS)
     return {
         "prompt": {
-            "text": None if model.tokenizer is None else decode_prompt(model.tokenizer, ids[0].tolist()),
+            "text": _text(model, ids[0].tolist()),
             "ids": [int(i) for i in ids[0]],
             "tokens": token_texts(model, ids[0]),
         },
@@ -105,6 +105,11 @@ def of_prompt(model: Model, ids: Array) -> dict[str, Any]:
         },
         "verdicts": judge_stages(model, ids) if two_implementations(model) else {},
     }
+
+
+def _text(model: Model, ids: list[int]) -> str | None:
+    """The prompt as it is typed."""
+    return None if model.tokenizer is None else model.decode(without_opening(model.tokenizer, ids))
 
 
 def examples(model: Model) -> list[str]:

@@ -2,7 +2,15 @@
 
 from gpt2.tokenizer.beside import settings_of
 from gpt2.tokenizer.folder import BERT_SPECIAL, bert_tokenizer, byte_pair_tokenizer, load_tokenizer
-from gpt2.tokenizer.texts import decode, decode_prompt, encode, encode_prompt, encode_with_offsets, end_id, surroundings
+from gpt2.tokenizer.texts import (
+    decode,
+    encode,
+    encode_prompt,
+    encode_with_offsets,
+    end_id,
+    surroundings,
+    without_opening,
+)
 from gpt2.tokenizer.training import END_OF_TEXT, KINDS, train_tokenizer
 
 __all__ = [
@@ -12,7 +20,6 @@ __all__ = [
     "bert_tokenizer",
     "byte_pair_tokenizer",
     "decode",
-    "decode_prompt",
     "encode",
     "encode_prompt",
     "encode_with_offsets",
@@ -21,4 +28,5 @@ __all__ = [
     "settings_of",
     "surroundings",
     "train_tokenizer",
+    "without_opening",
 ]

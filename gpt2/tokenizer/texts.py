@@ -52,10 +52,10 @@ def decode(tokenizer: Tokenizer, ids: Sequence[int]) -> str:
     return NEEDLESS_SPACE.sub("", text) if isinstance(tokenizer.decoder, decoders.WordPiece) else text
 
 
-def decode_prompt(tokenizer: Tokenizer, ids: Sequence[int]) -> str:
-    """The text of ids that `encode_prompt` gave, or that go on from them: without the tokens before it."""
+def without_opening(tokenizer: Tokenizer, ids: list[int]) -> list[int]:
+    """The ids without those that the tokenizer puts before a text, if they begin with them."""
     opening = surroundings(tokenizer)[0]
-    return decode(tokenizer, ids[len(opening) :] if list(ids[: len(opening)]) == opening else ids)
+    return ids[len(opening) :] if ids[: len(opening)] == opening else ids
 
 
 def encode_with_offsets(tokenizer: Tokenizer, text: str) -> tuple[list[int], list[tuple[int, int]]]:

@@ -2,6 +2,7 @@
 
 from parity.mutants.base import Edit, Mutant
 from parity.mutants.places import (
+    ADDED,
     BYTES,
     CLASSIFIED,
     COLUMNS,
@@ -13,6 +14,7 @@ from parity.mutants.places import (
     LAID_OUT,
     LOADED,
     MASKS,
+    OPEN,
     PACKED,
     PIECES,
     SCORED,
@@ -31,6 +33,42 @@ OF_TOKENIZERS = (
             ),
         ),
         (END_TOKEN,),
+    ),
+    Mutant(
+        "added tokens not read",
+        "A loader that knows vocab.json and merges.txt alone: a token added later falls into ten pieces.",
+        (
+            Edit(
+                "gpt2.tokenizer.folder.load_tokenizer",
+                "Beside(folder) if alone else read_beside(folder)",
+                "Beside(folder)",
+            ),
+        ),
+        (ADDED,),
+    ),
+    Mutant(
+        "older added tokens not read",
+        "Folders from before added_tokens_decoder number added tokens in a file of their own.",
+        (Edit("gpt2.tokenizer.beside.Beside.add", "self.added | present if", "present if"),),
+        (ADDED,),
+    ),
+    Mutant(
+        "a prompt closed by [SEP]",
+        "The tokenizer's default for whole texts: a trained model answers [SEP] for ever.",
+        (
+            Edit(
+                "gpt2.tokenizer.texts.encode_prompt",
+                "surroundings(tokenizer)[0] + encode(tokenizer, text, add_special_tokens=False)",
+                "encode(tokenizer, text)",
+            ),
+        ),
+        (OPEN,),
+    ),
+    Mutant(
+        "a prompt without [CLS]",
+        "No special tokens at all: the text begins where no text began in training.",
+        (Edit("gpt2.tokenizer.texts.encode_prompt", "surroundings(tokenizer)[0] + ", ""),),
+        (OPEN,),
     ),
     Mutant(
         "a trained tokenizer without an end of text",
