@@ -1,7 +1,7 @@
 """Tokenizers: read from a folder or trained; texts become ids, and ids texts."""
 
 from gpt2.tokenizer.beside import settings_of
-from gpt2.tokenizer.folder import BERT_SPECIAL, bert_tokenizer, byte_pair_tokenizer, load_tokenizer
+from gpt2.tokenizer.folder import BERT_SPECIAL, bert_tokenizer, byte_pair_tokenizer, class_in_config, load_tokenizer
 from gpt2.tokenizer.texts import (
     decode,
     encode,
@@ -19,6 +19,7 @@ __all__ = [
     "KINDS",
     "bert_tokenizer",
     "byte_pair_tokenizer",
+    "class_in_config",
     "decode",
     "encode",
     "encode_prompt",

@@ -8,7 +8,7 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 
 from gpt2.errors import GPT2Error
 from gpt2.json_input import read_json
-from gpt2.tokenizer.beside import SETTINGS, Beside, read_beside
+from gpt2.tokenizer.beside import CONFIG, SETTINGS, Beside, read_beside
 from gpt2.tokenizer.training import END_OF_TEXT, of_bytes
 
 WHOLE, VOCAB, MERGES, PIECES, SENTENCES = "tokenizer.json", "vocab.json", "merges.txt", "vocab.txt", "spiece.model"
@@ -55,6 +55,19 @@ def _vocabulary(folder: Path) -> Path | None:
     has_merges = (folder / MERGES).is_file()
     names = (WHOLE, *((VOCAB,) if has_merges else ()), PIECES, SENTENCES)
     return next((folder / name for name in names if (folder / name).is_file()), None)
+
+
+def class_in_config(folder: Path) -> dict[str, str]:
+    """The field of config.json that a copy of these files needs, so that transformers reads them alike; or none.
+
+    transformers takes GPT-2's tokenizer for GPT-2's model, unless a file names another class.
+    """
+    config = folder / CONFIG
+    said = read_json(config, dict[str, Any]).get("tokenizer_class") if config.is_file() else None
+    file = _vocabulary(folder)
+    if said is None and file is not None and file.name == PIECES and not read_beside(folder).kind:
+        said = BERT
+    return {} if said is None else {"tokenizer_class": str(said)}
 
 
 def _read(file: Path, beside: Beside) -> Tokenizer:

@@ -1,5 +1,6 @@
 """Tokenizer folders that transformers writes, now and in earlier versions: the ids are those that it gives."""
 
+import json
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,16 @@ from hypothesis import strategies as st
 from tokenizers import pre_tokenizers
 
 from benchmarks.peers.client import Peer
-from gpt2.tokenizer import END_OF_TEXT, encode, load_tokenizer
+from gpt2.tokenizer import (
+    END_OF_TEXT,
+    KINDS,
+    bert_tokenizer,
+    encode,
+    end_id,
+    load_tokenizer,
+    settings_of,
+    train_tokenizer,
+)
 
 pytestmark = pytest.mark.peer
 
@@ -91,6 +101,25 @@ def vocabulary_of(kind: str) -> list[Any]:
         return PIECES
     tokens = MERGED if kind.endswith("an end") else [*MERGED, END_OF_TEXT]
     return [{token: i for i, token in enumerate(tokens)}, MERGES]
+
+
+@pytest.mark.parametrize("kind", [*KINDS, "bert"])
+def test_the_folder_of_a_run_has_the_ids_that_it_was_trained_on(
+    kind: str, tokens_of_transformers: Peer, tmp_path: Path
+) -> None:
+    text = "hello 今天\n heLLo[SEP]" + END_OF_TEXT
+    (tmp_path / "vocab.txt").write_text("".join(f"{piece}\n" for piece in PIECES), encoding="utf-8")
+    tokenizer = bert_tokenizer(tmp_path / "vocab.txt") if kind == "bert" else train_tokenizer(kind, [text], 300)
+    ends = {"eos_token": end_id(tokenizer), "pad_token": tokenizer.token_to_id("[PAD]")}
+    files = {"config.json": {"model_type": "gpt2"}, "tokenizer_config.json": settings_of(tokenizer, **ends)}
+    for name, fields in files.items():
+        (tmp_path / name).write_text(json.dumps(fields), encoding="utf-8")
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    theirs, _ = tokens_of_transformers.ask("ids", folder=str(tmp_path), texts=[text])
+    assert theirs["ids"] == [[encode(tokenizer, text, closed) for closed in (True, False)]]
+    loaded = load_tokenizer(tmp_path)
+    assert loaded is not None
+    assert loaded.to_str() == tokenizer.to_str()  # else a run could not be resumed
 
 
 def test_folders_have_the_ids_of_transformers(tokens_of_transformers: Peer) -> None:
