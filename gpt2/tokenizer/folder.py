@@ -9,6 +9,7 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 from gpt2.errors import GPT2Error
 from gpt2.json_input import read_json
 from gpt2.tokenizer.beside import CONFIG, SETTINGS, Beside, read_beside
+from gpt2.tokenizer.sentences import sentence_piece_tokenizer
 from gpt2.tokenizer.training import END_OF_TEXT, of_bytes
 
 WHOLE, VOCAB, MERGES, PIECES, SENTENCES = "tokenizer.json", "vocab.json", "merges.txt", "vocab.txt", "spiece.model"
@@ -21,15 +22,22 @@ BERT_NAMED = {
     "pad_token": "[PAD]",
     "mask_token": "[MASK]",
 }
+T5_NAMED = {"eos_token": "</s>", "unk_token": "<unk>", "pad_token": "<pad>"}
 BERT_SPECIAL = tuple(BERT_NAMED.values())
 # Classes of transformers, without "Fast". The general ones say nothing that tokenizer.json does not.
-GPT2, BERT, GENERAL = "GPT2Tokenizer", "BertTokenizer", ("", "PreTrainedTokenizer", "TokenizersBackend")
+GPT2, BERT, T5, GENERAL = (
+    "GPT2Tokenizer",
+    "BertTokenizer",
+    "T5Tokenizer",
+    ("", "PreTrainedTokenizer", "TokenizersBackend"),
+)
 AS_BERT = (BERT, "BertTokenizerLegacy", "DistilBertTokenizer", "ElectraTokenizer")
 
 
 def load_tokenizer(path: Path) -> Tokenizer | None:
-    """Load a folder's tokenizer: tokenizer.json, OpenAI's vocab.json and merges.txt, or BERT's vocab.txt; else None.
+    """Load a folder's tokenizer; None if it has no file of one.
 
+    The files are tokenizer.json, OpenAI's vocab.json and merges.txt, BERT's vocab.txt, or SentencePiece's spiece.model.
     Settings and added tokens that stand beside them are honoured, so that the ids are those of transformers. path may
     also be a tokenizer.json or vocab.txt file itself; under another name, nothing stands beside it. Truncation and
     padding are switched off. Raises GPT2Error if a file is damaged, or says what cannot be honoured.
@@ -71,18 +79,16 @@ def class_in_config(folder: Path) -> dict[str, str]:
 
 
 def _read(file: Path, beside: Beside) -> Tokenizer:
-    if file.name == SENTENCES:
-        raise GPT2Error(
-            f"{file} is a vocabulary of SentencePiece, which is not read: load the folder with transformers' "
-            "AutoTokenizer and save it again, which writes tokenizer.json"
-        )
     if file.suffix == ".json" and file.name != VOCAB:
         return _whole(file, beside)
-    if beside.kind not in (*GENERAL, GPT2, *AS_BERT):
+    known = (T5,) if file.name == SENTENCES else (GPT2, *AS_BERT)
+    if beside.kind not in (*GENERAL, *known):
         raise GPT2Error(
             f"{beside.where} has a tokenizer of class {beside.kind!r}, which is read from {WHOLE} alone: load the "
             "folder with transformers' AutoTokenizer and save it again"
         )
+    if file.name == SENTENCES:
+        return _of_t5(file, beside)
     if file.name == VOCAB:
         return byte_pair_tokenizer(file, file.with_name(MERGES), beside)
     return bert_tokenizer(file, beside)
@@ -179,6 +185,22 @@ def _with_bert(tokenizer: Tokenizer, beside: Beside) -> Tokenizer:
     known = tokenizer.get_vocab()
     first, last = (beside.token(name, BERT_NAMED[name]) for name in ("cls_token", "sep_token"))
     tokenizer.post_processor = processors.BertProcessing((last, known[last]), (first, known[first]))
+    return _with_settings(tokenizer, beside)
+
+
+def _of_t5(file: Path, beside: Beside) -> Tokenizer:
+    """SentencePiece's vocabulary as T5's tokenizer takes it, as for rinna's models: </s> stands after a text."""
+    if beside.flag("do_lower_case"):
+        raise GPT2Error(
+            f"{beside.where / SETTINGS}: 'do_lower_case' is true, which cannot be honoured with {SENTENCES}"
+        )
+    tokenizer = sentence_piece_tokenizer(file)
+    beside.add(tokenizer, T5_NAMED)
+    last = beside.token("eos_token", T5_NAMED["eos_token"])
+    if last not in tokenizer.get_vocab():
+        raise GPT2Error(f"{file} has no {last}, which ends a text")
+    around = [(last, tokenizer.get_vocab()[last])]
+    tokenizer.post_processor = processors.TemplateProcessing(["$A", last], special_tokens=around)
     return _with_settings(tokenizer, beside)
 
 
