@@ -45,10 +45,11 @@ def load_tokenizer(path: Path) -> Tokenizer | None:
     folder = path.parent if path.is_file() else path
     alone = path.is_file() and path.name not in (WHOLE, PIECES)
     try:
-        file = path if path.is_file() else _vocabulary(folder)
+        beside = Beside(folder) if alone else read_beside(folder)
+        file = path if path.is_file() else _vocabulary(folder, beside.kind)
         if file is None:
             return None
-        tokenizer = _read(file, Beside(folder) if alone else read_beside(folder))
+        tokenizer = _read(file, beside)
         tokenizer.no_truncation()
         tokenizer.no_padding()
         return tokenizer
@@ -58,10 +59,10 @@ def load_tokenizer(path: Path) -> Tokenizer | None:
         raise GPT2Error(f"cannot read the tokenizer in {path}: {error}") from error
 
 
-def _vocabulary(folder: Path) -> Path | None:
-    """The file with the vocabulary of a folder, or None."""
-    has_merges = (folder / MERGES).is_file()
-    names = (WHOLE, *((VOCAB,) if has_merges else ()), PIECES, SENTENCES)
+def _vocabulary(folder: Path, kind: str = "") -> Path | None:
+    """The file with the vocabulary of a folder, that of this class if there are several; None if there is none."""
+    byte_pairs = [VOCAB] if (folder / MERGES).is_file() else []
+    names = [WHOLE, PIECES, *byte_pairs] if kind in AS_BERT else [WHOLE, *byte_pairs, PIECES, SENTENCES]
     return next((folder / name for name in names if (folder / name).is_file()), None)
 
 

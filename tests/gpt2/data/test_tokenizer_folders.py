@@ -129,6 +129,12 @@ def test_case_accents_and_chinese_are_as_the_settings_say(
     assert ids_of(folder / "vocab.txt", "我爱NBA Hello café") == ids
 
 
+def test_of_two_vocabularies_that_of_the_class_is_read(tmp_path: Path) -> None:
+    folder = bert_folder(bytes_folder(tmp_path, {}), {})
+    assert ids_of(folder, "hello") == [HELLO]
+    assert ids_of(beside(folder, {SETTINGS: {"tokenizer_class": "BertTokenizerFast"}}), "hello") == [10]
+
+
 def test_the_tokens_around_a_text_may_have_other_names(tmp_path: Path) -> None:
     names = {"cls_token": "A", "sep_token": "B", "unk_token": "N"}
     folder = bert_folder(tmp_path, {SETTINGS: names}, PIECES[5:])

@@ -44,10 +44,10 @@ def trained(folder: Path, vocab: Path, backend: Backend) -> gpt2.Model:
     data.write_text("".join(json.dumps({"text": text}) + "\n" for text in TEXTS * 4), encoding="utf-8")
     config = {
         "model": MODEL | STILL,
-        "training": {"learning_rate": 1e-2, "schedule": "constant"},
+        "training": {"learning_rate": 2e-2, "schedule": "constant"},
         "data": {"tokenizer": str(vocab), "held_out": 0},
     }
-    gpt2.train(data, folder / "run", config=config, steps=30, batch_size=4, backend=backend.name, mode=backend.mode)
+    gpt2.train(data, folder / "run", config=config, steps=20, batch_size=4, backend=backend.name, mode=backend.mode)
     return gpt2.load(folder / "run", backend)
 
 
@@ -59,13 +59,13 @@ def test_a_trained_model_goes_on_with_a_prompt_and_stops(vocab: Path, engine: Ba
     prompts.write_text(f"{PROMPT}\n今天NBA\n", encoding="utf-8")
     options = ("--max-new-tokens", 12, "--backend", engine.name, "--mode", engine.mode)
     assert run("generate", model.folder, PROMPT, *options).result == f"{PROMPT}{REST}\n"
-    assert run("generate", model.folder, "--prompts", prompts, *options).result == (
-        f"{PROMPT}{REST}\n---\n今天nba天气好，去公园。\n"
-    )
-    said = json.loads(run("generate", model.folder, PROMPT, *options, "--json").result)
+    said, other = json.loads(run("generate", model.folder, "--prompts", prompts, *options, "--json").result)[
+        "continuations"
+    ]
     assert said["prompt_ids"] == [PIECES.index(piece) for piece in ("[CLS]", *PROMPT)]
     assert said["new_ids"] == [PIECES.index(piece) for piece in (*REST, "[SEP]")]
     assert (said["text"], said["finish_reason"]) == (PROMPT + REST, "stop")
+    assert other["text"] == "今天nba天气好，去公园。"
 
 
 def test_every_prompt_begins_with_cls_and_stays_open(chinese: Tokenizer) -> None:
