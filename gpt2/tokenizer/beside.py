@@ -99,8 +99,8 @@ class Beside:
             found = tokenizer.token_to_id(added.content)
             if found != i:
                 raise GPT2Error(
-                    f"{self.where}: the added token {added.content!r} has the id {i}, but {found} is the next free "
-                    "one: added tokens must follow the vocabulary without a gap"
+                    f"{self.where}: the added token {added.content!r} has the id {i} in the files, but gets {found}: "
+                    "added tokens must follow the vocabulary without a gap"
                 )
 
 
@@ -125,20 +125,21 @@ def read_beside(folder: Path) -> Beside:
     old = fields.get(OLD_EXTRA)
     extra = old if old and not fields.get(EXTRA) else fields.get(EXTRA)
     _take_extra(beside, extra, f"{folder / SETTINGS}: {EXTRA!r}")
-    if BY_ID in fields:
+    if BY_ID in fields:  # then transformers does not look into the older files
         where = f"{folder / SETTINGS}: {BY_ID!r}"
         by_id = as_type(fields[BY_ID], dict[str, Any], where)
         beside.by_id = {_number(i, where): _token(token, f"{where}, {i}") for i, token in by_id.items()}
         return beside
     where = str(folder / SPECIAL_TOKENS)
     before = _object(folder / SPECIAL_TOKENS)
+    # The older file goes before the settings for bos_token, ..., and after them for other names.
     own = {name: token for name, token in beside.named.items() if name not in NAMED}
     _take(beside, before, where, special=True)
     beside.named |= own
     _take_extra(beside, before.get(EXTRA), f"{where}: {EXTRA!r}", special=True)
     named = {_content(token) for name in NAMED if (token := beside.named.get(name)) is not None}
     named |= set(map(_content, beside.extra))
-    if extra is None and EXTRA not in before:
+    if extra is None and EXTRA not in before:  # tokens of this list alone are not special in added_tokens.json
         _take_extra(beside, before.get(OLD_EXTRA), f"{where}: {OLD_EXTRA!r}", special=True)
     added = as_type(_object(folder / ADDED_TOKENS), dict[str, int], str(folder / ADDED_TOKENS))
     beside.added = {

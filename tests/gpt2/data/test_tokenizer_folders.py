@@ -178,7 +178,7 @@ def test_a_tokenizer_json_takes_what_its_class_takes_from_elsewhere(tmp_path: Pa
 
 
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
-    "a gap": ({ADDED: {"<|user|>": 300}}, "'<|user|>' has the id 300, but 22 is the next free one"),
+    "a gap": ({ADDED: {"<|user|>": 300}}, "'<|user|>' has the id 300 in the files, but gets 22"),
     "a class": ({SETTINGS: {"tokenizer_class": "BertJapaneseTokenizer"}}, "of class 'BertJapaneseTokenizer'"),
     "a class in config.json": ({"config.json": {"tokenizer_class": "XLNetTokenizer"}}, "of class 'XLNetTokenizer'"),
     "no words": ({SETTINGS: {"do_basic_tokenize": False}}, "'do_basic_tokenize' is False, which cannot be honoured"),
