@@ -24,7 +24,7 @@ from gpt2.errors import GPT2Error
 from gpt2.generation.config import GenerationConfig
 from gpt2.generation.loop import Generation
 from gpt2.model.model import left_padded
-from gpt2.tokenizer import encode
+from gpt2.tokenizer import encode, without_opening
 
 SEPARATOR = "---"  # between one continuation and the next
 EARLY_STOPPING: dict[str, bool | str] = {"no": False, "yes": True, "never": "never"}
@@ -196,12 +196,12 @@ def _print_ties(facts: list[dict[str, Any]]) -> None:
 
 
 def _written(model: Any, prompt_ids: list[int], new_ids: list[int]) -> str:
-    """The whole text without a final special token; ids, if there is no tokenizer."""
+    """The whole text without a final special token and those before every text; ids, if there is no tokenizer."""
     if model.tokenizer is None:
         return " ".join(map(str, prompt_ids + new_ids))
     known = model.tokenizer.get_added_tokens_decoder()
     ends = bool(new_ids) and new_ids[-1] in known and known[new_ids[-1]].special
-    return model.decode(prompt_ids + (new_ids[:-1] if ends else new_ids))
+    return model.decode(without_opening(model.tokenizer, prompt_ids + (new_ids[:-1] if ends else new_ids)))
 
 
 class Stream:

@@ -15,7 +15,7 @@ from gpt2.data.records import BrokenLines, read_records
 from gpt2.data.templates import SCORES, TASKS, Sample, Template, find_template
 from gpt2.errors import GPT2Error
 from gpt2.model.hf_folder import find_folder
-from gpt2.tokenizer import END_OF_TEXT, load_tokenizer, train_tokenizer
+from gpt2.tokenizer import END_OF_TEXT, end_id, load_tokenizer, train_tokenizer
 
 STYLES = {"task": "magenta", "input": "cyan", "output": "bold green", "end": "bold yellow", "pad": "dim"}
 
@@ -49,7 +49,7 @@ def tasks(
     template = find_template(name, output, truncate)
     record = _record(name, template, data, line)
     tokenizer = _tokenizer(model, template.fill(record))
-    end = tokenizer.token_to_id(END_OF_TEXT)
+    end = end_id(tokenizer)
     sample = template.lay_out(record, tokenizer, [] if end is None else [end])
     whole = len(sample.ids)
     if block_size is not None:

@@ -89,7 +89,7 @@ def read_corpus(
         known = tuple(labels or _distinct(path, [record.values[settings.label] for record in records]))
         rows = labelled_rows(records, settings, tokenizer, length, known, broken)
     else:
-        end = [] if as_stream else end_of_sample(tokenizer, between)
+        end = [] if as_stream else end_of_sample(tokenizer, between, closed=template is None)
         rows = rows_of(records, settings, tokenizer, end, limit, ignore_index, broken)
     if broken.messages:
         left_out = f"{len(broken.messages)} of the lines of {path} are left out"

@@ -12,7 +12,7 @@ from gpt2.data.records import BrokenLines, Record
 from gpt2.data.settings import DataConfig
 from gpt2.data.templates import SPECIAL, TASK, Template
 from gpt2.errors import GPT2Error
-from gpt2.tokenizer import END_OF_TEXT, KINDS, encode, load_tokenizer, train_tokenizer
+from gpt2.tokenizer import END_OF_TEXT, KINDS, encode, end_id, load_tokenizer, surroundings, train_tokenizer
 
 
 class Row(NamedTuple):
@@ -31,11 +31,13 @@ class Row(NamedTuple):
 def classifier_ids(tokenizer: Tokenizer, text: str, length: int) -> tuple[Array, bool]:
     """The ids of a text for a classifier, (N,) int32 with N at most length, and whether the text was cut to fit.
 
-    [CLS] and [SEP] are put around the text if the tokenizer has both. Only the end of the text is cut.
+    Around it are the tokens that the tokenizer puts there, as in Hugging Face's pipeline; or [CLS] and [SEP], if the
+    tokenizer puts none and has both. Only the end of the text is cut.
     Raises GPT2Error if no token of the text remains.
     """
-    first, last = tokenizer.token_to_id("[CLS]"), tokenizer.token_to_id("[SEP]")
-    around = ([], []) if first is None or last is None else ([first], [last])
+    around, first, last = surroundings(tokenizer), tokenizer.token_to_id("[CLS]"), tokenizer.token_to_id("[SEP]")
+    if around == ([], []) and first is not None and last is not None:
+        around = ([first], [last])
     ids, room = encode(tokenizer, text, add_special_tokens=False), length - sum(map(len, around))
     if not ids or room < 1:
         raise GPT2Error("the text holds no token" if not ids else f"a row of {length} has no room for a text")
@@ -108,10 +110,13 @@ def _special(settings: DataConfig) -> list[str]:
     return [token for token in SPECIAL if token in named or token == END_OF_TEXT]
 
 
-def end_of_sample(tokenizer: Tokenizer, between: str) -> list[int]:
-    """The ids that end a sample: the end-of-text token, or else `between`."""
-    end_of_text = tokenizer.token_to_id(END_OF_TEXT)
-    return encode(tokenizer, between, add_special_tokens=False) if end_of_text is None else [end_of_text]
+def end_of_sample(tokenizer: Tokenizer, between: str, closed: bool) -> list[int]:
+    """The ids that end a sample: the end-of-text token, or else `between`.
+
+    closed: whether what the tokenizer puts after a text, BERT's [SEP], is there already; else this is the end.
+    """
+    end = tokenizer.token_to_id(END_OF_TEXT) if closed else end_id(tokenizer)
+    return encode(tokenizer, between, add_special_tokens=False) if end is None else [end]
 
 
 def rows_of(

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from gpt2.errors import GPT2Error
-from gpt2.tokenizer import END_OF_TEXT, encode_with_offsets
+from gpt2.tokenizer import END_OF_TEXT, encode_with_offsets, surroundings
 
 ROLES = ("task", "input", "output", "end", "pad")
 SCORES = ("output", "all")
@@ -112,12 +112,13 @@ class Template:
     def lay_out(self, record: Mapping[str, str], tokenizer: Tokenizer, end: Sequence[int] = ()) -> Sample:
         """The sample as tokens, followed by the ids `end` unless the template ends with a special token.
 
-        Text before the output is encoded as one piece, like a prompt. A token across parts belongs to the later one.
+        Text before the output is encoded as one piece, like a prompt. It comes after what the tokenizer puts before a
+        text, unless the template begins with a special token. A token across parts belongs to the later one.
         Raises GPT2Error for text that the tokenizer cannot encode.
         """
-        ids: list[int] = []
-        parts: list[Part] = []
-        closed = False
+        begun = _single(tokenizer, self.parts[0]) is not None
+        ids: list[int] = [] if begun else surroundings(tokenizer)[0]
+        parts, closed = [Part("", "", INPUT) for _ in ids], False
         for group in self._groups(tokenizer):
             token = _single(tokenizer, group[0])
             closed = token is not None

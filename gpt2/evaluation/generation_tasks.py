@@ -18,7 +18,7 @@ from gpt2.evaluation.base import EvaluationReport, Run
 from gpt2.evaluation.files import json_lines, read_bytes
 from gpt2.json_input import Filled, as_type, object_with, parse_json
 from gpt2.model.model import NO_TOKENIZER, Model, left_padded
-from gpt2.tokenizer import encode
+from gpt2.tokenizer import encode, encode_prompt, surroundings
 
 SENTENCE_END = re.compile(r"(?<=[.!?])\s+|(?<=[。！？])|\n+")
 
@@ -39,13 +39,14 @@ def prompt_ids(model: Model, sample: Prompt, new: int) -> list[int]:
     if model.tokenizer is None:
         raise GPT2Error(f"{NO_TOKENIZER}: a task is text")
     room = model.config.n_positions - new + 1  # the last new token is not read
-    whole = encode(model.tokenizer, sample.head + sample.tails[0], add_special_tokens=False)
+    whole = encode_prompt(model.tokenizer, sample.head + sample.tails[0])
     if 0 < len(whole) <= room:
         return whole
-    head = encode(model.tokenizer, sample.head, add_special_tokens=False)
+    head = encode_prompt(model.tokenizer, sample.head)
+    least = min(len(head), len(surroundings(model.tokenizer)[0]) + 1)
     for tail in sample.tails:
         end = encode(model.tokenizer, tail, add_special_tokens=False)
-        if len(end) + min(1, len(head)) <= room:
+        if len(end) + least <= room:
             return head[: room - len(end)] + end
     raise GPT2Error(
         f"{len(end)} tokens that cannot be cut and {new} new ones exceed the context of {model.config.n_positions}: "

@@ -9,7 +9,7 @@ from gpt2.backends import Array
 from gpt2.errors import GPT2Error
 from gpt2.evaluation.base import Run
 from gpt2.model.model import NO_TOKENIZER, Model
-from gpt2.tokenizer import encode
+from gpt2.tokenizer import encode_prompt
 from reference.ops import log_softmax
 
 
@@ -88,14 +88,14 @@ def token_log_probabilities(model: Model, ids: Array, stride: int, run: Run) -> 
 def continuation(model: Model, before: str, after: str) -> Span:
     """The tokens of before + after; those of `after` are scored.
 
-    A space between them belongs to `after`, as GPT-2's tokens begin with their space. If the text exceeds the context,
-    its beginning is left out.
+    A space between them belongs to `after`, as GPT-2's tokens begin with their space. The tokens that the tokenizer
+    puts before a text, such as [CLS], are its beginning. If the text exceeds the context, its beginning is left out.
     Raises GPT2Error if `after` has no token, or no token of `before` remains.
     """
     if model.tokenizer is None:
         raise GPT2Error(f"{NO_TOKENIZER}: a task is text")
-    first = len(encode(model.tokenizer, before, add_special_tokens=False))
-    ids = np.array(encode(model.tokenizer, before + after, add_special_tokens=False), np.int64)
+    first = len(encode_prompt(model.tokenizer, before))
+    ids = np.array(encode_prompt(model.tokenizer, before + after), np.int64)
     count = len(ids) - first
     if first == 0 or count < 1:
         raise GPT2Error(f"expected at least a token before, and one of, {after!r}")

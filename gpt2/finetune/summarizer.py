@@ -7,20 +7,16 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from tokenizers import decoders
 
 from gpt2.data.templates import Sample, Template
 from gpt2.errors import GPT2Error
 from gpt2.evaluation.metrics import WORD
 from gpt2.model.model import NO_TOKENIZER, Model, left_padded
-from gpt2.tokenizer import END_OF_TEXT
+from gpt2.tokenizer import end_id
 from gpt2.training.run import closing_token
 
 # The course's generation options; see gpt2.generation.GenerationConfig.
 GENERATION: Mapping[str, Any] = {"max_new_tokens": 50, "num_beams": 5, "no_repeat_ngram_size": 2}
-# The WordPiece decoder puts spaces between tokens, which Chinese and Japanese do not have.
-IDEOGRAPH = "\u2e80-\u9fff\uf900-\ufaff\uff00-\uffef"
-NEEDLESS_SPACE = re.compile(f"(?<=[{IDEOGRAPH}]) +| +(?=[{IDEOGRAPH}])")
 COUNTED = re.compile(WORD.pattern, re.IGNORECASE)
 
 
@@ -49,10 +45,10 @@ class Summarizer:
 
     @property
     def stop_id(self) -> int | None:
-        """The id that ends a summary: the template's final special token, or else the end-of-text token."""
+        """The id that ends a summary: the template's final special token, or else the tokenizer's end of a text."""
         assert self.model.tokenizer is not None
         closing = closing_token(self.template, self.model.tokenizer)
-        end = self.model.tokenizer.token_to_id(END_OF_TEXT) if closing is None else closing
+        end = end_id(self.model.tokenizer) if closing is None else closing
         return self.model.config.eos_token_id if end is None else end
 
     def prompt(self, record: Mapping[str, str]) -> tuple[list[int], bool]:
@@ -83,12 +79,8 @@ class Summarizer:
         return [self.text(new) for new in generation.new_ids]
 
     def text(self, new_ids: Sequence[int]) -> str:
-        """Decode new ids, without the end token and without the spaces that the WordPiece decoder puts into Chinese."""
-        assert self.model.tokenizer is not None
-        text = self.model.decode([i for i in new_ids if i != self.stop_id]).strip()
-        if isinstance(self.model.tokenizer.decoder, decoders.WordPiece):
-            return NEEDLESS_SPACE.sub("", text)
-        return text
+        """Decode new ids, without the end token."""
+        return self.model.decode([i for i in new_ids if i != self.stop_id]).strip()
 
     def write_all(
         self, prompts: Sequence[Sequence[int]], batch_size: int, watch: Callable[[int], Any] = lambda done: None

@@ -21,6 +21,7 @@ from gpt2.lesson.tensors import MOST_LAYERS, base64_floats, evenly, packed
 from gpt2.lesson.training import Text, training_tensors, training_verdicts
 from gpt2.lesson.words import STEP_WORDS
 from gpt2.model.model import Model
+from gpt2.tokenizer import surroundings, without_opening
 from reference.ops import softmax
 
 Array = NDArray[Any]
@@ -92,7 +93,7 @@ def of_prompt(model: Model, ids: Array) -> dict[str, Any]:
     layers = evenly(model.config.n_layer, MOST_LAYERS)
     return {
         "prompt": {
-            "text": None if model.tokenizer is None else model.decode(ids[0]),
+            "text": _text(model, ids[0].tolist()),
             "ids": [int(i) for i in ids[0]],
             "tokens": token_texts(model, ids[0]),
         },
@@ -104,6 +105,11 @@ def of_prompt(model: Model, ids: Array) -> dict[str, Any]:
         },
         "verdicts": judge_stages(model, ids) if two_implementations(model) else {},
     }
+
+
+def _text(model: Model, ids: list[int]) -> str | None:
+    """The prompt as it is typed."""
+    return None if model.tokenizer is None else model.decode(without_opening(model.tokenizer, ids))
 
 
 def examples(model: Model) -> list[str]:
@@ -166,8 +172,11 @@ def _small(model: Model) -> bool:
 
 
 def _characters(model: Model) -> bool:
-    """Whether every token except special ones is one character, so that the page can tokenize a prompt."""
-    if model.tokenizer is None:
+    """Whether every token except special ones is one character, so that the page can tokenize a prompt.
+
+    The page puts no tokens before a text.
+    """
+    if model.tokenizer is None or surroundings(model.tokenizer) != ([], []):
         return False
     special = {token.content for token in model.tokenizer.get_added_tokens_decoder().values()}
     texts = token_texts(model, np.arange(model.config.vocab_size), raw=True)

@@ -17,6 +17,7 @@ from safetensors.numpy import save_file
 from gpt2.errors import GPT2Error
 from gpt2.files import write_folder_whole
 from gpt2.json_input import read_json
+from gpt2.tokenizer import class_in_config
 from reference.config import ConfigError, GPT2Config, parameter_shapes
 
 WEIGHTS, INDEX, CONFIG = "model.safetensors", "model.safetensors.index.json", "config.json"
@@ -26,7 +27,9 @@ TOKENIZER_FILES = (
     "merges.txt",
     "tokenizer_config.json",
     "special_tokens_map.json",
+    "added_tokens.json",
     "vocab.txt",
+    "spiece.model",
 )
 HEADS = ("lm_head.weight", "score.weight")  # tensors without the prefix "transformer."
 ARCHITECTURES = {"language_model": "GPT2LMHeadModel", "sequence_classifier": "GPT2ForSequenceClassification"}
@@ -223,6 +226,7 @@ def write_folder(
         raise GPT2Error(f"{folder} exists and is not an empty folder: name another one, or remove it first")
     head = "sequence_classifier" if "score.weight" in parameters else "language_model"
     fields = config_fields(config, head, next(iter(parameters.values())).dtype.name, labels)
+    fields |= class_in_config(files[0].parent) if files else {}
     with write_folder_whole(folder) as part:
         (part / CONFIG).write_text(json.dumps(fields, indent=2) + "\n", encoding="utf-8")
         save_weights(parameters, part / WEIGHTS)

@@ -18,10 +18,10 @@ from gpt2.generation.loop import Generation, continue_batch
 from gpt2.generation.reader import Watch
 from gpt2.interrupt import postponed_interrupt
 from gpt2.model import hf_folder
-from gpt2.tokenizer import encode, load_tokenizer
+from gpt2.tokenizer import decode, encode_prompt, load_tokenizer
 from reference.config import GPT2Config
 
-NO_TOKENIZER = "this model has no tokenizer (tokenizer.json, or vocab.json and merges.txt)"
+NO_TOKENIZER = "this model has no tokenizer (tokenizer.json, vocab.json and merges.txt, or vocab.txt)"
 
 
 def load(
@@ -194,26 +194,30 @@ class Model:
         return config.stop_ids[0] if config.stop_ids else 0
 
     def encode(self, text: str) -> Array:
-        """Encode a text: ids (1, T).
+        """Encode a text that is to be continued: ids (1, T), with the tokens that the tokenizer puts before a text.
 
+        BERT's tokenizer puts [CLS] there; the [SEP] that it puts after a text would end it, and is left out.
         Raises GPT2Error if the model has no tokenizer, a character has no token, or the text is empty.
         """
         if self.tokenizer is None:
             raise GPT2Error(f"{NO_TOKENIZER}: give ids instead")
-        ids = encode(self.tokenizer, text)
+        ids = encode_prompt(self.tokenizer, text)
         if not ids:
             raise GPT2Error("the prompt is empty: GPT-2 continues a text, so give at least one token")
         return np.array([ids], np.int64)
 
     def decode(self, ids: ArrayLike) -> str:
-        """Decode ids (T,) to text. Raises GPT2Error without a tokenizer, or for ids of another shape or range."""
+        """Decode ids (T,) to text, special tokens included. No spaces are put between Chinese characters.
+
+        Raises GPT2Error without a tokenizer, or for ids of another shape or range.
+        """
         if self.tokenizer is None:
             raise GPT2Error(f"{NO_TOKENIZER}: it speaks in ids")
         checked = integers("ids", ids)
         if checked.ndim != 1:
             raise GPT2Error(f"decode takes the ids of one sequence, (tokens,), but these have {checked.shape}")
         in_range("ids", checked, 2**32, "what a tokenizer can hold")
-        return self.tokenizer.decode(checked.tolist(), skip_special_tokens=False)
+        return decode(self.tokenizer, checked.tolist())
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Write a folder that Hugging Face transformers and `load` read; weights keep the dtype they were read in.

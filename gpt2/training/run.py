@@ -27,7 +27,7 @@ from gpt2.errors import GPT2Error
 from gpt2.files import PART, write_text
 from gpt2.interrupt import Interrupt, postponed_interrupt
 from gpt2.model import hf_folder
-from gpt2.tokenizer import END_OF_TEXT, load_tokenizer
+from gpt2.tokenizer import end_id, load_tokenizer, settings_of, surroundings
 from gpt2.training import recipe
 from gpt2.training.checkpoint import Checkpoint, latest_checkpoint, read_checkpoint, write_checkpoint, write_weights
 from gpt2.training.initial_weights import initial_parameters
@@ -36,7 +36,8 @@ from gpt2.training.recipe import Recipe
 from reference.config import StepReport, parameter_shapes
 from reference.train import count_scored
 
-CHECKPOINTS, TOKENIZER, CURVES = "checkpoints", "tokenizer.json", "curves.png"
+CHECKPOINTS, CURVES = "checkpoints", "curves.png"
+TOKENIZER, TOKENIZER_SETTINGS = "tokenizer.json", "tokenizer_config.json"
 STEPS, BATCH_SIZE, SEED = 1000, 12, 0
 SCORE = "score.weight"
 LOSSES = ("losses", "weights", "loss", "validation_loss")  # fields of a run that its checkpoints hold
@@ -278,12 +279,16 @@ def _tokenizer_of(folder: Path | None) -> Tokenizer | None:
 
 
 def _tokens_of(tokenizer: Tokenizer, template: Template | None) -> dict[str, Any]:
-    """The configuration fields of a new model that follow from its tokenizer, unless the settings override them."""
-    end = None if template is None else closing_token(template, tokenizer)
-    end = tokenizer.token_to_id(END_OF_TEXT) if end is None else end
+    """The configuration fields of a new model that follow from its tokenizer, unless the settings override them.
+
+    A text ends with what the template ends with, with what the tokenizer puts after it (BERT's [SEP]), or with the
+    end-of-text token. It begins with what the tokenizer puts before it (BERT's [CLS]), or after the end of another.
+    """
+    opening, end = surroundings(tokenizer)[0], None if template is None else closing_token(template, tokenizer)
+    end = end_id(tokenizer) if end is None else end
     return {
         "vocab_size": tokenizer.get_vocab_size(),
-        "bos_token_id": end,
+        "bos_token_id": opening[-1] if opening else end,
         "eos_token_id": end,
         "pad_token_id": tokenizer.token_to_id("[PAD]"),
     }
@@ -324,9 +329,12 @@ def _require_as_before(plan: Plan, checkpoint: Checkpoint) -> None:
 
 def _write_beginning(folder: Path, plan: Plan, dtype: str) -> None:
     """Write tokenizer and configuration, which are known before training."""
-    fields = hf_folder.config_fields(plan.recipe.model, plan.head, dtype, plan.corpus.labels)
+    config, tokenizer = plan.recipe.model, plan.corpus.tokenizer
+    fields = hf_folder.config_fields(config, plan.head, dtype, plan.corpus.labels)
+    named = {"bos_token": config.bos_token_id, "eos_token": config.eos_token_id, "pad_token": config.pad_token_id}
     for name, text in (
-        (TOKENIZER, plan.corpus.tokenizer.to_str(pretty=True)),
+        (TOKENIZER, tokenizer.to_str(pretty=True)),
+        (TOKENIZER_SETTINGS, json.dumps(settings_of(tokenizer, **named), indent=2, ensure_ascii=False) + "\n"),
         (hf_folder.CONFIG, json.dumps(fields, indent=2) + "\n"),
     ):
         write_text(folder / name, text)

@@ -18,7 +18,7 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from parity.laws.base import Array, Verdicts, law, random_of, shared_module
-from parity.laws.texts import closing, plain_ids, text_of, tokenizer_of
+from parity.laws.texts import closing, plain_ids, prompt_of, text_of, tokenizer_of
 from parity.verdict.trial import Trial
 from parity.verdict.verdict import Verdict, close, equal, ulp
 from reference.config import GPT2Config
@@ -152,16 +152,18 @@ def each_token_of_a_text_is_scored_once(trial: Trial) -> Verdicts:
 
 @law("evaluation")
 def a_text_too_long_loses_its_beginning(trial: Trial) -> Verdicts:
-    """The span of a continuation holds the last tokens of the whole text, as many as the context has, without special
-    tokens around it; the tokens that the text has more than its beginning are scored.
+    """The span of a continuation holds the last tokens of the whole text, as many as the context has; the tokens that
+    the text has more than its beginning are scored. The text begins with [CLS] if the tokenizer puts it there, and does
+    not end with [SEP].
 
-    Proof: what is scored stands at the end, and a text has the tokens of the text, not those of its parts.
+    Proof: what is scored stands at the end, and a text has the tokens of the text, not those of its parts. After [SEP]
+    no text goes on, and [SEP] is no part of the answer.
     """
     likelihood, random, sizes = shared_module(trial, "gpt2.evaluation.likelihood"), random_of(trial), trial.case.sizes
     for kind in ("characters", "bpe"):
         before, after = text_of(random, sizes["N"], "ab c") + "a", "b" + text_of(random, sizes["T"], "ab c")
         tokenizer = closing(tokenizer_of(trial, kind, "ab cab ab"))
-        whole, first = plain_ids(tokenizer, before + after), len(plain_ids(tokenizer, before))
+        whole, first = prompt_of(tokenizer, before + after), len(prompt_of(tokenizer, before))
         scored = len(whole) - first
         if scored < 1:
             continue  # the last tokens of both texts are one
@@ -367,10 +369,10 @@ def _written(random: np.random.Generator, words: list[str]) -> str:
 @law("evaluation")
 def the_question_is_never_cut(trial: Trial) -> Verdicts:
     """A prompt leaves room for the new tokens. If it must be cut, it loses the end of its head and nothing of its tail,
-    which is the first that fits. It has no special tokens around it.
+    which is the first that fits. It begins with [CLS] if the tokenizer puts it there, and does not end with [SEP].
 
     Proof: this is the definition. The last new token is not read, so prompt and new tokens may be one more than the
-    context.
+    context. After [SEP] no text goes on.
     """
     module, random, sizes = shared_module(trial, "gpt2.evaluation.generation_tasks"), random_of(trial), trial.case.sizes
     head = text_of(random, sizes["N"], "ab c")
@@ -379,13 +381,13 @@ def the_question_is_never_cut(trial: Trial) -> Verdicts:
     for context in (sizes["T"] + 4, sizes["T"] + 4 + int(random.integers(32))):
         model, _ = _model(trial, tokenizer, context)
         new = 1 + sizes["K"] % 3
-        room = context + 1 - new
+        room = context - new  # [CLS] takes one
         expected = head + tails[0]
         if len(expected) > room:
             tail = next(tail for tail in tails if len(tail) < room)
             expected = head[: room - len(tail)] + tail
         found = module.prompt_ids(model, module.Prompt("line 1", head, tails, [""]), new)
-        yield equal(model.decode(found), expected)
+        yield equal(model.decode(found), f"[CLS]{expected}")
 
 
 @law("evaluation")

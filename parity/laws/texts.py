@@ -77,6 +77,11 @@ def plain_ids(tokenizer: Tokenizer, text: str) -> list[int]:
     return tokenizer.encode(text, add_special_tokens=False).ids
 
 
+def prompt_of(tokenizer: Tokenizer, text: str) -> list[int]:
+    """The ids of a text that is to go on, by the library alone: without the [SEP] of `closing`."""
+    return tokenizer.encode(text).ids[:-1]
+
+
 @law("data")
 def what_is_decoded_is_what_was_encoded(trial: Trial) -> Verdicts:
     """A trained tokenizer encodes any text of its characters and decodes it to the same text; a tokenizer of characters
@@ -118,6 +123,50 @@ def _of_openai(module: Any) -> Tokenizer:
 
 
 @law("data")
+def what_was_added_to_a_vocabulary_is_read(trial: Trial) -> Verdicts:
+    """A token that was added to a vocabulary has the id that the files beside the vocabulary give it, inside any text,
+    whichever of transformers' files tells of it.
+
+    Proof: added tokens are found before a text is split into words, and the first of them has the first free id.
+    """
+    module, random = shared_module(trial, "gpt2.tokenizer"), random_of(trial)
+    one, other = (text_of(random, trial.case.sizes[size]) for size in "NT")
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    known = {token: i for i, token in enumerate([*alphabet, END])}
+    for name, fields in _spellings("<|user|>", len(known)).items():
+        with tempfile.TemporaryDirectory() as folder:
+            Path(folder, "vocab.json").write_text(json.dumps(known), encoding="utf-8", newline="\r\n")
+            Path(folder, "merges.txt").write_text("#version: 0.2\n", encoding="utf-8", newline="\r\n")
+            Path(folder, name).write_text(json.dumps(fields), encoding="utf-8")
+            tokenizer = module.load_tokenizer(Path(folder))
+        expected = [*plain_ids(tokenizer, one), len(known), *plain_ids(tokenizer, other)]
+        yield equal(module.encode(tokenizer, f"{one}<|user|>{other}"), expected)
+
+
+def _spellings(token: str, i: int) -> dict[str, dict[str, Any]]:
+    """The ways to tell of an added token: the names of files, and what stands in them."""
+    return {
+        "added_tokens.json": {token: i},
+        "special_tokens_map.json": {"additional_special_tokens": [token]},
+        "tokenizer_config.json": {"added_tokens_decoder": {str(i): {"content": token, "special": True}}},
+    }
+
+
+@law("data")
+def a_prompt_is_left_open(trial: Trial) -> Verdicts:
+    """A text that is to go on begins with what the tokenizer puts before a text, and nothing is put after it.
+
+    Proof: what is put after a text, BERT's [SEP], says that it has ended. A model learns to begin after what is put
+    before a text, BERT's [CLS], and finds it there.
+    """
+    module, random = shared_module(trial, "gpt2.tokenizer"), random_of(trial)
+    text = text_of(random, trial.case.sizes["N"])
+    for kind in KINDS:
+        tokenizer = closing(tokenizer_of(trial, kind, text))
+        yield equal(module.encode_prompt(tokenizer, text), prompt_of(tokenizer, text))
+
+
+@law("data")
 def bytes_have_the_ids_of_gpt2(trial: Trial) -> Verdicts:
     """A tokenizer of bytes numbers them as GPT-2 does: the printable ones of Latin-1 first, then the others, each in
     the order of their values.
@@ -138,7 +187,7 @@ def a_text_in_pieces_has_the_same_ids(trial: Trial) -> Verdicts:
 
     Proof: pieces begin where a word begins, and the tokens of a word depend on that word alone.
     """
-    module, random = shared_module(trial, "gpt2.tokenizer"), random_of(trial)
+    module, random = shared_module(trial, "gpt2.tokenizer.texts"), random_of(trial)
     text = text_of(random, 2 * trial.case.sizes["N"], "abc  \n\u4eca")
     for kind in KINDS:
         tokenizer = tokenizer_of(trial, kind, text)

@@ -30,7 +30,7 @@ COPIED = (
     "gpt2/evaluation/*.py",
     "gpt2/generation/*.py",
     "gpt2/model/*.py",
-    "gpt2/tokenizer.py",
+    "gpt2/tokenizer/*.py",
 )
 ITS_NAME = "name_of_the_copy"  # stands in a renamed text
 _numbers = itertools.count()

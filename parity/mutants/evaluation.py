@@ -136,12 +136,12 @@ OF_SPANS = (
     ),
     Mutant(
         "special tokens inside a continuation",
-        "The tokenizer's default adds [CLS] and [SEP]: the first scored token moves, and a [SEP] is scored.",
+        "The tokenizer's default adds [CLS] and [SEP]: a [SEP] is scored.",
         (
             Edit(
                 "gpt2.evaluation.likelihood.continuation",
-                "encode(model.tokenizer, before + after, add_special_tokens=False)",
-                "encode(model.tokenizer, before + after)",
+                "encode_prompt(model.tokenizer, before + after)",
+                "model.tokenizer.encode(before + after).ids",
             ),
         ),
         (CONTINUED,),
@@ -152,11 +152,8 @@ OF_SPANS = (
         (
             Edit(
                 "gpt2.evaluation.likelihood.continuation",
-                "ids = np.array(encode(model.tokenizer, before + after, add_special_tokens=False), np.int64)",
-                "ids = np.array(\n"
-                "        encode(model.tokenizer, before, add_special_tokens=False)\n"
-                "        + encode(model.tokenizer, after, add_special_tokens=False),\n"
-                "        np.int64,\n    )",
+                "encode_prompt(model.tokenizer, before + after)",
+                "encode_prompt(model.tokenizer, before) + model.tokenizer.encode(after, add_special_tokens=False).ids",
             ),
         ),
         (CONTINUED,),
@@ -395,7 +392,7 @@ OF_ANSWERS = (
         (
             Edit(
                 "gpt2.evaluation.generation_tasks.prompt_ids",
-                "encode(model.tokenizer, sample.head + sample.tails[0], add_special_tokens=False)",
+                "encode_prompt(model.tokenizer, sample.head + sample.tails[0])",
                 "encode(model.tokenizer, sample.head + sample.tails[0])",
             ),
         ),

@@ -2,6 +2,7 @@
 
 from parity.mutants.base import Edit, Mutant
 from parity.mutants.places import (
+    ADDED,
     BYTES,
     CLASSIFIED,
     COLUMNS,
@@ -13,6 +14,7 @@ from parity.mutants.places import (
     LAID_OUT,
     LOADED,
     MASKS,
+    OPEN,
     PACKED,
     PIECES,
     SCORED,
@@ -25,20 +27,55 @@ OF_TOKENIZERS = (
         "OpenAI's vocab.json holds the token, but nothing says that it is special: it is split into seven pieces.",
         (
             Edit(
-                "gpt2.tokenizer.byte_pair_tokenizer",
-                "    if tokenizer.token_to_id(END_OF_TEXT) is not None:\n"
-                "        tokenizer.add_special_tokens([END_OF_TEXT])\n",
-                "",
+                "gpt2.tokenizer.folder.byte_pair_tokenizer",
+                "beside.add(tokenizer, GPT2_SPECIAL)",
+                "beside.add(tokenizer, {})",
             ),
         ),
         (END_TOKEN,),
+    ),
+    Mutant(
+        "added tokens not read",
+        "A loader that knows vocab.json and merges.txt alone: a token added later falls into ten pieces.",
+        (
+            Edit(
+                "gpt2.tokenizer.folder.load_tokenizer",
+                "Beside(folder) if alone else read_beside(folder)",
+                "Beside(folder)",
+            ),
+        ),
+        (ADDED,),
+    ),
+    Mutant(
+        "older added tokens not read",
+        "Folders from before added_tokens_decoder number added tokens in a file of their own.",
+        (Edit("gpt2.tokenizer.beside.Beside.add", "self.added | present if", "present if"),),
+        (ADDED,),
+    ),
+    Mutant(
+        "a prompt closed by [SEP]",
+        "The tokenizer's default for whole texts: a trained model answers [SEP] for ever.",
+        (
+            Edit(
+                "gpt2.tokenizer.texts.encode_prompt",
+                "surroundings(tokenizer)[0] + encode(tokenizer, text, add_special_tokens=False)",
+                "encode(tokenizer, text)",
+            ),
+        ),
+        (OPEN,),
+    ),
+    Mutant(
+        "a prompt without [CLS]",
+        "No special tokens at all: the text begins where no text began in training.",
+        (Edit("gpt2.tokenizer.texts.encode_prompt", "surroundings(tokenizer)[0] + ", ""),),
+        (OPEN,),
     ),
     Mutant(
         "a trained tokenizer without an end of text",
         "The trainer is not told of special tokens: samples have nothing to end with.",
         (
             Edit(
-                "gpt2.tokenizer.train_tokenizer",
+                "gpt2.tokenizer.training.train_tokenizer",
                 "    tokenizer.add_special_tokens([END_OF_TEXT])\n    return",
                 "    return",
             ),
@@ -50,7 +87,7 @@ OF_TOKENIZERS = (
         'errors="ignore", for a console that could not print them: Chinese text becomes no text at all.',
         (
             Edit(
-                "gpt2.tokenizer.encode",
+                "gpt2.tokenizer.texts.encode",
                 "_encodings(tokenizer, text,",
                 '_encodings(tokenizer, text.encode("ascii", "ignore").decode(),',
             ),
@@ -60,13 +97,13 @@ OF_TOKENIZERS = (
     Mutant(
         "a space before every text",
         "add_prefix_space is True in the library's default, and False in GPT-2.",
-        (Edit("gpt2.tokenizer._of_bytes", "add_prefix_space=False", "add_prefix_space=True"),),
+        (Edit("gpt2.tokenizer.training.of_bytes", "add_prefix_space=False", "add_prefix_space=True"),),
         (ENCODED,),
     ),
     Mutant(
         "text stripped before it is encoded",
         "A line break at the end, which ends a sample, is taken for a slip of the editor.",
-        (Edit("gpt2.tokenizer.encode", "_encodings(tokenizer, text,", "_encodings(tokenizer, text.strip(),"),),
+        (Edit("gpt2.tokenizer.texts.encode", "_encodings(tokenizer, text,", "_encodings(tokenizer, text.strip(),"),),
         (ENCODED,),
     ),
     Mutant(
@@ -74,7 +111,7 @@ OF_TOKENIZERS = (
         "GPT-2 numbers the printable bytes first: a space is 220, not 32.",
         (
             Edit(
-                "gpt2.tokenizer.train_tokenizer",
+                "gpt2.tokenizer.training.train_tokenizer",
                 "alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())",
                 "known = sorted(pre_tokenizers.ByteLevel.alphabet())\n"
                 "    alphabet = [*known[188:221], *known[:94], *known[221:], *known[94:188]]",
@@ -85,7 +122,7 @@ OF_TOKENIZERS = (
     Mutant(
         "the space lost where a text is cut",
         "str.split drops what it splits at.",
-        (Edit("gpt2.tokenizer._pieces", "start = found.start()", "start = found.end() + 1"),),
+        (Edit("gpt2.tokenizer.texts._pieces", "start = found.start()", "start = found.end() + 1"),),
         (PIECES,),
     ),
     Mutant(
@@ -93,7 +130,7 @@ OF_TOKENIZERS = (
         "Cut after a fixed number of characters: a word in two pieces has other ids.",
         (
             Edit(
-                "gpt2.tokenizer._pieces",
+                "gpt2.tokenizer.texts._pieces",
                 "found = BREAK.search(text, start + PIECE)",
                 'found = re.compile("").search(text, start + PIECE)',
             ),
@@ -105,7 +142,7 @@ OF_TOKENIZERS = (
         "A long text is encoded in pieces, and each counts its characters from 0.",
         (
             Edit(
-                "gpt2.tokenizer.encode_with_offsets",
+                "gpt2.tokenizer.texts.encode_with_offsets",
                 "(start + first, start + last)",
                 "(first, last)",
             ),
@@ -115,13 +152,13 @@ OF_TOKENIZERS = (
     Mutant(
         "the truncation of a file kept",
         "A tokenizer.json saved after training truncates at the length of that training, without a word.",
-        (Edit("gpt2.tokenizer.load_tokenizer", "            tokenizer.no_truncation()\n", ""),),
+        (Edit("gpt2.tokenizer.folder.load_tokenizer", "        tokenizer.no_truncation()\n", ""),),
         (LOADED,),
     ),
     Mutant(
         "the padding of a file kept",
         "A tokenizer.json can pad every text to a fixed length: the pads are taken for text.",
-        (Edit("gpt2.tokenizer.load_tokenizer", "            tokenizer.no_padding()\n", ""),),
+        (Edit("gpt2.tokenizer.folder.load_tokenizer", "        tokenizer.no_padding()\n", ""),),
         (LOADED,),
     ),
 )

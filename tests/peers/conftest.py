@@ -13,13 +13,26 @@ from tests.peers.engines import ENGINES
 @pytest.fixture(scope="session")
 def hugging_face() -> Iterator[Peer]:
     """Hugging Face transformers on PyTorch. Without the environment the test is skipped, or fails if it is required."""
-    python = peer_python()
-    if not python.is_file():
-        absent(f"no {python}: run `make peers` to compare with Hugging Face transformers")
+    _require_python()
     peer = Peer(pytorch_command())
     peer.ask("ping")
     yield peer
     peer.close()
+
+
+@pytest.fixture(scope="session")
+def tokens_of_transformers() -> Iterator[Peer]:
+    """Hugging Face's tokenizers, in the same environment."""
+    _require_python()
+    peer = Peer([peer_python(), "-m", "benchmarks.peers.tokens"])
+    yield peer
+    peer.close()
+
+
+def _require_python() -> None:
+    python = peer_python()
+    if not python.is_file():
+        absent(f"no {python}: run `make peers` to compare with Hugging Face transformers")
 
 
 def absent(reason: str) -> None:

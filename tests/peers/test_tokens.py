@@ -1,6 +1,5 @@
 """BERT's word pieces and the layout of a pair, against transformers' BertTokenizer with truncation="only_first"."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -8,10 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmarks.peers.client import Peer, peer_python
+from benchmarks.peers.client import Peer
 from gpt2.tokenizer import bert_tokenizer, encode
 from reference.data import merge_and_pad
-from tests.peers.conftest import absent
 
 pytestmark = pytest.mark.peer
 
@@ -35,18 +33,7 @@ VOCABULARY = [
 TEXTS = st.text(st.sampled_from(f"{LETTERS}ABEéÉàｂＢａ中  \t\n\u3000\x00\u00ad\u200dß🙂"), max_size=20)
 
 
-@pytest.fixture(scope="module")
-def transformers() -> Iterator[Peer]:
-    """A process that has transformers."""
-    python = peer_python()
-    if not python.is_file():
-        absent(f"no {python}: run `make peers` to compare with Hugging Face transformers")
-    peer = Peer([python, "-m", "benchmarks.peers.tokens"])
-    yield peer
-    peer.close()
-
-
-def test_pairs_have_the_same_tokens_cuts_and_pads(transformers: Peer, tmp_path: Path) -> None:
+def test_pairs_have_the_same_tokens_cuts_and_pads(tokens_of_transformers: Peer, tmp_path: Path) -> None:
     vocab = tmp_path / "vocab.txt"
     vocab.write_text("\n".join(VOCABULARY) + "\n", encoding="utf-8")
     tokenizer = bert_tokenizer(vocab)
@@ -54,7 +41,9 @@ def test_pairs_have_the_same_tokens_cuts_and_pads(transformers: Peer, tmp_path: 
     @settings(max_examples=2 * settings().max_examples, deadline=None)
     @given(TEXTS, TEXTS.filter(bool), st.integers(4, 24))
     def law(article: str, summary: str, length: int) -> None:
-        facts, theirs = transformers.ask("pair", vocab=str(vocab), article=article, summary=summary, length=length)
+        facts, theirs = tokens_of_transformers.ask(
+            "pair", vocab=str(vocab), article=article, summary=summary, length=length
+        )
         texts = [np.array(encode(tokenizer, text, add_special_tokens=False), np.int64) for text in (article, summary)]
         if "refused" in facts:
             assert "Sequence to truncate too short" in facts["refused"]

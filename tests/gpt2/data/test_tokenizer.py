@@ -14,9 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
-from gpt2 import tokenizer as own
 from gpt2.errors import GPT2Error
 from gpt2.tokenizer import END_OF_TEXT, KINDS, byte_pair_tokenizer, encode, load_tokenizer, train_tokenizer
+from gpt2.tokenizer import texts as own
 from tests.gpt2.conftest import examples
 
 tiktoken = pytest.importorskip("tiktoken", reason="tiktoken is not installed: nothing to compare the tokenizer with")

@@ -45,6 +45,7 @@ def test_a_run_leaves_a_model_that_generates(text: Path, tmp_path: Path) -> None
         "metrics.jsonl",
         WEIGHTS,
         "tokenizer.json",
+        "tokenizer_config.json",
     ]
     model = gpt2.load(tmp_path / "run", backend="numpy")
     assert (model.config.n_layer, model.config.vocab_size) == (4, 9)

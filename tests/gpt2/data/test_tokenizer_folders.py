@@ -1,0 +1,207 @@
+"""What stands beside a vocabulary is read, in each of its spellings, and is saved with the model.
+
+Folders as people have them; that the ids are transformers' is asked in tests/peers/test_tokenizer_folders.py.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tokenizers import pre_tokenizers
+
+import gpt2
+from gpt2.errors import GPT2Error
+from gpt2.model.hf_folder import write_folder
+from gpt2.tokenizer import END_OF_TEXT, encode, load_tokenizer, train_tokenizer
+from reference.config import GPT2Config
+from tests.gpt2.command import run
+from tests.gpt2.small import parameters
+
+TOKENS = [*sorted(pre_tokenizers.ByteLevel.alphabet()), "he", "ll", "hell", "hello", END_OF_TEXT]
+MERGES = "#version: 0.2\nh e\nl l\nhe ll\nhell o\n"
+HELLO, END, USER, PAD = 259, 260, 261, 262
+TEXT, IDS = f"<|user|>hello{END_OF_TEXT}<pad>", [USER, HELLO, END, PAD]
+SETTINGS, SPECIAL, ADDED = "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"
+ENDS = {"bos_token": END_OF_TEXT, "eos_token": END_OF_TEXT, "unk_token": END_OF_TEXT}
+BY_ID = {
+    str(END): {"content": END_OF_TEXT, "special": True},
+    str(USER): {"content": "<|user|>", "lstrip": False, "rstrip": False, "single_word": False, "normalized": False},
+    str(PAD): {"content": "<pad>", "special": True},
+}
+# The same tokens, told in other files or in other words.
+SPELLINGS: dict[str, dict[str, Any]] = {
+    "by id": {SETTINGS: {"tokenizer_class": "GPT2Tokenizer", **ENDS, "added_tokens_decoder": BY_ID}},
+    "by name": {ADDED: {"<|user|>": USER, "<pad>": PAD}, SPECIAL: {"additional_special_tokens": ["<|user|>"]}},
+    "by a map alone": {SPECIAL: {"pad_token": "<|user|>", "mask_token": {"content": "<pad>", "lstrip": False}}},
+    "by settings": {SETTINGS: {"pad_token": "<|user|>", "extra_special_tokens": ["<pad>"]}},
+    "with types": {
+        SETTINGS: {
+            "bos_token": {"__type": "AddedToken", "content": END_OF_TEXT, "normalized": True},
+            "additional_special_tokens": ["<|user|>", {"content": "<pad>"}],
+        }
+    },
+    "with names of one's own": {SETTINGS: {"extra_special_tokens": {"user_token": "<|user|>", "none_token": "<pad>"}}},
+}
+# A few of bert-base-cased's kind.
+PIECES = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"我爱北京", "Hello", "hello", "##llo", "He", *"ABN", "##BA"]
+PIECES += ["NBA", "café", "cafe", "World", "world"]
+
+
+def bytes_folder(folder: Path, files: dict[str, Any]) -> Path:
+    """GPT-2's two files, and others beside them."""
+    folder.mkdir(exist_ok=True)
+    (folder / "vocab.json").write_text(json.dumps({token: i for i, token in enumerate(TOKENS)}), encoding="utf-8")
+    (folder / "merges.txt").write_text(MERGES, encoding="utf-8")
+    return beside(folder, files)
+
+
+def bert_folder(folder: Path, files: dict[str, Any], pieces: list[str] = PIECES) -> Path:
+    """BERT's vocabulary, and files beside it."""
+    folder.mkdir(exist_ok=True)
+    (folder / "vocab.txt").write_text("".join(f"{piece}\n" for piece in pieces), encoding="utf-8")
+    return beside(folder, files)
+
+
+def beside(folder: Path, files: dict[str, Any]) -> Path:
+    for name, fields in files.items():
+        (folder / name).write_text(json.dumps(fields), encoding="utf-8")
+    return folder
+
+
+def ids_of(folder: Path, text: str, add_special_tokens: bool = False) -> list[int]:
+    tokenizer = load_tokenizer(folder)
+    assert tokenizer is not None
+    return encode(tokenizer, text, add_special_tokens)
+
+
+@pytest.mark.parametrize("files", SPELLINGS.values(), ids=SPELLINGS)
+def test_added_tokens_are_read_in_every_spelling(files: dict[str, Any], tmp_path: Path) -> None:
+    assert ids_of(bytes_folder(tmp_path, files), TEXT) == IDS
+
+
+@pytest.mark.parametrize("files", SPELLINGS.values(), ids=SPELLINGS)
+def test_added_tokens_are_saved_with_the_model(files: dict[str, Any], tmp_path: Path) -> None:
+    config = GPT2Config(vocab_size=PAD + 1, n_positions=8, n_embd=4, n_layer=1, n_head=1)
+    folder = bytes_folder(tmp_path / "first", files)
+    write_folder(tmp_path / "model", config, parameters(config), sorted(folder.iterdir()))
+    gpt2.load(tmp_path / "model", "numpy").save(tmp_path / "saved")
+    assert gpt2.load(tmp_path / "saved", "numpy").encode(TEXT).tolist() == [IDS]
+
+
+def test_a_saved_folder_names_the_class_that_it_had(tmp_path: Path) -> None:
+    """Else transformers would look for GPT-2's tokenizer, and find none."""
+    config = GPT2Config(vocab_size=len(PIECES), n_positions=8, n_embd=4, n_layer=1, n_head=1)
+    write_folder(tmp_path / "model", config, parameters(config), [bert_folder(tmp_path / "first", {}) / "vocab.txt"])
+    gpt2.load(tmp_path / "model", "numpy").save(tmp_path / "saved")
+    for folder in ("model", "saved"):
+        assert json.loads((tmp_path / folder / "config.json").read_bytes())["tokenizer_class"] == "BertTokenizer"
+
+
+@pytest.mark.parametrize("change", [lambda raw: raw.replace(b"\n", b"\r\n"), lambda raw: b"\xef\xbb\xbf" + raw])
+def test_line_ends_and_byte_order_marks_change_no_id(change: Any, tmp_path: Path) -> None:
+    folders = [
+        bytes_folder(tmp_path / "gpt2", SPELLINGS["by id"] | SPELLINGS["by name"]),
+        bert_folder(tmp_path / "bert", {SETTINGS: {"pad_token": "[PAD]"}}),
+    ]
+    before = [ids_of(folder, f"[PAD]{TEXT}", add_special_tokens=True) for folder in folders]
+    for folder in folders:
+        for file in folder.iterdir():
+            file.write_bytes(change(file.read_bytes()))
+    assert [ids_of(folder, f"[PAD]{TEXT}", add_special_tokens=True) for folder in folders] == before
+
+
+@pytest.mark.parametrize(
+    ("settings", "ids"),
+    [
+        ({"do_lower_case": False}, [5, 6, 17, 9, 18]),
+        ({"do_lower_case": False, "strip_accents": True}, [5, 6, 17, 9, 19]),
+        ({}, [5, 6, 1, 10, 19]),
+        ({"strip_accents": False}, [5, 6, 1, 10, 18]),
+        ({"tokenize_chinese_chars": False, "do_lower_case": False}, [1, 9, 18]),
+    ],
+)
+def test_case_accents_and_chinese_are_as_the_settings_say(
+    settings: dict[str, Any], ids: list[int], tmp_path: Path
+) -> None:
+    folder = bert_folder(tmp_path, {SETTINGS: {"tokenizer_class": "BertTokenizer", **settings}})
+    assert ids_of(folder, "我爱NBA Hello café") == ids
+    assert ids_of(folder / "vocab.txt", "我爱NBA Hello café") == ids
+
+
+def test_of_two_vocabularies_that_of_the_class_is_read(tmp_path: Path) -> None:
+    folder = bert_folder(bytes_folder(tmp_path, {}), {})
+    assert ids_of(folder, "hello") == [HELLO]
+    assert ids_of(beside(folder, {SETTINGS: {"tokenizer_class": "BertTokenizerFast"}}), "hello") == [10]
+
+
+def test_the_tokens_around_a_text_may_have_other_names(tmp_path: Path) -> None:
+    names = {"cls_token": "A", "sep_token": "B", "unk_token": "N"}
+    folder = bert_folder(tmp_path, {SETTINGS: names}, PIECES[5:])
+    assert ids_of(folder, "我 qq", add_special_tokens=True) == [
+        PIECES.index(token) - 5 for token in ("A", "我", "N", "B")
+    ]
+
+
+@pytest.mark.parametrize(("first", "last"), [(True, False), (False, True), (True, True)])
+def test_gpt2s_tokens_may_stand_around_a_text(first: bool, last: bool, tmp_path: Path) -> None:
+    folder = bytes_folder(tmp_path, {SETTINGS: {"add_bos_token": first, "add_eos_token": last}})
+    assert ids_of(folder, "hello", add_special_tokens=True) == [END] * first + [HELLO] + [END] * last
+    assert ids_of(folder, "hello") == [HELLO]
+
+
+def test_a_space_may_come_before_a_text(tmp_path: Path) -> None:
+    spaced = ids_of(bytes_folder(tmp_path, {}), " hello")
+    assert ids_of(bytes_folder(tmp_path, {SETTINGS: {"add_prefix_space": True}}), "hello") == spaced
+
+
+def test_special_tokens_may_be_text_in_a_text(tmp_path: Path) -> None:
+    folder = bytes_folder(tmp_path, {SETTINGS: {"split_special_tokens": True}})
+    assert END not in ids_of(folder, END_OF_TEXT)
+
+
+def test_a_token_that_no_file_names_takes_no_new_id(tmp_path: Path) -> None:
+    """transformers has an end of text even where the vocabulary, and so the model, has none."""
+    folder = bytes_folder(tmp_path, {})
+    (folder / "vocab.json").write_text(json.dumps({token: i for i, token in enumerate(TOKENS[:-1])}), encoding="utf-8")
+    tokenizer = load_tokenizer(folder)
+    assert tokenizer is not None
+    assert tokenizer.get_vocab_size() == len(TOKENS) - 1
+
+
+def test_a_tokenizer_json_takes_what_its_class_takes_from_elsewhere(tmp_path: Path) -> None:
+    train_tokenizer("bytes", []).save(str(tmp_path / "tokenizer.json"))
+    files = {SETTINGS: {"tokenizer_class": "GPT2Tokenizer", "add_prefix_space": True, "pad_token": "<pad>"}}
+    assert ids_of(beside(tmp_path, files), "a<pad>") == [220, 64, 257]  # the end of text is 256
+    files[SETTINGS]["tokenizer_class"] = "PreTrainedTokenizerFast"  # which takes it as it is
+    assert ids_of(beside(tmp_path, files), "a<pad>") == [64, 256]
+
+
+REFUSED: dict[str, tuple[dict[str, Any], str]] = {
+    "a gap": ({ADDED: {"<|user|>": 300}}, "'<|user|>' has the id 300 in the files, but gets 22"),
+    "a class": ({SETTINGS: {"tokenizer_class": "BertJapaneseTokenizer"}}, "of class 'BertJapaneseTokenizer'"),
+    "a class in config.json": ({"config.json": {"tokenizer_class": "XLNetTokenizer"}}, "of class 'XLNetTokenizer'"),
+    "no words": ({SETTINGS: {"do_basic_tokenize": False}}, "'do_basic_tokenize' is False, which cannot be honoured"),
+    "whole words": ({SETTINGS: {"never_split": ["ab"]}}, "'never_split' is ['ab'], which cannot be honoured"),
+    "no flag": ({SETTINGS: {"do_lower_case": "no"}}, "'do_lower_case' must be true or false, but is 'no'"),
+    "no token": ({SETTINGS: {"unk_token": None}}, "'unk_token' must be a token, but is null"),
+    "a number": ({SETTINGS: {"pad_token": 0}}, "'pad_token' must be an object, but is 0"),
+    "no content": ({SPECIAL: {"pad_token": {"lstrip": True}}}, "has no field 'content'"),
+    "a nameless id": ({SETTINGS: {"added_tokens_decoder": {"x": {}}}}, "must number its tokens, but has 'x'"),
+}
+
+
+@pytest.mark.parametrize(("files", "message"), REFUSED.values(), ids=REFUSED)
+def test_what_cannot_be_honoured_is_refused_by_name(files: dict[str, Any], message: str, tmp_path: Path) -> None:
+    config = GPT2Config(vocab_size=40, n_positions=8, n_embd=4, n_layer=1, n_head=1)
+    write_folder(tmp_path / "model", config, parameters(config), [bert_folder(tmp_path / "first", {}) / "vocab.txt"])
+    said = json.loads((tmp_path / "model" / "config.json").read_bytes()) | files.get("config.json", {})
+    beside(tmp_path / "model", {**files, "config.json": said})
+    assert message in run("generate", tmp_path / "model", "我", "--backend", "numpy").refusal
+
+
+def test_a_damaged_merge_is_named_by_its_line(tmp_path: Path) -> None:
+    bytes_folder(tmp_path, {})
+    (tmp_path / "merges.txt").write_text("#version: 0.2\nh e\nhe\n")
+    with pytest.raises(GPT2Error, match=r"merges\.txt, line 3 must be two tokens with a space between, but is 'he'"):
+        load_tokenizer(tmp_path)
