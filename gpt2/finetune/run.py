@@ -29,6 +29,7 @@ from gpt2.model import hf_folder
 from gpt2.model.model import Model, load
 from gpt2.tokenizer import KINDS, load_tokenizer
 from gpt2.training import recipe, run
+from gpt2.training.plan import Plan
 
 SUMMARIZE, CLASSIFY = "summarize", "classify"
 TASK, EVALUATION, PART = "task.json", "evaluation.json", "evaluation.part.jsonl"
@@ -212,7 +213,7 @@ def _run(
         return FinetuneResult(result, None, True)
 
 
-def _task(plan: run.Plan) -> Facts:
+def _task(plan: Plan) -> Facts:
     """How samples were laid out, for the commands that use the model."""
     data, length = plan.recipe.data, plan.corpus.facts["block_size"]
     template = data.layout_template()
@@ -232,7 +233,7 @@ def _write(path: Path, facts: Facts) -> None:
     write_text(path, json.dumps(facts, ensure_ascii=False, indent=2) + "\n")
 
 
-def untrained(plan: run.Plan, engine: Backend) -> Model:
+def untrained(plan: Plan, engine: Backend) -> Model:
     """The model of a run before its first step."""
     folder = plan.given["model"]
     first = dataclasses.replace(plan, start=None if folder is None else hf_folder.find_folder(folder))

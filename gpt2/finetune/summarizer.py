@@ -13,7 +13,7 @@ from gpt2.errors import GPT2Error
 from gpt2.evaluation.metrics import WORD
 from gpt2.model.model import NO_TOKENIZER, Model, left_padded
 from gpt2.tokenizer import end_id
-from gpt2.training.run import closing_token
+from gpt2.training.plan import closing_token
 
 # The course's generation options; see gpt2.generation.GenerationConfig.
 GENERATION: Mapping[str, Any] = {"max_new_tokens": 50, "num_beams": 5, "no_repeat_ngram_size": 2}
