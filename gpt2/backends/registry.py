@@ -9,11 +9,13 @@ from gpt2.backends.protocol import Backend
 from gpt2.errors import GPT2Error
 
 ENTRY_POINTS = "gpt2.backends"  # the group in which a package registers its backends
+INTERNAL = ("exercise", "port", "twin")  # those that commands name themselves; `exercise:5`, `port:...` take a place
+DEVICES = ("CPU", "Ascend", "GPU")
 
 
 def backend_names() -> list[str]:
-    """Names of the backends registered by this package and by other installed ones."""
-    return sorted({point.name for point in entry_points(group=ENTRY_POINTS)})
+    """Names of the backends to choose from, registered by this package or by other installed ones."""
+    return sorted({point.name for point in entry_points(group=ENTRY_POINTS)} - {*INTERNAL})
 
 
 def get_backend(
@@ -21,8 +23,8 @@ def get_backend(
 ) -> Backend:
     """The backend of this name; defaults: $GPT2_BACKEND or numpy, and the backend's default device, dtype and mode.
 
-    A name may have an argument after a colon, as in "twin:no past". Raises GPT2Error for a name, device, dtype or mode
-    that is unknown or not available here.
+    A name may have an argument after a colon, as in "twin:no past"; "cpu" is "CPU".
+    Raises GPT2Error for a name, device, dtype or mode that is unknown or not available here.
     """
     source = "" if name else " in the environment variable GPT2_BACKEND"
     name, _, argument = (name or os.environ.get("GPT2_BACKEND") or "numpy").partition(":")
@@ -37,6 +39,7 @@ def get_backend(
         factory = points[0].load()
     except (ImportError, AttributeError) as error:
         raise GPT2Error(f"backend {name!r} is registered, but {points[0].value} cannot be imported: {error}") from error
+    device = next((known for known in DEVICES if device is not None and known.lower() == device.lower()), device)
     options = {"device": device, "dtype": dtype, "mode": mode}
     chosen = {option: value for option, value in options.items() if value is not None}
     try:

@@ -10,6 +10,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from gpt2.commands.help import GroupedCommands
 from gpt2.commands.options import ENGINE, engine_facts, engine_options, json_option, load_model, standard_input
 from gpt2.commands.train import facts_table, result_facts, show_training, stop_interrupted, training_options
 from gpt2.data.records import BrokenLines, Record, read_texts
@@ -60,7 +61,7 @@ def _generation_options(command: Any) -> Any:
     return command
 
 
-@click.group("finetune")
+@click.group("finetune", cls=GroupedCommands)
 def tune() -> None:
     """Train a GPT-2 for a task, and evaluate it on that task at the end."""
 
@@ -103,6 +104,9 @@ def tune_classifier(as_json: bool, **options: Any) -> None:
     with ProgressBar() as bar:
         outcome = run.classify(**options, watch=functools.partial(show_training, bar), count=bar.show)
     _report(outcome, as_json, ("text", "label", "predicted"))
+
+
+tune.add_sections({"Tasks": (tune_summarizer, tune_classifier)}, prefix="finetune ")
 
 
 def _report(outcome: run.FinetuneResult, as_json: bool, shown: tuple[str, ...]) -> None:

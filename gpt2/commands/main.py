@@ -10,6 +10,7 @@ from gpt2.commands.demo import demo
 from gpt2.commands.evaluate import evaluation
 from gpt2.commands.finetune import classify, summarize, tune
 from gpt2.commands.generate import generate
+from gpt2.commands.help import GroupedCommands
 from gpt2.commands.judge import blame, check
 from gpt2.commands.lesson import lesson
 from gpt2.commands.model import convert, info, levels, logits
@@ -19,30 +20,13 @@ from gpt2.commands.tasks import tasks
 from gpt2.commands.train import train
 from gpt2.errors import GPT2Error, described
 
-COMMANDS = (
-    blame,
-    check,
-    classify,
-    compare,
-    convert,
-    demo,
-    diagnosis_table,
-    evaluation,
-    exercise,
-    generate,
-    info,
-    kill_table,
-    lesson,
-    levels,
-    logits,
-    measure_accuracy,
-    other_rules,
-    reach,
-    summarize,
-    tasks,
-    train,
-    tune,
-)
+SECTIONS = {
+    "Run a model": (generate, summarize, classify, logits, info, convert),
+    "Train and evaluate": (train, tune, evaluation, tasks, levels),
+    "Judge an implementation": (check, blame, reach),
+    "Test the judge": (kill_table, diagnosis_table, other_rules, measure_accuracy),
+    "Learn": (demo, lesson, compare, exercise),
+}
 
 
 def main() -> None:
@@ -75,7 +59,9 @@ def _stop(message: str, code: int = 2) -> None:
 
 
 @click.group(
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110}, invoke_without_command=True
+    cls=GroupedCommands,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+    invoke_without_command=True,
 )
 @click.version_option(package_name="gpt2-parity", prog_name="gpt2")
 @click.pass_context
@@ -85,5 +71,4 @@ def cli(context: click.Context) -> None:
         click.echo(context.get_help())
 
 
-for command in COMMANDS:
-    cli.add_command(command)
+cli.add_sections(SECTIONS)

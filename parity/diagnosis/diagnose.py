@@ -176,5 +176,8 @@ def blame_stages(trial: Trial) -> list[Stage] | None:
         return None
     mask = None if "past" in arguments else arguments.get("attention_mask")
     inputs = flatten(arguments["params"]), arguments["ids"], mask, arguments.get("position_ids")
-    few = blame(trial.backend, arguments["config"], *inputs, most=orbit.MEMBERS)  # noise only grows with the members
-    return few if first_wrong(few) is None else blame(trial.backend, arguments["config"], *inputs)
+    for most in (orbit.FEWEST, orbit.MEMBERS, orbit.SAMPLES):  # noise only grows with the members
+        found = blame(trial.backend, arguments["config"], *inputs, most=most)
+        if first_wrong(found) is None:
+            break
+    return found
