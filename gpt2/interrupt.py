@@ -30,19 +30,25 @@ def signals_to(handler: Callable[..., Any]) -> Iterator[None]:
 
 @dataclasses.dataclass
 class Interrupt:
-    """Whether Ctrl-C or SIGTERM was received."""
+    """Whether Ctrl-C or SIGTERM was received; `heard` is called at the first."""
 
     asked: bool = False
+    heard: Callable[[], Any] | None = None
 
     def ask(self, *_: Any) -> None:
         """Record the signal."""
+        if not self.asked and self.heard is not None:
+            self.heard()
         self.asked = True
 
 
 @contextlib.contextmanager
-def postponed_interrupt() -> Iterator[Interrupt]:
-    """Record Ctrl-C and SIGTERM and continue: the caller checks `asked` where it can stop."""
-    interrupt = Interrupt()
+def postponed_interrupt(heard: Callable[[], Any] | None = None) -> Iterator[Interrupt]:
+    """Record Ctrl-C and SIGTERM and continue: the caller checks `asked` where it can stop.
+
+    heard: what to call at the first, inside a signal handler.
+    """
+    interrupt = Interrupt(heard=heard)
     with signals_to(interrupt.ask):
         yield interrupt
 

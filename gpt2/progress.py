@@ -31,6 +31,10 @@ class ProgressBar:
     def __exit__(self, *_: Any) -> None:
         self._progress.stop()
 
+    def say(self, line: str) -> None:
+        """Write a line above the bar, at once."""
+        self._console.print(f"gpt2: {line}", markup=False, soft_wrap=True)
+
     def show(self, what: str, done: int, total: int) -> None:
         """Redraw the bar, or write a line if the last one was written half a minute ago."""
         self._progress.update(self._task, completed=done, total=total, description=what)

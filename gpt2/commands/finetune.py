@@ -12,7 +12,7 @@ from rich.table import Table
 
 from gpt2.commands.help import GroupedCommands
 from gpt2.commands.options import ENGINE, engine_facts, engine_options, json_option, load_model, standard_input
-from gpt2.commands.train import facts_table, result_facts, show_training, stop_interrupted, training_options
+from gpt2.commands.train import facts_table, notices, result_facts, show_training, stop_interrupted, training_options
 from gpt2.data.records import BrokenLines, Record, read_texts
 from gpt2.data.templates import find_template
 from gpt2.errors import GPT2Error
@@ -87,7 +87,7 @@ def tune_summarizer(
     }
     with ProgressBar() as bar:
         watch = functools.partial(show_training, bar)
-        outcome = run.summarize(**options, generation=generation, watch=watch, count=bar.show)
+        outcome = run.summarize(**options, generation=generation, watch=watch, count=bar.show, **notices(bar))
     _report(outcome, as_json, ("reference", "model", "lead"))
 
 
@@ -102,7 +102,8 @@ def tune_classifier(as_json: bool, **options: Any) -> None:
     Exit code 130 if interrupted; --resume continues.
     """
     with ProgressBar() as bar:
-        outcome = run.classify(**options, watch=functools.partial(show_training, bar), count=bar.show)
+        watch = functools.partial(show_training, bar)
+        outcome = run.classify(**options, watch=watch, count=bar.show, **notices(bar))
     _report(outcome, as_json, ("text", "label", "predicted"))
 
 

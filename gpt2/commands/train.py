@@ -3,6 +3,7 @@
 import functools
 import json
 import math
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,8 @@ from rich.table import Table
 from gpt2.commands.options import engine_options, json_option
 from gpt2.progress import ProgressBar
 from gpt2.training import run
+from gpt2.training.plan import Plan
+from reference.config import parameter_shapes
 
 
 def training_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -27,7 +30,9 @@ def training_options(command: Callable[..., Any]) -> Callable[..., Any]:
             "--output", type=click.Path(path_type=Path), required=True, help="Folder for the model and the run's files."
         ),
         click.option(
-            "--config", type=click.Path(path_type=Path), help="JSON file with settings of model, training and data."
+            "--config",
+            type=click.Path(path_type=Path),
+            help="JSON file with settings of model, training and data; or tiny.",
         ),
         click.option("--model", help="Start from the weights of this GPT-2 folder  [new weights]"),
         click.option("--steps", type=click.IntRange(1), help=f"Updates of the weights.  [{run.STEPS}]"),
@@ -61,7 +66,7 @@ def train(as_json: bool, **options: Any) -> None:
     Exit code 130 if interrupted.
     """
     with ProgressBar() as bar:
-        result = run.train(**options, watch=functools.partial(show_training, bar))
+        result = run.train(**options, watch=functools.partial(show_training, bar), **notices(bar))
     facts = result_facts(result)
     if as_json:
         click.echo(json.dumps(facts))
@@ -69,6 +74,27 @@ def train(as_json: bool, **options: Any) -> None:
         Console(highlight=False).print(facts_table(facts))
     if result.interrupted:
         stop_interrupted(f"at step {result.step}")
+
+
+def notices(bar: ProgressBar) -> dict[str, Any]:
+    """Callbacks of a run: what it is, at its start, and that an interrupt was heard, at once."""
+    return {"on_start": lambda plan: bar.say(_summary(plan)), "on_interrupt": _say_interrupted}
+
+
+def _summary(plan: Plan) -> str:
+    recipe, rows, held_out = plan.recipe, plan.corpus.training["ids"], plan.corpus.held_out["ids"]
+    model, per_step = recipe.model, recipe.batch_size * recipe.training.accumulate_step
+    numbers = sum(math.prod(shape) for shape in parameter_shapes(model, plan.head).values())
+    return (
+        f"{model.n_layer} layers, {model.n_head} heads, {model.n_embd} channels: {numbers:,} parameters; "
+        f"{recipe.steps:,} steps of {per_step} x {rows.shape[1]} tokens, "
+        f"{recipe.steps * per_step / len(rows):.3g} times through {len(rows):,} rows; {len(held_out):,} rows held out"
+    )
+
+
+def _say_interrupted() -> None:
+    """Written past the buffers of standard error, which the interrupted code may be writing to."""
+    os.write(2, b"\ngpt2: interrupted: this step is finished first, and a checkpoint is written\n")
 
 
 def result_facts(result: run.TrainingResult) -> dict[str, Any]:

@@ -4,6 +4,7 @@ import dataclasses
 import difflib
 import json
 import os
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,6 +16,7 @@ from reference.config import ConfigError, GPT2Config, TrainingConfig
 
 SECTIONS = ("model", "training", "data")
 OPTIONS = ("steps", "batch_size", "seed")
+NAMED = {"tiny": Path(__file__).parents[1] / "tiny" / "recipe.json"}  # recipes inside the package
 # The defaults: a model and a schedule that learn to write on a laptop in minutes.
 SMALL = {
     "n_positions": 64,
@@ -55,7 +57,7 @@ class Recipe:
 
 
 def read_sections(source: str | os.PathLike[str] | Mapping[str, Any] | None) -> Sections:
-    """Read settings from a JSON file, or a mapping like it, by section: model, training, data.
+    """Read settings from a JSON file, the name of a recipe, or a mapping, by section: model, training, data.
 
     A file has these three objects, each optional. Or it is a Hugging Face config.json, which may also have fields of
     training and data. Raises GPT2Error, naming the field, for an unknown setting.
@@ -66,7 +68,8 @@ def read_sections(source: str | os.PathLike[str] | Mapping[str, Any] | None) -> 
     if isinstance(source, Mapping):
         fields = _as_json(source)
     else:
-        fields = read_json(Path(source), dict[str, Any], "; expected an object with model, training and data")
+        path = NAMED.get(str(source), Path(source))
+        fields = read_json(path, dict[str, Any], "; expected an object with model, training and data")
     sections = {name: as_type(fields.get(name, {}), dict[str, Any], f"{where}: {name!r}") for name in SECTIONS}
     for name in ("training", "data"):
         _refuse_unknown(where, sections[name], _names(name))
@@ -142,9 +145,17 @@ def with_dropout(config: GPT2Config, sections: Sections) -> GPT2Config:
 
 
 def training_settings(sections: Sections, steps: int) -> TrainingConfig:
-    """The training settings of a run of `steps` updates; by default the schedule ends with the run."""
+    """The training settings of a run of `steps` updates; by default the schedule ends with the run.
+
+    A warm-up that is as long as the run becomes a tenth of it, with a warning.
+    """
     settings = sections["training"] or QUICK | {"warmup_steps": min(100, steps // 10)}
     if settings.get("schedule", "constant") != "constant":
+        warmup = settings.get("warmup_steps", 0)
+        if "total_steps" not in settings and type(warmup) is int and warmup >= steps:
+            shorter = steps // 10
+            warnings.warn(f"warmup_steps is {warmup}, but the run has {steps} steps: taken as {shorter}", stacklevel=2)
+            settings = settings | {"warmup_steps": shorter}
         settings = {"total_steps": steps} | settings
     return _checked(lambda: TrainingConfig(**settings))
 

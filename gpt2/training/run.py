@@ -86,6 +86,8 @@ def train(
     tensorboard: bool = False,
     log: str | os.PathLike[str] | None = None,
     watch: Callable[[TrainingProgress], Any] | None = None,
+    on_start: Callable[[Plan], Any] | None = None,
+    on_interrupt: Callable[[], Any] | None = None,
 ) -> TrainingResult:
     """Train a GPT-2 on a file of text, JSON lines or TSV, and write it to a folder that `gpt2.load` reads.
 
@@ -95,7 +97,8 @@ def train(
     per run); keep: number of checkpoints to keep; eval_batches: most batches per evaluation.
     resume: continue from the last checkpoint in output, with the same result as without the interruption. Settings
     that affect the weights (data, config, steps, batch_size, seed) must not change; all but data may be left out.
-    The backend may change. pipeline: "numpy" or "mindspore", to read rows. watch: a callback after every update.
+    The backend may change. pipeline: "numpy" or "mindspore", to read rows. watch: a callback after every update;
+    on_start: before the first, with the run's plan; on_interrupt: in the signal handler, at once.
     Ctrl-C or SIGTERM ends the run with a checkpoint. Raises GPT2Error, one line, for anything missing, damaged or
     contradictory, or changed since the checkpoint.
     """
@@ -120,13 +123,15 @@ def train(
         "seed": seed,
     }
     run = _open_run(Path(data), Path(output), given, resume, engine, pipeline, keep)
+    if on_start is not None:
+        on_start(run.plan)
     often = max(1, run.plan.recipe.steps // 10)
     with TrainingLog(run.folder, run.step, tensorboard, None if log is None else Path(log)) as record:
         loop = _Loop(
             run, record, save_every or often, eval_every or often, eval_batches, watch or (lambda progress: None)
         )
         # The loop itself reports overflows, so NumPy need not warn.
-        with postponed_interrupt() as interrupt, np.errstate(over="ignore", invalid="ignore"):
+        with postponed_interrupt(on_interrupt) as interrupt, np.errstate(over="ignore", invalid="ignore"):
             loop.go(interrupt)
     interrupted = run.step < run.plan.recipe.steps
     if not interrupted:

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import io
 import os
+import re
 import subprocess
 import sys
 import warnings
@@ -15,6 +16,8 @@ from gpt2.commands.main import main
 from tests.gpt2.small import ROOT
 
 MARK = "gpt2: error: "
+# What a training run says at its start.
+START = re.compile(r"^gpt2: \d+ layers, .* parameters; .* rows held out\n", re.MULTILINE)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,18 +29,23 @@ class Ran:
     err: str
 
     @property
+    def said(self) -> str:
+        """Standard error, without the start of a training run."""
+        return START.sub("", self.err, count=1)
+
+    @property
     def refusal(self) -> str:
         """The one line that says what was wrong. Raises AssertionError if the command did not end as errors must."""
         assert (self.code, self.out) == (2, ""), self
-        assert self.err.startswith(MARK), self
-        assert self.err.count("\n") == 1, self
-        assert self.err.endswith("\n"), self
-        return self.err.removeprefix(MARK).rstrip("\n")
+        assert self.said.startswith(MARK), self
+        assert self.said.count("\n") == 1, self
+        assert self.said.endswith("\n"), self
+        return self.said.removeprefix(MARK).rstrip("\n")
 
     @property
     def result(self) -> str:
         """What a command printed that went well."""
-        assert (self.code, self.err) == (0, ""), self
+        assert (self.code, self.said) == (0, ""), self
         return self.out
 
 

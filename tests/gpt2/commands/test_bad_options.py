@@ -47,7 +47,6 @@ from tests.gpt2.small import json_state, zeros
         ([*ONE, "--mode", "lazy"], ["no mode 'lazy'", "eager, plain"]),
         ([*ONE, "--mode", "graph"], ["'numpy'", "'graph'", "--backend mindspore"]),
         ([*ONE, "--device", "GPU"], ["'numpy'", "'GPU'", "--backend mindspore"]),
-        ([*ONE, "--device", "cpu"], ["'numpy'", "'cpu'", "'CPU'"]),
         ([*ONE, "--no-such-option"], ["--no-such-option", "gpt2 generate --help"]),
     ],
     ids=repr,

@@ -81,7 +81,7 @@ def test_an_interrupted_command_says_what_to_do(data: Path, monkeypatch: pytest.
     with monkeypatch.context() as patched:
         patched.setattr(Summarizer, "write", Mock(side_effect=KeyboardInterrupt))  # a worker of pytest has no Ctrl-C
         ran = run(*command(data, "summarize"))
-    assert (ran.code, ran.err) == (130, "gpt2: interrupted in the evaluation: --resume continues from there\n")
+    assert (ran.code, ran.said) == (130, "gpt2: interrupted in the evaluation: --resume continues from there\n")
     assert run(*command(data, "summarize", "--resume")).result
 
 

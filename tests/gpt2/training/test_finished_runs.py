@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file
 
 import gpt2
 from gpt2.data.corpus import Corpus, read_corpus
@@ -105,6 +106,15 @@ def test_watch_hears_of_every_update(text: Path, tmp_path: Path) -> None:
     ]
     assert {each.steps for each in heard} == {STEPS}
     assert [math.isnan(each.validation_loss) for each in heard] == [True, True, *[False] * (STEPS - 2)]
+
+
+def test_a_run_says_at_its_start_what_it_is(text: Path, tmp_path: Path) -> None:
+    ran = run(*command(text, tmp_path / "run", steps=3, backend="numpy"))
+    assert (ran.code, ran.said) == (0, "")
+    parameters = sum(x.size for x in load_file(tmp_path / "run" / WEIGHTS).values())
+    rows = read_corpus(text, recipe.data_settings(recipe.read_sections(CONFIG), None), MODEL["n_positions"])
+    assert f" {parameters:,} parameters; 3 steps of {BATCH_SIZE * LEARNING['accumulate_step']} x " in ran.err
+    assert f" times through {len(rows.training['ids'])} rows; {len(rows.held_out['ids'])} rows held out\n" in ran.err
 
 
 @pytest.mark.parametrize("keep", [1, 2, 10])

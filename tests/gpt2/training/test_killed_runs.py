@@ -16,6 +16,7 @@ from gpt2.backends import Batch
 from gpt2.data.corpus import read_corpus
 from gpt2.data.dropout_masks import draw_keep
 from gpt2.model.hf_folder import read_config, read_parameters
+from gpt2.training import plan as training_plan
 from gpt2.training import recipe
 from gpt2.training import run as training_run
 from gpt2.training.initial_weights import initial_parameters
@@ -156,7 +157,7 @@ def test_a_run_killed_after_its_first_checkpoint_knows_its_settings(
     """No file but the checkpoint has been written, and none of the settings is given again."""
     train(text, tmp_path / "whole")
     with monkeypatch.context() as patched:
-        patched.setattr(training_run, "_write_beginning", lambda *_: 1 // 0)
+        patched.setattr(training_run, "write_beginning", lambda *_: 1 // 0)
         with pytest.raises(ZeroDivisionError):
             train(text, tmp_path / "run")
     assert list(contents(tmp_path / "run")) == ["checkpoints/step-00000000.safetensors"]
@@ -209,7 +210,7 @@ def test_one_micro_batch_with_the_masks_of_another_leaves_the_band(
 ) -> None:
     swapped = {6: 7}
     monkeypatch.setattr(
-        training_run, "draw_keep", lambda *given: draw_keep(*given[:-1], swapped.get(given[-1], given[-1]))
+        training_plan, "draw_keep", lambda *given: draw_keep(*given[:-1], swapped.get(given[-1], given[-1]))
     )
     train(text, tmp_path / "run")
     assert list(in_band(tmp_path / "run", band)) != []

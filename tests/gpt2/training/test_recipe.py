@@ -12,6 +12,7 @@ from gpt2.errors import GPT2Error
 from gpt2.training import recipe
 from gpt2.training.recipe import Recipe, read_sections
 from reference.config import GPT2Config, TrainingConfig
+from tests.gpt2.small import ROOT
 
 # Of openai-community/gpt2 on the Hugging Face hub.
 HUGGING_FACE = {
@@ -168,3 +169,15 @@ def test_a_recipe_is_all_of_it_in_json() -> None:
     assert TrainingConfig(**fields["training"]) == made.training
     assert DataConfig(**fields["data"]) == made.data
     assert [fields[name] for name in ("steps", "batch_size", "seed")] == [1, 2, 3]
+
+
+def test_a_warm_up_as_long_as_the_run_is_shortened_with_a_note() -> None:
+    sections = read_sections({"training": {"schedule": "cosine", "warmup_steps": 50}})
+    with pytest.warns(UserWarning, match="warmup_steps is 50, but the run has 30 steps: taken as 3"):
+        settings = recipe.training_settings(sections, 30)
+    assert (settings.warmup_steps, settings.total_steps) == (3, 30)
+    assert recipe.training_settings(sections, 51).warmup_steps == 50
+
+
+def test_a_recipe_of_the_package_goes_by_its_name() -> None:
+    assert read_sections("tiny") == read_sections(ROOT / "gpt2" / "tiny" / "recipe.json") != read_sections(None)
