@@ -18,6 +18,7 @@ import reference
 from parity.cases.supports import Supports
 from parity.check import Rule, agrees, draw
 from parity.verdict import orbit
+from parity.verdict.steps import accuracy_of
 from parity.verdict.trial import Trial, as_float64, leaves
 from parity.verdict.verdict import Reference
 from reference.stages import observing
@@ -151,7 +152,7 @@ def port_values(trial: Trial, file: Path) -> tuple[list[Value], list[int], int]:
 
 def reference_values(trial: Trial) -> list[Reference]:
     """Everything that functions of the reference return when they compute a trial, and its arguments."""
-    accuracy, case = trial.backend.accuracy, trial.case
+    accuracy, case = accuracy_of(trial.backend), trial.case
     oracle = _returned(trial, as_float64(trial.arguments), lambda name, x: x)
     members = [
         _returned(trial, trial.arguments, orbit.inexact(accuracy, case, member)) for member in range(orbit.MEMBERS)

@@ -9,7 +9,7 @@ from typing import Any
 from gpt2.backends import Backend
 from gpt2.errors import GPT2Error
 from parity.cases.contracts import contracts
-from parity.cases.supports import PRESETS, Supports
+from parity.cases.supports import PRESETS, UNKNOWN, Supports
 from parity.ports.frameworks import framework, guessed
 from parity.ports.function_port import FunctionPort
 from parity.ports.model_port import ModelPort
@@ -68,7 +68,7 @@ def _supports(source: PortSource, found: Any, module: ModuleType) -> Supports:
     declared = getattr(found, "supports", None) or getattr(module, "supports", None) or {}
     if not isinstance(declared, Mapping):
         raise GPT2Error(f"supports must be a dict of names and values, but is a {type(declared).__name__}")
-    return Supports.read(PRESETS.get(source.preset, {}) | dict(declared))
+    return Supports.read(UNKNOWN | PRESETS.get(source.preset, {}) | dict(declared))
 
 
 def _with_function(source: PortSource) -> PortSource:

@@ -14,6 +14,7 @@ from parity.cases.cases import Case, axis_factors, build, case_axes
 from parity.cases.contracts import UNORDERED, Axes, contracts, engine_contracts, split_axes, tree_axes
 from parity.cases.supports import Supports
 from parity.verdict import orbit
+from parity.verdict.steps import accuracy_of
 from parity.verdict.verdict import Reference, Verdict, close, identical, refused
 from reference.config import flatten, parameter_axes
 from reference.stages import observing
@@ -100,7 +101,7 @@ class Trial:
 
     def references(self) -> list[Reference]:
         """The reference of every array that the function returns."""
-        accuracy = self.backend.accuracy
+        accuracy = accuracy_of(self.backend)
         key = self.case.contract.function, self.dtype.name, pickle.dumps((dict(accuracy), self.arguments))
         runs = self.remember(key, lambda: ReferenceRuns(self.case, self.dtype, accuracy, self.arguments))
         return runs.references(self._members)
