@@ -21,7 +21,7 @@ from gpt2.backends import Backend, numpy_dtype
 from gpt2.errors import described
 from parity.cases.cases import LARGE, Case, cases, resized
 from parity.cases.contracts import SEEDED, Contract, contracts, engine_contracts
-from parity.cases.supports import EVERYTHING, Supports
+from parity.cases.supports import EVERYTHING, MODERATE, Supports
 from parity.laws import LAWS
 from parity.verdict import training_band
 from parity.verdict.trial import Trial, decide
@@ -397,7 +397,7 @@ def _supported(case: Case, supports: Supports) -> Case:
         case = dataclasses.replace(case, scalars=scalars, sizes=sizes)
     if case.padding not in supports.paddings([case.padding]) or "attention_mask" in supports.refused:
         case = dataclasses.replace(case, padding="none", absent=case.absent | supports.refused)
-    return case if supports.regimes([case.regime]) else dataclasses.replace(case, regime="live")
+    return case if supports.regimes([case.regime]) else dataclasses.replace(case, regime=MODERATE)
 
 
 def _enlarged(case: Case, number: int) -> Case:

@@ -37,6 +37,8 @@ FIXED: dict[str, Any] = {
 }
 # Numbers so large that a hidden score of -10000 can be higher than a visible one.
 LARGE_VALUES = "large_values"
+# Scores in the hundreds: exp of them overflows, and -10000 still hides a key beside them.
+MODERATE = "moderate scores"
 # A loss over labels of which none is scored: 0 here, NaN in PyTorch. Either is a convention.
 NOTHING_SCORED = "nothing_scored"
 # Where a 16-bit function rounds: its result "once", or after "every step".
@@ -146,8 +148,11 @@ class Supports:
         return [value for value in drawn if value in allowed] or allowed
 
     def regimes(self, drawn: Iterable[str]) -> list[str]:
-        """The regimes of those whose numbers are supported."""
-        return [regime for regime in drawn if self.large or not regime.startswith("large")]
+        """The regimes of those whose numbers are supported; MODERATE for large scores that are not."""
+        if self.large:
+            return list(drawn)
+        smaller = (MODERATE if regime == "large scores" else regime for regime in drawn)
+        return [regime for regime in smaller if not regime.startswith("large")]
 
     def paddings(self, drawn: Iterable[str]) -> list[str]:
         """The paddings of those, which may be "none" or no mask at all, that are supported."""

@@ -78,7 +78,7 @@ def wrong_line(rule: Rule, trial: Trial) -> str:
     unknown = [*passed_over, *(i for i in range(last + 1, len(values)) if places[i] < 0)]
     if not unknown and trial.case.contract.function.startswith(("engine.", "model.language_model")):
         return ""  # the file builds a model whose layers are written elsewhere
-    elif not unknown:
+    if not unknown:
         steps = range(values[last].step, min(values[last].step + 2, len(lines)))
         why = "every value is one that the reference computes too, but this is not its result"
     else:
