@@ -24,7 +24,7 @@ from parity.cases.contracts import SEEDED, Contract, contracts, engine_contracts
 from parity.cases.supports import EVERYTHING, MODERATE, Supports
 from parity.laws import LAWS
 from parity.verdict import training_band
-from parity.verdict.trial import Trial, decide
+from parity.verdict.trial import Trial, decide, other_numbers
 from parity.verdict.verdict import Verdict
 from reference.config import ACTIVATIONS
 
@@ -268,7 +268,7 @@ def check_rule(
                 return
             seen.append(case)
             for filling in range(fillings):
-                put(filled_anew(case, filling))
+                put(other_numbers(case, filling))
 
         draw_and_judge()
 
@@ -429,11 +429,6 @@ def _smallest(case: Case, fails: Callable[[Case], bool]) -> Case:
             else:
                 low = middle + 1
     return case
-
-
-def filled_anew(case: Case, number: int) -> Case:
-    """The case with other numbers in the same shapes, for number 0 itself; a seed that is drawn is below a million."""
-    return dataclasses.replace(case, seed=case.seed + 1_000_001 * number)
 
 
 def said(error: Exception) -> str:

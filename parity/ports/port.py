@@ -19,14 +19,16 @@ from parity.ports.source import PortSource, parameters_of
 BUILDS = ["config", "parameters"]
 
 
-def get_port(text: str = "", device: str | None = None, dtype: str = "float32", mode: str | None = None) -> Backend:
-    """The backend for a port, as `PortSource` reads it.
+def get_port(
+    text: str = "", device: str | None = None, dtype: str = "float32", mode: str | None = None, anew: bool = False
+) -> Backend:
+    """The backend for a port, as `PortSource` reads it; `anew`: of a file that is imported again.
 
     A class with the methods of a backend is one, a function of (config, parameters) builds a whole model, any other is
     the function of the mirror that the text, or its own name, says. Raises GPT2Error for what it cannot be.
     """
     source = PortSource.read(text)
-    found, module = source.load()
+    found, module = source.load(anew)
     if inspect.isclass(found):
         return _of_class(source, found, {"device": device, "dtype": dtype, "mode": mode})
     if mode not in (None, "eager"):
