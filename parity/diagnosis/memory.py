@@ -49,7 +49,7 @@ def _differ(trial: Trial, results: list[list[Array]]) -> bool:
 def _imported_anew(port: Port) -> Any:
     """The port with nothing kept. Raises GPT2Error if it is not found again."""
     again: Any = get_port(str(port.source), port.device, port.dtype, anew=True)
-    if not isinstance(again, Port) or again.file != port.file:
-        raise GPT2Error(f"{port.source} is something else now")
+    if port.source.load()[0] is not port.entry:
+        raise GPT2Error(f"{port.source} is something else")
     again.supports, again.may_remember = port.supports, False
     return again

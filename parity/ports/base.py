@@ -22,6 +22,7 @@ class Port:
     mode = "eager"
     sources: Any = None  # no files with the reference's names
     trainer: Any = None  # the judge gives it no dropout masks
+    entry: Any  # what is called: the function, or that which builds the model
     may_remember: bool = True  # it is called with other numbers before it is judged
 
     def __init__(self, source: PortSource, framework: Framework, dtype: str, supports: Supports, file: Path) -> None:

@@ -103,6 +103,8 @@ def _from_file(path: Path, anew: bool = False) -> ModuleType:
     except (Exception, SystemExit) as error:
         del sys.modules[name]
         raise GPT2Error(f"{path} cannot be imported: {described(error, file)}") from error
+    if anew:
+        del sys.modules[name]
     return module
 
 
