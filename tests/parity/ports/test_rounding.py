@@ -102,8 +102,8 @@ def test_a_wrong_formula_does_not(function: str, target: Callable[..., Any]) -> 
 def test_who_rounds_once_is_held_to_it() -> None:
     """A zero where the GELU is -7e-5 is what 16 bits make of 1 + tanh, and of nothing that rounds once."""
     assert not judged("ops.gelu_new", gelu_new, "float16", rounds="once").agrees
-    source = PortSource(f"{__file__}:Engine")
-    assert Supports.of(get_port(str(source), dtype="float16")) == Supports()  # a backend says it itself
+    assert Supports.of(get_port(f"ops.gelu_new={__file__}:gelu_new", dtype="float16")).every_step
+    assert Supports.of(get_port(f"{__file__}:Engine", dtype="float16")) == Supports()  # a backend says it itself
     with pytest.raises(GPT2Error, match="must be one of once, every step, but is 'twice'"):
         Supports.read({"rounds": "twice"})
 
