@@ -16,6 +16,7 @@ from parity.diagnosis.diagnose import find_fault
 from parity.ports.frameworks import INSIDE, NumPy, measured_accuracy
 from parity.ports.port import get_port
 from parity.report.run import print_results
+from parity.report.table import print_report
 from parity.verdict.trial import Trial
 from reference import elementary
 from tests.gpt2.command import run
@@ -111,8 +112,9 @@ def test_the_worst_comes_first_and_says_that_there_is_a_script() -> None:
 
     console = Console(record=True, width=200, file=io.StringIO())
     chosen = {name: rules()[name] for name in ("ops.relu", "ops.gelu", "ops.silu")}
+    report = print_results(chosen, backend, 3, 0, None, check=check)
     for with_scripts, said in ((False, "--script prints a script"), (True, "import nothing")):
-        print_results(chosen, backend, 3, 0, console, check=check, with_scripts=with_scripts)
+        print_report(report, console, with_scripts=with_scripts)
         shown = console.export_text().partition("└")[2]
         assert shown.index("ops.silu: ") < shown.index("ops.gelu: ")
         assert shown.count(said) == 2
