@@ -21,10 +21,10 @@ from gpt2.backends import Backend, numpy_dtype
 from gpt2.errors import described
 from parity.cases.cases import LARGE, Case, cases, resized
 from parity.cases.contracts import SEEDED, Contract, contracts, engine_contracts
-from parity.cases.supports import EVERYTHING, Supports
+from parity.cases.supports import EVERYTHING, MODERATE, Supports
 from parity.laws import LAWS
 from parity.verdict import training_band
-from parity.verdict.trial import Trial, decide
+from parity.verdict.trial import Trial, decide, other_numbers
 from parity.verdict.verdict import Verdict
 from reference.config import ACTIVATIONS
 
@@ -268,7 +268,7 @@ def check_rule(
                 return
             seen.append(case)
             for filling in range(fillings):
-                put(filled_anew(case, filling))
+                put(other_numbers(case, filling))
 
         draw_and_judge()
 
@@ -397,7 +397,7 @@ def _supported(case: Case, supports: Supports) -> Case:
         case = dataclasses.replace(case, scalars=scalars, sizes=sizes)
     if case.padding not in supports.paddings([case.padding]) or "attention_mask" in supports.refused:
         case = dataclasses.replace(case, padding="none", absent=case.absent | supports.refused)
-    return case if supports.regimes([case.regime]) else dataclasses.replace(case, regime="live")
+    return case if supports.regimes([case.regime]) else dataclasses.replace(case, regime=MODERATE)
 
 
 def _enlarged(case: Case, number: int) -> Case:
@@ -429,11 +429,6 @@ def _smallest(case: Case, fails: Callable[[Case], bool]) -> Case:
             else:
                 low = middle + 1
     return case
-
-
-def filled_anew(case: Case, number: int) -> Case:
-    """The case with other numbers in the same shapes, for number 0 itself; a seed that is drawn is below a million."""
-    return dataclasses.replace(case, seed=case.seed + 1_000_001 * number)
 
 
 def said(error: Exception) -> str:

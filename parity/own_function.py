@@ -6,7 +6,7 @@ from typing import Any
 
 from gpt2.errors import GPT2Error
 from parity.cases.contracts import contracts
-from parity.cases.supports import Supports
+from parity.cases.supports import UNKNOWN, Supports
 from parity.check import SearchResult, check_at_its_cost, rules
 from parity.diagnosis.diagnose import diagnose
 from parity.ports.frameworks import framework as framework_of
@@ -40,7 +40,7 @@ def check_function(
     used = framework or (guessed(file) if file.is_file() else "numpy")
     place = f"{file}:{getattr(target, '__qualname__', type(target).__name__)}"
     source = PortSource(place, function, names=tuple(sorted((names or {}).items())))
-    port = FunctionPort(source, target, framework_of(used), dtype, Supports.read(supports or {}), file)
+    port = FunctionPort(source, target, framework_of(used), dtype, Supports.read(UNKNOWN | dict(supports or {})), file)
     rule = rules()[function]
     result = check_at_its_cost(rule, port, examples, seed)
     diagnose(rule, result, port, examples, seed)

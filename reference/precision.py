@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from reference.config import map_tree, runs_in_float16
-from reference.stages import observe
+from reference.stages import WIDENED, observe
 
 
 def rounded_once(op: Callable[..., Any]) -> Callable[..., Any]:
@@ -68,7 +68,8 @@ def _is_float(x: Any) -> bool:
 
 
 def _widen(x: Any) -> Any:
-    return x.astype(np.float32) if _is_float(x) and x.dtype.itemsize == 2 else x
+    is_short = _is_float(x) and x.dtype.itemsize == 2
+    return observe(WIDENED + x.dtype.name, x.astype(np.float32)) if is_short else x
 
 
 def _round(exact: Any, dtype: np.dtype) -> Any:

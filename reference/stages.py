@@ -12,8 +12,8 @@ def observe(name: str, x: Any) -> Any:
     """Return x, or what the current observer returns for it.
 
     Stages have names like those of parameters (`h.0.attn.q`, `h.0.mlp.c_fc`, `ln_f`, `logits`). Inside an op, `exp`,
-    `sigmoid`, `tanh`, `erf`, `log` and `mean` name results of these functions, `rounding` the result of the op, and
-    `rounding.float16` the result of a 16-bit op before it is rounded.
+    `sigmoid`, `tanh`, `erf`, `log` and `mean` name results of these functions, `rounding` the result of the op,
+    `rounding.float16` the result of a 16-bit op before it is rounded, and `widened.float16` what it begins with.
     """
     return x if _observer is None else _observer(name, x)
 
@@ -40,6 +40,7 @@ def observing(observer: Callable[[str, Any], Any]) -> Iterator[None]:
         _observer = None
 
 
+WIDENED = "widened."
 # Stages inside ops: functions whose last digits differ between libraries, and the result of each op.
 ELEMENTARY = (
     "exp",
@@ -58,7 +59,7 @@ def keep_in(seen: dict[str, Any]) -> Callable[[str, Any], Any]:
     """An observer that stores every stage in `seen` by name, except elementary functions, and changes nothing."""
 
     def keep(name: str, x: Any) -> Any:
-        if name not in ELEMENTARY:
+        if name not in ELEMENTARY and not name.startswith(WIDENED):
             seen[name] = x
         return x
 

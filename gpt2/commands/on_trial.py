@@ -1,9 +1,10 @@
 """Tests of the judge: `gpt2 kill-table`, `diagnosis-table`, `other-rules`, `reach`, `measure-accuracy`, `exercise`."""
 
 import functools
+import importlib.util
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,6 +20,12 @@ Found = TypeVar("Found")
 markdown_option = click.option("--markdown", type=click.Path(path_type=Path), help="Also write the docs page.")
 
 
+def _require(engines: Iterable[str]) -> None:
+    """Raise GPT2Error if MindSpore is among the engines that are to run, and not installed."""
+    if "mindspore" in engines and importlib.util.find_spec("mindspore") is None:
+        raise GPT2Error("this also runs MindSpore, which is not installed: pip install 'gpt2-parity[mindspore]'")
+
+
 @click.command("kill-table")
 @search_options(25)
 @markdown_option
@@ -32,6 +39,7 @@ def kill_table(examples: int, seed: int, markdown: Path | None, as_json: bool) -
     from parity.on_trial import kill_table as table
     from parity.on_trial.hunt import hunt
 
+    _require(bug.engine for bug in MUTANTS)
     kills, interrupted = _with_progress(markdown, lambda work: hunt(MUTANTS, examples, seed, work=work))
     if as_json:
         _print_json(examples, seed, interrupted, mutants=[kill.to_dict() for kill in kills])
@@ -64,6 +72,7 @@ def diagnosis_table(
     from parity.on_trial import diagnosis_table as table
 
     chosen = table.chosen(MUTANTS, bugs)
+    _require(bug.engine for bug in chosen)
     diagnoses, interrupted = _with_progress(
         markdown, lambda work: table.measure(chosen, examples, seed, work, not no_originals)
     )
@@ -87,6 +96,7 @@ def other_rules(examples: int, seed: int, markdown: Path | None, as_json: bool) 
     from parity.on_trial.other_rules import compare_rules, tried_on
 
     correct = ["twin:reordered", "mindspore"]
+    _require(correct)
     planted = tried_on(MUTANTS)
     scores, interrupted = _with_progress(markdown, lambda work: compare_rules(planted, correct, examples, seed, work))
     if as_json:
@@ -117,6 +127,7 @@ def reach(functions: tuple[str, ...], examples: int, seed: int, backend: str, as
     """
     from parity.on_trial import reach as measured
 
+    _require([backend])
     try:
         found, interrupted = _with_progress(None, lambda work: measured.reach(backend, functions, examples, seed, work))
     except KeyError as error:

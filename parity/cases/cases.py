@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from parity.cases.contracts import Contract, Item, tree_axes
-from parity.cases.supports import EVERYTHING, Supports
+from parity.cases.supports import EVERYTHING, MODERATE, Supports
 from reference.config import ACTIVATIONS, LEVELS, GPT2Config
 
 Array = NDArray[Any]
@@ -30,6 +30,8 @@ REGIMES = {
     "large offset": "rows far from zero: a one-pass variance cancels",
     "denormals": "half of the values so small that their products underflow: what is held in too few bits becomes 0",
 }
+# Drawn in place of large scores for who has no large values.
+REGIMES_OF_SOME = {MODERATE: "scores of up to about 1000: a softmax that does not subtract the maximum overflows"}
 # Paddings: where attention_mask has pads, and which bugs that catches.
 PADDINGS = {
     "none": "no pads",
@@ -377,6 +379,9 @@ def _values(case: Case, item: Item, name: str, shape: tuple[int, ...], dtype: np
         return _parameter(x, name, case.regime, dtype, random)
     if case.regime in ("usual init", "large scores"):
         return x * (0.02 if case.regime == "usual init" else 8)
+    if case.regime == MODERATE:  # where there are weights, these are larger, and the numbers that come in hardly
+        weighed = any(each.tree is not None for each in case.contract.inputs)
+        return x * (1.4 if weighed else 9 if name in ("q", "k") else 40)
     return x if not shape else _rows(x, case.regime, dtype, random)
 
 
@@ -454,7 +459,7 @@ def _parameter(x: Array, name: str, regime: str, dtype: np.dtype, random: np.ran
     if "wpe" in name:
         return x * spread
     fan_in = x.shape[-1] if "lm_head" in name or "score" in name else x.shape[0]
-    gain = 1.5 / math.sqrt(fan_in) * (2 if regime == "large scores" else 1) * spread
+    gain = 1.5 / math.sqrt(fan_in) * {"large scores": 2, MODERATE: 6}.get(regime, 1) * spread
     if regime == "denormals":
         x[1:] *= _tiny_scale(x[1:].shape, dtype, random)
     return x * gain

@@ -37,8 +37,13 @@ FIXED: dict[str, Any] = {
 }
 # Numbers so large that a hidden score of -10000 can be higher than a visible one.
 LARGE_VALUES = "large_values"
+# Scores in the hundreds: exp of them overflows, and -10000 still hides a key beside them.
+MODERATE = "moderate scores"
 # A loss over labels of which none is scored: 0 here, NaN in PyTorch. Either is a convention.
 NOTHING_SCORED = "nothing_scored"
+# Where a 16-bit function rounds: its result "once", or after "every step".
+ROUNDS = "rounds"
+ROUNDINGS = ("once", "every step")
 SIDES = ("left", "right", "both", "whole")
 _USUAL = dict.fromkeys([*ARGUMENTS.values(), *OPTIONS, *FIXED, LARGE_VALUES], False)
 # Ports that are often met, by name.
@@ -47,6 +52,8 @@ PRESETS: dict[str, dict[str, Any]] = {
     "inference": {"dropout": False},
     "training": {"past": False, "position_ids": False},
 }
+# What is taken for granted of code that nobody knows: in 16 bits it may be a formula that is written out.
+UNKNOWN: dict[str, Any] = {ROUNDS: "every step"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,7 +61,8 @@ class Supports:
     """What may be drawn: for the name of an argument or option, the values that it may have. All, if it is not named.
 
     refused: the optional arguments that are never given. sides: where pads may be. large: whether numbers may be so
-    large that scores are beyond 10000. unscored: whether there may be no label that is scored.
+    large that scores are beyond 10000. unscored: whether there may be no label that is scored. every_step: whether it
+    rounds after every step in 16 bits, not once.
     """
 
     allowed: tuple[tuple[str, tuple[Any, ...]], ...] = ()
@@ -62,6 +70,7 @@ class Supports:
     sides: tuple[str, ...] = SIDES
     large: bool = True
     unscored: bool = True
+    every_step: bool = False
 
     @classmethod
     def of(cls, backend: Any) -> "Supports":
@@ -78,7 +87,8 @@ class Supports:
         Names are "past", "attention_mask", "position_ids", "dropout", fields of config.json that change the result, and
         arguments of functions that may be fixed ("eps"). attention_mask may be a side ("left"), or a list of sides;
         "large_values": False is for a mask that hides a score by -10000, "nothing_scored": False for a loss that is
-        NaN, not 0, where no label is scored.
+        NaN, not 0, where no label is scored; "rounds": "every step" for a 16-bit function that does not compute in
+        float32 and round "once".
         Raises GPT2Error for an unknown name or value.
         """
         allowed: dict[str, tuple[Any, ...]] = {}
@@ -88,6 +98,10 @@ class Supports:
             if name in (LARGE_VALUES, NOTHING_SCORED):
                 if not isinstance(value, bool):
                     raise GPT2Error(f"supports[{name!r}] must be True or False, but is {value!r}")
+                continue
+            if name == ROUNDS:
+                if value not in ROUNDINGS:
+                    raise GPT2Error(f"supports[{name!r}] must be one of {', '.join(ROUNDINGS)}, but is {value!r}")
                 continue
             values = [value] if isinstance(value, str) else value
             if name in ARGUMENTS.values():
@@ -102,12 +116,13 @@ class Supports:
                 if value is not True:
                     allowed[name] = _values(name, (OPTIONS | FIXED)[name], values)
             else:
-                known = [*ARGUMENTS.values(), *OPTIONS, *FIXED, LARGE_VALUES, NOTHING_SCORED]
+                known = [*ARGUMENTS.values(), *OPTIONS, *FIXED, LARGE_VALUES, NOTHING_SCORED, ROUNDS]
                 near = difflib.get_close_matches(str(name), known, 1)
                 hint = f"did you mean {near[0]!r}?" if near else f"choose from {', '.join(known)}"
                 raise GPT2Error(f"supports names {name!r}, which the judge does not draw: {hint}")
-        switches = (bool(declared.get(name, True)) for name in (LARGE_VALUES, NOTHING_SCORED))
-        return cls(tuple(sorted(allowed.items())), frozenset(refused), sides, *switches)
+        large, unscored = (bool(declared.get(name, True)) for name in (LARGE_VALUES, NOTHING_SCORED))
+        each_step = declared.get(ROUNDS) == ROUNDINGS[1]
+        return cls(tuple(sorted(allowed.items())), frozenset(refused), sides, large, unscored, each_step)
 
     def also(self, other: "Supports") -> "Supports":
         """What both support."""
@@ -122,6 +137,7 @@ class Supports:
             tuple(side for side in self.sides if side in other.sides),
             self.large and other.large,
             self.unscored and other.unscored,
+            self.every_step or other.every_step,
         )
 
     def values(self, name: str, drawn: Sequence[Any]) -> Sequence[Any]:
@@ -132,8 +148,11 @@ class Supports:
         return [value for value in drawn if value in allowed] or allowed
 
     def regimes(self, drawn: Iterable[str]) -> list[str]:
-        """The regimes of those whose numbers are supported."""
-        return [regime for regime in drawn if self.large or not regime.startswith("large")]
+        """The regimes of those whose numbers are supported; MODERATE for large scores that are not."""
+        if self.large:
+            return list(drawn)
+        smaller = (MODERATE if regime == "large scores" else regime for regime in drawn)
+        return [regime for regime in smaller if not regime.startswith("large")]
 
     def paddings(self, drawn: Iterable[str]) -> list[str]:
         """The paddings of those, which may be "none" or no mask at all, that are supported."""

@@ -20,6 +20,7 @@ from gpt2.errors import GPT2Error
 from parity.cases.contracts import contracts
 from parity.verdict import orbit
 from parity.verdict.stages import STAGE_AXES, stage_references
+from parity.verdict.steps import accuracy_of
 from parity.verdict.verdict import Verdict
 from reference.config import ACTIVATIONS, GPT2Config
 
@@ -67,13 +68,13 @@ def blame(
     """
     dtype = numpy_dtype(backend.dtype)
     inputs = config, parameters, ids, attention_mask, position_ids
-    free = stage_references(*inputs, dtype, backend.accuracy, most=most)
+    free = stage_references(*inputs, dtype, accuracy_of(backend), most=most)
     model = backend.model(config, parameters)
     in_the_run = model.stages(ids, attention_mask, position_ids)
     # Of a stage that is replaced and not shown, nobody would see the error.
     fit = in_the_run.keys() & set(getattr(model, "replaceable", free))
     known_values = {name: reference.orbit[0] for name, reference in free.items() if name in fit}
-    fed = stage_references(*inputs, dtype, backend.accuracy, known_values, most)
+    fed = stage_references(*inputs, dtype, accuracy_of(backend), known_values, most)
     alone = model.stages(ids, attention_mask, position_ids, known_values)
     shown = [name for name in free if name in alone or name in in_the_run]
     if not shown:

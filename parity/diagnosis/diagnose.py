@@ -11,6 +11,7 @@ from parity.diagnosis.blame import RANDOM, Stage, blame, first_wrong, is_random,
 from parity.diagnosis.evidence import evidence
 from parity.diagnosis.functions_run import drawn, walk
 from parity.diagnosis.lines import wrong_line
+from parity.diagnosis.memory import remembers
 from parity.diagnosis.script import write_script
 from parity.diagnosis.shrink import BREAKDOWNS, breaks, shrink
 from parity.diagnosis.swap import swapped_cure
@@ -29,6 +30,10 @@ def diagnose(rule: Rule, result: SearchResult, backend: Backend, examples: int =
     compiled = backend.mode == "graph" or rule.compiled  # anew, for each case
     facts = [] if compiled else [evidence(rule, backend, examples, start)]
     trial = Trial(result.failing_case, backend)
+    kept = remembers(rule, trial)
+    if kept:  # its lines are right, and so is every stage of a new model; the script would be
+        result.blame = "\n".join([f"{rule.name}: {kept}", *facts])
+        return
     result.blame = "\n".join(filter(None, [explain(rule, trial), wrong_line(rule, trial), *facts]))
     smallest = smallest_trial(rule, result, backend)
     if smallest is not None:

@@ -7,6 +7,8 @@ compared with all that the reference's functions return on the same case, in wha
 import dataclasses
 import linecache
 import sys
+import traceback
+from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -18,6 +20,7 @@ import reference
 from parity.cases.supports import Supports
 from parity.check import Rule, agrees, draw
 from parity.verdict import orbit
+from parity.verdict.steps import accuracy_of
 from parity.verdict.trial import Trial, as_float64, leaves
 from parity.verdict.verdict import Reference
 from reference.stages import observing
@@ -42,26 +45,40 @@ class Value:
     step: int
 
 
+@dataclasses.dataclass(frozen=True)
+class Raised:
+    """Where a port raised an exception: the numbers of its lines to show, and why these."""
+
+    numbers: list[int]
+    why: str
+
+
 def wrong_line(rule: Rule, trial: Trial) -> str:
     """The line in words, for a case that breaks a rule; "" for a backend that is not a port with a file of its own."""
     file = getattr(trial.backend, "file", None)
-    if file is None or not trial.case.contract.outputs or trial.dtype.itemsize < FLOAT32_BYTES:
-        return ""  # in 16 bits the reference rounds in more places than in float64
-    trial = _telling(rule, trial)
+    if file is None or not trial.case.contract.outputs:
+        return ""
     values, lines, raised = port_values(trial, file)
+    if raised:
+        return _shown(file, raised.numbers, raised.why)
+    if trial.dtype.itemsize < FLOAT32_BYTES:
+        return ""  # in 16 bits the reference rounds in more places than in float64
+    for other in _telling(rule, trial):
+        told = port_values(other, file)
+        if told[2] is None:  # the case has raised nothing
+            trial, (values, lines, _) = other, told
+            break
     known = reference_values(trial)
-    if not lines or not (values or raised):
+    if not values:
         return ""
     # How far in the reference's computation each value stands; -1: it never computes it.
     places = [min(known_places(value.array, known, trial.dtype), default=-1) for value in values]
     last = max((i for i in range(len(places)) if places[i] > max(places[:i], default=-1)), default=-1)
     passed_over = [i for i in range(last) if places[i] < 0 and _is_one_of_three(i, values, places)]
     unknown = [*passed_over, *(i for i in range(last + 1, len(values)) if places[i] < 0)]
-    if raised:
-        steps, why = range(raised, raised + 1), "an exception is raised here"
-    elif not unknown and trial.case.contract.function.startswith(("engine.", "model.language_model")):
+    if not unknown and trial.case.contract.function.startswith(("engine.", "model.language_model")):
         return ""  # the file builds a model whose layers are written elsewhere
-    elif not unknown:
+    if not unknown:
         steps = range(values[last].step, min(values[last].step + 2, len(lines)))
         why = "every value is one that the reference computes too, but this is not its result"
     else:
@@ -71,18 +88,22 @@ def wrong_line(rule: Rule, trial: Trial) -> str:
         steps = range(max(before + 1, value.step - MOST_LINES + 1), value.step + 1)
         named = f"`{value.variable}`" if value.variable else "what it returns"
         why = f"{named} is the first value that leaves the reference's computation"
-    numbers = dict.fromkeys(lines[step] for step in steps)
-    shown = [f"  {file.name}:{number}: {linecache.getline(str(file), number).strip()}" for number in numbers]
+    return _shown(file, [lines[step] for step in steps], why)
+
+
+def _shown(file: Path, numbers: list[int], why: str) -> str:
+    """Lines of a port, each once, and why they are shown."""
+    shown = [f"  {file.name}:{n}: {linecache.getline(str(file), n).strip()}" for n in dict.fromkeys(numbers)]
     return "\n".join([*shown, f"    {why}"])
 
 
-def _telling(rule: Rule, trial: Trial) -> Trial:
-    """A failing case with several tokens, heads and channels, where few numbers are alike by chance; or the same."""
+def _telling(rule: Rule, trial: Trial) -> Iterator[Trial]:
+    """Failing cases with several tokens, heads and channels, where few numbers are alike by chance."""
     cases = draw(rule, trial.dtype, DRAWN, supports=Supports.of(trial.backend))
     several = [case for case in cases if all(case.sizes[letter] > 1 for letter in "THD")]
     several.sort(key=lambda case: len({case.sizes[letter] for letter in "BTHDC"}), reverse=True)
     others = (Trial(dataclasses.replace(case, regime="live"), trial.backend) for case in several)
-    return next((other for other in others if not agrees(rule, other)), trial)
+    return (other for other in others if not agrees(rule, other))
 
 
 def _is_one_of_three(i: int, values: list[Value], places: list[int]) -> bool:
@@ -97,10 +118,10 @@ def _is_one_of_three(i: int, values: list[Value], places: list[int]) -> bool:
     return is_one(i) and not again and any(places[j] >= 0 for j in others)
 
 
-def port_values(trial: Trial, file: Path) -> tuple[list[Value], list[int], int]:
+def port_values(trial: Trial, file: Path) -> tuple[list[Value], list[int], Raised | None]:
     """The arrays in the variables of a port's functions, as its lines give them, and the numbers of all lines run.
 
-    And the place among these of the one that raised an exception; 0 if none did.
+    And where an exception was raised, if there was one.
     """
     found: list[Value] = []
     lines: list[int] = []
@@ -142,16 +163,20 @@ def port_values(trial: Trial, file: Path) -> tuple[list[Value], list[int], int]:
     sys.settrace(enter)
     try:
         trial.run()
-    except Exception:  # whatever the port raises: its last line is to blame
-        return found, lines, len(lines) - 1
+    except Exception as error:  # whatever the port raises, and what is said of its results
+        frames = traceback.extract_tb(error.__traceback__)
+        inside = [frame.lineno or 0 for frame in frames if Path(frame.filename) == file]
+        if inside:
+            return found, lines, Raised(inside[-1:], "an exception is raised here")
+        return found, lines, Raised(lines[-1:], "this is the last line before the exception")
     finally:
         sys.settrace(previous)
-    return found, lines, 0
+    return found, lines, None
 
 
 def reference_values(trial: Trial) -> list[Reference]:
     """Everything that functions of the reference return when they compute a trial, and its arguments."""
-    accuracy, case = trial.backend.accuracy, trial.case
+    accuracy, case = accuracy_of(trial.backend), trial.case
     oracle = _returned(trial, as_float64(trial.arguments), lambda name, x: x)
     members = [
         _returned(trial, trial.arguments, orbit.inexact(accuracy, case, member)) for member in range(orbit.MEMBERS)

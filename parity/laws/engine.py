@@ -9,6 +9,7 @@ from parity.cases.contracts import Axes
 from parity.laws.base import (
     Array,
     Verdicts,
+    changed,
     everything_returned,
     inputs_of,
     is_tame,
@@ -77,6 +78,24 @@ def the_same_call_gives_the_same_bits(trial: Trial) -> Verdicts:
     model = trial.model()
     yield from same_bits(trial, everything_returned(model, trial), everything_returned(model, trial))
     yield from same_bits(trial, model_scores(trial), model_scores(trial))
+
+
+@law("engine.logits")
+def earlier_texts_change_no_score(trial: Trial) -> Verdicts:
+    """A model that has read other texts, with and without pads, of this and of another shape, gives a text the scores
+    that a new model gives it.
+
+    Proof: scores depend on what a call is given, and on the weights. Kernels that add up in any order may round in
+    another way the second time, by no more than the noise of each.
+    """
+    model, ids = trial.model(), trial.arguments["ids"]
+    twice = trial.case.sizes["B"] * 2
+    plain = trial.with_arguments(ids=(ids + 1) % trial.case.sizes["V"], attention_mask=None, position_ids=None)
+    wider = changed(plain, {"B": twice}, ids=np.tile(ids, (2, 1)))
+    for text in (trial, plain, wider, trial):
+        given = [text.arguments.get(name) for name in ("attention_mask", "position_ids")]
+        found, expected = (each.logits(text.arguments["ids"], *given) for each in (model, trial.model()))
+        yield trial.close(found, expected, 2 * text.noise(), token_rows(text))
 
 
 def _other_weights(trial: Trial) -> dict[str, Array]:

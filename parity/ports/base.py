@@ -22,9 +22,12 @@ class Port:
     mode = "eager"
     sources: Any = None  # no files with the reference's names
     trainer: Any = None  # the judge gives it no dropout masks
+    entry: Any  # what is called: the function, or that which builds the model
+    may_remember: bool = True  # it is called with other numbers before it is judged
 
     def __init__(self, source: PortSource, framework: Framework, dtype: str, supports: Supports, file: Path) -> None:
         self.name, self.device, self.dtype = f"port:{source}", framework.device, dtype
+        self.source = source
         self.supports, self.file = supports, file
         digest = hashlib.sha256(file.read_bytes()).hexdigest()[:8] if file.is_file() else "unknown"
         self.version = f"{framework.version}, file {digest}"

@@ -35,7 +35,7 @@ class FunctionPort(Port):
         file: Path,
     ) -> None:
         self.contract: Contract = contracts()[source.function]
-        self._target = target
+        self.entry = target
         self._needed: list[str] = []  # our names of parameters without a default
         self._by_position, self._given = self._match(target, dict(source.names), source.place)
         super().__init__(source, framework, dtype, supports.also(self._without_parameters()), file)
@@ -52,10 +52,10 @@ class FunctionPort(Port):
         given = {ours: self._passed(arguments[ours]) for ours in self._given if ours in arguments}
         if self._by_position:
             last = max(i for i, ours in enumerate(self._given) if ours in given or ours in self._needed)
-            returned = self.run(self._target, *(given.get(ours) for ours in list(self._given)[: last + 1]))
+            returned = self.run(self.entry, *(given.get(ours) for ours in list(self._given)[: last + 1]))
         else:
             passed = dict.fromkeys(self._needed) | given  # None for what is absent
-            returned = self.run(self._target, **{self._given[ours]: x for ours, x in passed.items()})
+            returned = self.run(self.entry, **{self._given[ours]: x for ours, x in passed.items()})
         return self._results(self.to_numpy(returned))
 
     def _results(self, returned: Any) -> Any:

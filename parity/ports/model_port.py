@@ -40,7 +40,7 @@ class ModelPort(Port):
         file: Path,
     ) -> None:
         super().__init__(source, framework, dtype, supports.also(Supports.read({"past": False})), file)
-        self._build, self._names = build, dict(source.names)
+        self.entry, self._names = build, dict(source.names)
         self.supports = self.supports.also(self._without_inputs())
 
     def _without_inputs(self) -> Supports:
@@ -61,7 +61,7 @@ class ModelPort(Port):
         self.require({"config": config})
         if "score.weight" in parameters:
             raise NotImplementedError("a classifier")
-        built = self.run(self._build, config, self.to_framework(dict(parameters)))
+        built = self.run(self.entry, config, self.to_framework(dict(parameters)))
         return PortModel(self, built, config, parameters, self._names)
 
     def call(self, function: str, arguments: Mapping[str, Any]) -> Any:

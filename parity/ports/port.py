@@ -9,7 +9,7 @@ from typing import Any
 from gpt2.backends import Backend
 from gpt2.errors import GPT2Error
 from parity.cases.contracts import contracts
-from parity.cases.supports import PRESETS, Supports
+from parity.cases.supports import PRESETS, UNKNOWN, Supports
 from parity.ports.frameworks import framework, guessed
 from parity.ports.function_port import FunctionPort
 from parity.ports.model_port import ModelPort
@@ -19,14 +19,16 @@ from parity.ports.source import PortSource, parameters_of
 BUILDS = ["config", "parameters"]
 
 
-def get_port(text: str = "", device: str | None = None, dtype: str = "float32", mode: str | None = None) -> Backend:
-    """The backend for a port, as `PortSource` reads it.
+def get_port(
+    text: str = "", device: str | None = None, dtype: str = "float32", mode: str | None = None, anew: bool = False
+) -> Backend:
+    """The backend for a port, as `PortSource` reads it; `anew`: of a file that is imported again.
 
     A class with the methods of a backend is one, a function of (config, parameters) builds a whole model, any other is
     the function of the mirror that the text, or its own name, says. Raises GPT2Error for what it cannot be.
     """
     source = PortSource.read(text)
-    found, module = source.load()
+    found, module = source.load(anew)
     if inspect.isclass(found):
         return _of_class(source, found, {"device": device, "dtype": dtype, "mode": mode})
     if mode not in (None, "eager"):
@@ -68,7 +70,7 @@ def _supports(source: PortSource, found: Any, module: ModuleType) -> Supports:
     declared = getattr(found, "supports", None) or getattr(module, "supports", None) or {}
     if not isinstance(declared, Mapping):
         raise GPT2Error(f"supports must be a dict of names and values, but is a {type(declared).__name__}")
-    return Supports.read(PRESETS.get(source.preset, {}) | dict(declared))
+    return Supports.read(UNKNOWN | PRESETS.get(source.preset, {}) | dict(declared))
 
 
 def _with_function(source: PortSource) -> PortSource:

@@ -63,10 +63,13 @@ class PortSource:
                 raise GPT2Error(f"the place of a port, {place!r}, cannot have a {character!r} in it: rename the file")
         return cls.read(str(cls(place, **settings)))
 
-    def load(self) -> tuple[Any, ModuleType]:
-        """What is there, and its module. Raises GPT2Error, one line, if it is not there or cannot be imported."""
+    def load(self, anew: bool = False) -> tuple[Any, ModuleType]:
+        """What is there, and its module; `anew`: of a file, imported again as another module.
+
+        Raises GPT2Error, one line, if it is not there or cannot be imported.
+        """
         where, _, name = self.place.rpartition(":")
-        module = _from_file(Path(where)) if where.endswith(".py") else _from_module(where)
+        module = _from_file(Path(where), anew) if where.endswith(".py") else _from_module(where)
         found: Any = module
         for step in name.split("."):
             if not hasattr(found, step):
@@ -80,14 +83,14 @@ class PortSource:
         return found, module
 
 
-def _from_file(path: Path) -> ModuleType:
+def _from_file(path: Path, anew: bool = False) -> ModuleType:
     if not path.is_file():
         raise GPT2Error(f"{path} does not exist: --with takes FILE.py:NAME, with the file's path from here")
     file = path.resolve()
-    for known in list(sys.modules.values()):
+    for known in [] if anew else list(sys.modules.values()):
         if getattr(known, "__file__", None) == str(file):
             return known
-    name = path.stem if path.stem not in sys.modules else f"{path.stem}_port"
+    name = path.stem if path.stem not in sys.modules else f"{path.stem}_{'again' if anew else 'port'}"
     spec = importlib.util.spec_from_file_location(name, file)
     if spec is None or spec.loader is None:
         raise GPT2Error(f"{path} cannot be imported: expected a Python file")
@@ -100,6 +103,8 @@ def _from_file(path: Path) -> ModuleType:
     except (Exception, SystemExit) as error:
         del sys.modules[name]
         raise GPT2Error(f"{path} cannot be imported: {described(error, file)}") from error
+    if anew:
+        del sys.modules[name]
     return module
 
 

@@ -13,6 +13,7 @@ from parity.cases.contracts import contracts, engine_contracts
 from parity.cases.supports import Supports
 from parity.report.expected import EXPECTED, MOVED, PASSES, ExpectedOutcome
 from parity.report.finding import Finding
+from parity.verdict.steps import EVERY_STEP, accuracy_of
 from parity.verdict.verdict import NOISE_FACTOR, ULP_TERM
 
 SCHEMA = "gpt2-check/1"
@@ -59,7 +60,8 @@ class Report:
         settings = backend.name, backend.device, backend.dtype, backend.mode, seed, examples, where, functions
         every = contracts() | engine_contracts()
         about = [every[name.removeprefix("compiled.")] for name in functions if name.removeprefix("compiled.") in every]
-        return cls(*settings, supports=Supports.of(backend).words(about))
+        rounds = ["rounding after every step"] * (EVERY_STEP in accuracy_of(backend))
+        return cls(*settings, supports=Supports.of(backend).words(about) + rounds)
 
     @property
     def run(self) -> dict[str, str]:

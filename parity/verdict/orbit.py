@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from gpt2.backends import numpy_dtype
 from parity.cases.cases import Case, axis_factors, is_axes
 from parity.cases.contracts import UNORDERED, Axes
+from parity.verdict.steps import EVERY_STEP, Steps, plain, steps
 from parity.verdict.verdict import ulp
-from reference.stages import ELEMENTARY
+from reference.stages import ELEMENTARY, WIDENED
 
 Array = NDArray[Any]
 FLOAT64 = np.dtype(np.float64)
@@ -104,21 +105,37 @@ def inexact(accuracy: Mapping[str, float], case: Case, member: int) -> Callable[
     Elementary functions and means move by up to one unit in the last place, as those of any library do, and by the
     relative error that the backend declares, up or down at random. The result of an op or a sum is rounded up or down
     at random, because permutations alone would often give the same numbers: small cases have few orders of summation,
-    and in 16 bits, sums computed in float32 are the same in any order.
+    and in 16 bits, sums computed in float32 are the same in any order. Every other member rounds a 16-bit op after each
+    step, if the accuracy names EVERY_STEP.
     Source: Parker 1997, Monte Carlo Arithmetic.
+
+    A sigmoid moves by up to a unit in the last place of numbers just below 1, however small it is.
+    Proof: sigmoid(x) = (1 + tanh(x / 2)) / 2, in which libraries compute it (XLA does). Far below 0 the tanh is near -1
+    and errs by a unit there, the sum is exact, and half of it errs by half that unit; elsewhere the sum rounds by as
+    much again. So 1 + tanh of a GELU, that the reference writes so itself, may be 0 where the GELU is not: in float32
+    below -5, and in 16 bits below -3 if the tanh is rounded to them. It is no convention to be declared: the tanh moves
+    by a unit, or is rounded, in some member, and 0 is within 3 times what that makes of the result.
     """
     if not member:
         return lambda name, x: x
     random = np.random.default_rng([case.seed, member, 1])
+    each_step = member % 2 == 1 and EVERY_STEP in accuracy
     factors = {name: 1 + accuracy[name] * np.array([-1.0, 1.0]) for name in ELEMENTARY if accuracy.get(name)}
 
     def move(name: str, x: Any) -> Any:
         kind = _kind(name)
         if kind is None:
             return x
-        dtype = x.dtype
+        if kind == WIDENED:
+            return steps(x, numpy_dtype(name.removeprefix(WIDENED)), random) if each_step else x
+        if isinstance(x, Steps) and kind in ("sum", "elementary"):
+            x = x.rounded(x)
+            return x.rounded(_sigmoid_moved(plain(x), x.rounds_to, random)) if name == "sigmoid" else x
+        x, dtype = plain(x), x.dtype
         if kind not in ("sum", "elementary"):  # a 16-bit dtype: it will be rounded to the nearest of its numbers
             return (x + ulp(x, numpy_dtype(kind)) * (random.random(x.shape) - 0.5)).astype(dtype)
+        if name == "sigmoid":
+            x = _sigmoid_moved(x, dtype, random)
         size = np.abs(x)
         unit = np.minimum(_spacing(size), size)  # no step across 0: 0 is exact, no mean of squares negative
         step = random.random(x.shape, FLOAT64 if name in factors or dtype not in ONES else dtype)
@@ -131,9 +148,20 @@ def inexact(accuracy: Mapping[str, float], case: Case, member: int) -> Callable[
     return move
 
 
+def _sigmoid_moved(x: Array, dtype: np.dtype, random: np.random.Generator) -> Array:
+    """The sigmoid moved by up to a unit in the last place of numbers just below 1, but not across 0."""
+    moved = x + (2 * random.random(x.shape) - 1) * ulp(np.array(0.5), dtype)
+    return np.where(x > 0, np.maximum(moved, 0), x).astype(x.dtype)
+
+
 @functools.cache  # a forward pass has few names, and this is asked for at every step
 def _kind(name: str) -> str | None:
-    """How a stage may move: as a "sum", as an "elementary" function, as what a 16-bit dtype rounds, or not at all."""
+    """How a stage may move: as a "sum", as an "elementary" function, as what a 16-bit dtype rounds, or not at all.
+
+    WIDENED: it is what a 16-bit op begins with.
+    """
+    if name.startswith(WIDENED):
+        return WIDENED
     if name.startswith("rounding."):
         return name.removeprefix("rounding.")
     if name == "rounding" or name.rpartition(".")[2] in SUMS:

@@ -17,6 +17,7 @@ from parity.cases.cases import Case
 from parity.cases.contracts import contracts
 from parity.verdict import orbit
 from parity.verdict.stages import stage_references
+from parity.verdict.steps import accuracy_of
 from parity.verdict.verdict import Reference, close
 from reference.stages import observing
 
@@ -39,9 +40,8 @@ def find_ties(
         return [[] for _ in found.new_ids]
     ids, mask = ids[:, :-1], mask[:, :-1]  # the last token is not read
     positions = np.maximum(np.cumsum(mask, axis=1) - 1, 0)
-    logits = stage_references(model.config, model.parameters, ids, mask, positions, dtype, model.backend.accuracy)[
-        "logits"
-    ]
+    accuracy = accuracy_of(model.backend)
+    logits = stage_references(model.config, model.parameters, ids, mask, positions, dtype, accuracy)["logits"]
 
     def is_noise(row: int, step: int) -> bool:
         read = slice(row, row + 1), slice(length + step)
@@ -66,7 +66,7 @@ def _places_in_beams(
     case = Case(contracts()["model.language_model"], {}, {}, frozenset(), "none", "live", 0)
     forms = [_searched(model, "float64", prompts, masks, config, lambda name, x: x)]
     for member in range(orbit.MEMBERS):
-        move = orbit.inexact(model.backend.accuracy, case, member)
+        move = orbit.inexact(accuracy_of(model.backend), case, member)
         forms.append(_searched(model, model.backend.dtype, prompts, masks, config, move))
     return [[] if (place := _first_difference(rows)) is None else [place] for rows in zip(*forms, strict=True)]
 

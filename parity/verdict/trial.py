@@ -1,5 +1,6 @@
 """One test case for one backend, and the reference's results for it."""
 
+import contextlib
 import dataclasses
 import math
 import pickle
@@ -14,6 +15,7 @@ from parity.cases.cases import Case, axis_factors, build, case_axes
 from parity.cases.contracts import UNORDERED, Axes, contracts, engine_contracts, split_axes, tree_axes
 from parity.cases.supports import Supports
 from parity.verdict import orbit
+from parity.verdict.steps import accuracy_of
 from parity.verdict.verdict import Reference, Verdict, close, identical, refused
 from reference.config import flatten, parameter_axes
 from reference.stages import observing
@@ -100,7 +102,7 @@ class Trial:
 
     def references(self) -> list[Reference]:
         """The reference of every array that the function returns."""
-        accuracy = self.backend.accuracy
+        accuracy = accuracy_of(self.backend)
         key = self.case.contract.function, self.dtype.name, pickle.dumps((dict(accuracy), self.arguments))
         runs = self.remember(key, lambda: ReferenceRuns(self.case, self.dtype, accuracy, self.arguments))
         return runs.references(self._members)
@@ -116,7 +118,14 @@ class Trial:
         return self.references()[index].noise
 
     def compare(self) -> Iterator[Verdict]:
-        """The verdict on each array that the backend returns, by the reference."""
+        """The verdict on each array that the backend returns, by the reference.
+
+        A port, of which nothing is known, has been called before, with other numbers in the same shapes: what it keeps
+        of them, and should not, is wrong now.
+        """
+        if getattr(self.backend, "may_remember", False):
+            with contextlib.suppress(Exception):  # as a case of its own it would be judged
+                run(self.case, self.backend, build(other_numbers(self.case, 1), self.dtype)[0])
         value, known = self.run(), self.references()
         if len(value) == 1 < len(known) and "past" in Supports.of(self.backend).refused:
             known = known[:1]  # keys and values are for those who have a past
@@ -133,6 +142,11 @@ class Trial:
     def close(self, value: Any, expected: Any, noise: float, rows: Array | None = None, size: float = 0.0) -> Verdict:
         """A law's verdict: equal in exact arithmetic; see verdict.close."""
         return close(value, expected, noise, self.dtype, rows, size)
+
+
+def other_numbers(case: Case, number: int) -> Case:
+    """The case with other numbers in the same shapes, for number 0 itself; a seed that is drawn is below a million."""
+    return dataclasses.replace(case, seed=case.seed + 1_000_001 * number)
 
 
 def counted(count: int, noun: str) -> str:

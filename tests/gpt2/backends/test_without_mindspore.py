@@ -45,9 +45,12 @@ def test_asking_for_mindspore_says_what_to_install(command: str, small: Path) ->
     assert "--backend numpy" in refusal
 
 
-@pytest.mark.parametrize("command", ["check", "demo"])
+TRIALS = ["kill-table", "reach ops.relu"]
+
+
+@pytest.mark.parametrize("command", ["check", "demo", *TRIALS])
 def test_the_judge_says_what_to_install(command: str) -> None:
-    refusal = run_without(command, absent=["mindspore"], watched=[]).refusal
+    refusal = run_without(*command.split(), absent=["mindspore"], watched=[]).refusal
     assert "pip install 'gpt2-parity[mindspore]'" in refusal
 
 

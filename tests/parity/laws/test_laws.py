@@ -211,6 +211,12 @@ FAULTS = {
         "reference.train.loss_and_gradients", "attention_mask, position_ids, keep", "None, position_ids, keep"
     ),
     "the_fast_update_is_the_plain_one": Edit("reference.fast.adamw_fast", "epsilon * root", "epsilon"),
+    "earlier_texts_change_no_score": Edit(
+        "gpt2.backends.numpy_backend.NumPyModel.logits",
+        SCORES,
+        "kept = self.__dict__.setdefault('kept', {}).setdefault(ids.shape, attention_mask)\n        "
+        + SCORES.replace("attention_mask", "kept"),
+    ),
     "assigned_weights_are_used": Edit(
         "gpt2.backends.numpy_backend.NumPyModel.assign",
         f"{REFUSAL}self._place(parameters)",

@@ -87,7 +87,7 @@ def _see_the_next(model: Any) -> None:
 
 def _port(name: str) -> Any:
     backend = get_port(f"{FILE}:build;framework=torch")
-    backend._build = lambda config, parameters: build(config, parameters, name)  # type: ignore[attr-defined]
+    backend.entry = lambda config, parameters: build(config, parameters, name)  # type: ignore[attr-defined]
     return backend
 
 

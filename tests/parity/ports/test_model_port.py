@@ -13,7 +13,7 @@ from benchmarks.peers.client import peer_python
 from gpt2.backends import Backend, NumPyBackend
 from parity.check import agrees, check_rule, draw, rules, select
 from parity.diagnosis.blame import blame, first_wrong, is_random, recorded_too_late
-from parity.diagnosis.diagnose import wrong_gradient
+from parity.diagnosis.diagnose import diagnose, wrong_gradient
 from parity.ports.port import get_port
 from parity.ports.stage_hooks import common_name, stages_at
 from parity.verdict.trial import Trial
@@ -59,6 +59,23 @@ def raising(config, parameters):
     return scores
 
 
+def unbuilt(config, parameters):
+    if config.n_layer == 1:
+        try:
+            return parameters["h.0.attn.query"]
+        finally:
+            parameters.clear()
+    return build(config, parameters)
+
+
+def flat(config, parameters):
+    def scores(input_ids):
+        found = build(config, parameters)(input_ids)
+        return found[0]
+
+    return scores
+
+
 def failing(config, parameters):
     def scores(input_ids):
         raise KeyError("no such layer")
@@ -98,6 +115,27 @@ def test_a_model_that_raises_is_told_with_the_line(tmp_path: Path) -> None:
     ran = run("check", "engine.logits", "--with", f"{write(tmp_path)}:raising", "--json")
     assert ran.code == 1
     assert "KeyError: 'three' (numpy_model.py:" in json.loads(ran.out)["results"][0]["explanation"]
+
+
+@pytest.mark.parametrize(
+    ("name", "error", "line", "why"),
+    [
+        ("unbuilt", "KeyError: 'h.0.attn.query' (numpy_model.py:{})", "return parameters[", "is raised here"),
+        ("flat", "TypeError: the model returned something of type ndarray; expected scores", "return found[0]", "last"),
+    ],
+)
+def test_what_is_raised_has_its_line_in_build_or_forward(
+    name: str, error: str, line: str, why: str, tmp_path: Path
+) -> None:
+    """Of the very case that is shown: in others something else may go wrong."""
+    result = check_rule(rules()["engine.logits"], backend := get_port(f"{write(tmp_path)}:{name}"), 8)
+    diagnose(rules()["engine.logits"], result, backend, 2)
+    number = 1 + next(i for i, text in enumerate(NUMPY_BUILD.split("\n")) if line in text)
+    assert result.error.startswith(error.format(number))
+    assert "model_port" not in result.error
+    shown = next(text for text in result.blame.split("\n") if "numpy_model.py:" in text)
+    assert shown.startswith(f"  numpy_model.py:{number}: {line}")
+    assert why in result.blame
 
 
 @pytest.mark.parametrize(

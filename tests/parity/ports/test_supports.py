@@ -12,6 +12,7 @@ from parity.cases.contracts import contracts
 from parity.cases.supports import PRESETS, Supports
 from parity.check import check_rule, draw, large_cases, rules
 from reference.config import GPT2Config
+from reference.stages import observing
 
 FLOAT32 = np.dtype(np.float32)
 
@@ -31,6 +32,26 @@ def test_cases_keep_to_what_is_supported(preset: str, function: str) -> None:
             assert case.sizes["I"] == 4 * case.sizes["C"]
     everything = [Supports.read(PRESETS["course"]).refusal(build(case, FLOAT32)[0]) for case in draw(rule, FLOAT32, 60)]
     assert any(everything)  # what is drawn without a declaration would be refused
+
+
+@pytest.mark.parametrize("function", ["attention.attention", "attention.attention_weights", "engine.logits"])
+def test_scores_that_overflow_exp_are_drawn_where_large_values_are_not(function: str) -> None:
+    """And none beside which a score of -10000, or 10000 less than it was, is not hidden."""
+    found: list[float] = []
+
+    def note(name: str, x: Any) -> Any:
+        if name.endswith(".scores"):
+            found.append(float(np.abs(x).max()))
+        return x
+
+    rule, supports = rules()[function], Supports.read(PRESETS["course"])
+    drawn = draw(rule, FLOAT32, 60, supports=supports)
+    for case in [*drawn, *large_cases(rule, drawn, supports)]:
+        with observing(note):
+            case.contract.target(**build(case, FLOAT32)[0])
+    assert found[-1] > 89  # of the last large case: with every seed
+    assert sum(score > 89 for score in found) > 2
+    assert max(found) < 10_000 / 4
 
 
 @pytest.mark.parametrize("side", ["left", "right"])
