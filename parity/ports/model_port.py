@@ -126,8 +126,7 @@ class PortModel:
     ) -> None:
         self._port, self._built, self._config, self._names = port, built, config, names
         self._parameters, self._classifies = parameters, "score.weight" in parameters
-        forward = getattr(built, "forward", None) or getattr(built, "construct", None) or built
-        named = [each for each in parameters_of(forward) or () if each.kind is not inspect.Parameter.VAR_KEYWORD]
+        named = [each for each in parameters_of(built) or () if each.kind is not inspect.Parameter.VAR_KEYWORD]
         self.takes = {each.name for each in named}
 
     def logits(self, ids: Array, attention_mask: Array | None = None, position_ids: Array | None = None) -> Array:
