@@ -1,9 +1,9 @@
 """A whole model of somebody's own: `build(config, parameters)` returns it, hooks on its submodules show its stages."""
 
+import contextlib
 import dataclasses
 import inspect
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -63,17 +63,18 @@ class ModelPort(Port):
         """What follows from the inputs that a model does not take: a small one is built, to look at it."""
         try:
             model = self._small("language_model")
-            self._look_at_cache(model)
         except Exception:  # whatever the port raises: it is told when the model is judged
             return EVERYTHING
+        self._look_at_cache(model)
         return Supports.read({name: False for name in ("attention_mask", "position_ids") if name not in model.takes})
 
     def _look_at_cache(self, model: "PortModel") -> None:
-        try:
-            _, cache = model.read(np.zeros((3, 2), np.int64))
-            self.batch_first = is_batch_first(cache, 3)
-        except NotImplementedError as error:
-            self.no_cache = str(error)
+        with contextlib.suppress(Exception):  # as above
+            try:
+                _, cache = model.read(np.zeros((3, 2), np.int64))
+                self.batch_first = is_batch_first(cache, 3)
+            except NotImplementedError as error:
+                self.no_cache = self.no_cache or str(error)
 
     def _without_classifier(self) -> str:
         """Why classifiers are not offered; "" if they are: a small one has scores of labels."""
@@ -297,7 +298,7 @@ class PortModel:
                     found[stage] = where, module
         yield from ((stage, where, module) for stage, (where, module) in found.items())
 
-    @contextmanager
+    @contextlib.contextmanager
     def _watched(self, seen: dict[str, Array], given: Mapping[str, Array]) -> Iterator[None]:
         ends = []
         try:
