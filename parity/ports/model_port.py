@@ -106,6 +106,8 @@ class ModelPort(Port):
         """The scores, the loss, or its gradients. Raises NotImplementedError for any other function."""
         if function not in (*LANGUAGE_MODEL, *CLASSIFIER):
             raise NotImplementedError(function)
+        if arguments.get("keep") is not None:
+            raise NotImplementedError("dropout")
         self.require(arguments)
         model = self.model(arguments["config"], flatten(arguments["params"]))
         inputs: Any = arguments["ids"], arguments.get("attention_mask"), arguments.get("position_ids")

@@ -9,7 +9,8 @@ import pytest
 
 from gpt2.backends import Backend
 from parity.cases.supports import Supports
-from parity.check import draw, rules, select
+from parity.check import agrees, draw, rules, select
+from parity.diagnosis.diagnose import explain
 from parity.ports.decoder import is_batch_first
 from parity.ports.port import get_port
 from parity.verdict.trial import Trial, decide
@@ -228,3 +229,12 @@ def test_who_builds_no_classifier_is_not_blamed(text: str, tmp_path: Path) -> No
     ran = run("check", "engine.classify", "--with", f"{tmp_path}/cached_model.py:build")
     assert ran.code == 3
     assert "not offered: a classifier: " in ran.out
+
+
+def test_a_bug_of_the_cache_is_not_blamed_on_what_agrees(tmp_path: Path) -> None:
+    """The plain model is judged by itself without the dropout that no port gets."""
+    line, rule = BUGS["positions start again"]
+    backend = port(tmp_path, old=READ, new=f"{READ}        {line}\n")
+    cases = draw(rules()[rule], np.dtype(np.float32), 12, supports=Supports.of(backend))
+    failed = next(case for case in cases if not agrees(rules()[rule], Trial(case, backend)))
+    assert explain(rules()[rule], Trial(failed, backend)).endswith("these agree by themselves: model.language_model")
