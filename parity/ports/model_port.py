@@ -55,14 +55,17 @@ class ModelPort(Port):
         self._build, self._names = build, dict(source.names)
         self.no_cache = "past" if "past" in supports.refused else ""  # why cached decoding is not offered, or ""
         self.batch_first = False  # whether sequences are the first axis of every tensor of the cache
-        self.no_classifier = ""  # why classifiers are not offered, or ""
+        self.no_classifier = self.no_language_model = ""  # why they are not offered, or ""
         self.no_classifier = self._without_classifier()
         self.supports = self.supports.also(self._without_inputs())
 
     def _without_inputs(self) -> Supports:
-        """What follows from the inputs that a model does not take: a small one is built, to look at it."""
+        """What follows from the inputs that a language model does not take: a small one is built, to look at it."""
         try:
             model = self._small("language_model")
+        except NotImplementedError as error:
+            self.no_language_model = str(error)
+            return EVERYTHING
         except Exception:  # whatever the port raises: it is told when the model is judged
             return EVERYTHING
         self._look_at_cache(model)
@@ -90,9 +93,9 @@ class ModelPort(Port):
 
     def offers(self, function: str) -> bool:
         """Whether it is about whole models of the kinds that are built here."""
-        if function == CACHED:
-            return not self.no_cache
-        return function in LANGUAGE_MODEL or (function in CLASSIFIER and not self.no_classifier)
+        if function in CLASSIFIER:
+            return not self.no_classifier
+        return not self.no_language_model and (function in LANGUAGE_MODEL or (function == CACHED and not self.no_cache))
 
     def model(self, config: GPT2Config, parameters: Mapping[str, Array]) -> "PortModel":
         """Build a model with these parameters. Raises NotImplementedError for what the port does not support."""
@@ -115,7 +118,7 @@ class ModelPort(Port):
             return model.classify(*inputs) if function in CLASSIFIER else model.logits(*inputs)
         labels, ignored = arguments["labels"], arguments.get("ignore_index", -100)
         labels = labels if function in CLASSIFIER else shift_labels(labels, inputs[1], ignored)
-        model, *inputs = model.padded(*inputs)
+        model, inputs = model.padded(*inputs)
         if function.endswith("_vjp"):
             return model.gradients(labels, ignored, float(arguments["grad"]), *inputs)
         return self.to_numpy(model.loss(labels, ignored, *inputs))
@@ -143,19 +146,19 @@ class PortModel:
         """Scores of the labels (B, K)."""
         if not self._classifies:
             raise NotImplementedError("a classifier")
-        model, *inputs = self.padded(ids, attention_mask, position_ids)
+        model, inputs = self.padded(ids, attention_mask, position_ids)
         scores: Array = self._port.framework.array(model._scores(*inputs))
         return scores
 
     def padded(
         self, ids: Array, attention_mask: Array | None, position_ids: Array | None
-    ) -> tuple["PortModel", Array, Array | None, Array | None]:
+    ) -> tuple["PortModel", tuple[Array, Array | None, Array | None]]:
         """The model and its inputs; for a classifier with the id of a pad at every pad, and at no last token of a text.
 
         Ports find the last token by the mask or, as transformers does, by its id: here both find the same. Raises
         NotImplementedError where they cannot.
         """
-        config, as_given = self._config, (self, ids, attention_mask, position_ids)
+        config, as_given = self._config, (self, (ids, attention_mask, position_ids))
         if not self._classifies:
             return as_given
         if attention_mask is None and config.pad_token_id is not None:
@@ -175,7 +178,7 @@ class PortModel:
         model = self
         if free[0] != config.pad_token_id:
             model = self._port.model(dataclasses.replace(config, pad_token_id=free[0]), self._parameters)
-        return model, np.where(mask == 0, free[0], ids), attention_mask, position_ids
+        return model, (np.where(mask == 0, free[0], ids), attention_mask, position_ids)
 
     def stages(
         self,
@@ -186,7 +189,7 @@ class PortModel:
     ) -> dict[str, Array]:
         """The stages that the submodules compute, and the scores; those in `given` are replaced after they are seen."""
         seen: dict[str, Array] = {}
-        model, *inputs = self.padded(ids, attention_mask, position_ids)
+        model, inputs = self.padded(ids, attention_mask, position_ids)
         with model._watched(seen, given or {}):
             scores = model._scores(*inputs)
         return {**seen, "label_logits" if self._classifies else "logits": self._port.framework.array(scores)}
@@ -235,9 +238,14 @@ class PortModel:
         turned = not np.array_equal(theirs, known) and np.array_equal(theirs.T, known)
         return gradient.T if turned else gradient
 
-    def _scores(self, *inputs: Any) -> Any:
-        """The scores as the framework has them."""
-        return self._scores_in(self._returned(*inputs))
+    def _scores(self, ids: Array, attention_mask: Array | None, position_ids: Array | None) -> Any:
+        """The scores as the framework has them. Usual positions are left to a model that takes none."""
+        if not self._takes("position_ids") and _are_usual(position_ids):
+            position_ids = None
+        return self._scores_in(self._returned(ids, attention_mask, position_ids))
+
+    def _takes(self, name: str) -> bool:
+        return name in self.takes and name not in self._port.supports.refused
 
     def _returned(
         self, ids: Array, attention_mask: Array | None = None, position_ids: Array | None = None, **more: Any
@@ -245,13 +253,13 @@ class PortModel:
         """What the model returns for these inputs."""
         if attention_mask is None and position_ids is not None and "attention_mask" in self.takes:
             attention_mask = np.ones_like(ids)  # transformers takes odd positions without a mask for packed texts
-        refused = self._port.supports.refused
-        if "attention_mask" in refused and attention_mask is not None and attention_mask.all():
+        if attention_mask is not None and attention_mask.all() and not self._takes("attention_mask"):
             attention_mask = None
-        if "position_ids" in refused and _are_usual(position_ids):
-            position_ids = None
         given = {"attention_mask": attention_mask, "position_ids": position_ids}
         self._port.require(given)  # also of laws, which call the model itself
+        for name, value in given.items():
+            if value is not None and name not in self.takes:  # a classifier may take less than the language model
+                raise NotImplementedError(name)
         tensors = {
             name: self._port.framework.tensor(np.ascontiguousarray(x)) for name, x in given.items() if x is not None
         }

@@ -14,7 +14,9 @@ from parity.diagnosis.diagnose import explain
 from parity.ports.decoder import is_batch_first
 from parity.ports.port import get_port
 from parity.verdict.trial import Trial, decide
+from reference.config import GPT2Config
 from tests.gpt2.command import run
+from tests.gpt2.small import parameters
 
 AFTER_ANY_CALLS = "laws.a_decoder_is_the_plain_model_after_any_calls"
 MODEL = """
@@ -178,6 +180,11 @@ def test_what_is_usual_is_left_to_the_model(tmp_path: Path) -> None:
         result = judged(backend, rule, 4)
         assert result.agrees
         assert result.cases >= 4
+    config = GPT2Config(vocab_size=11, n_positions=8, n_embd=6, n_layer=2, n_head=2)
+    decoder = backend.model(config, parameters(config)).decoder(1, 3)
+    decoder.read(np.array([[1, 2]]), np.array([[1, 1]]), np.array([[0, 1]]))
+    with pytest.raises(NotImplementedError, match="position_ids"):
+        decoder.read(np.array([[3]]), np.array([[1]]), np.array([[0]]))
 
 
 def test_a_cache_has_another_name(tmp_path: Path) -> None:
@@ -220,6 +227,21 @@ def test_a_classifier_finds_its_last_token(returned: str, agrees: bool, tmp_path
     result = judged(port(tmp_path, text, f"return {RETURNED}", returned), "engine.classify", 40)
     assert result.agrees == agrees
     assert not agrees or result.cases >= 24
+
+
+def test_a_port_may_have_classifiers_alone(tmp_path: Path) -> None:
+    backend = port(tmp_path, CLASSIFIER)
+    assert "engine.classify" in select((), backend)
+    assert not {"engine.logits", "engine.cached"} & select((), backend).keys()
+
+
+def test_a_classifier_may_take_no_mask(tmp_path: Path) -> None:
+    text = CLASSIFIER.replace("(ids, attention_mask=None, position_ids=None)", "(ids)")
+    backend = port(tmp_path, text.replace("attention_mask, position_ids)", "None, None)"))
+    result = judged(backend, "engine.classify", 20)
+    assert result.agrees
+    assert result.cases >= 4
+    assert {"attention_mask", "position_ids"} <= result.not_offered
 
 
 @pytest.mark.parametrize("text", [MODEL, MODEL.replace("nest(parameters)", "nest({n: parameters[n] for n in ('h',)})")])
