@@ -11,6 +11,7 @@ from hypothesis import settings
 
 from benchmarks.peers.client import peer_python
 from gpt2.backends import Backend, NumPyBackend
+from parity.cases.supports import Supports
 from parity.check import agrees, check_rule, draw, rules, select
 from parity.diagnosis.blame import blame, first_wrong, is_random, recorded_too_late
 from parity.diagnosis.diagnose import wrong_gradient
@@ -31,15 +32,12 @@ IDS = np.array([[3, 1, 4, 1, 5], [9, 2, 6, 5, 3]])
 MINDSPORE_BUGS = {
     "ops.sqrt(variance + 1e-5)": ("(ops.sqrt(variance) + 1e-3)", "ln_1"),
     "math.sqrt(heads[3])": ("heads[3]", "attn.merged"),
-    "np.tri(tokens, dtype=bool)": ("np.tri(tokens, tokens, 1, dtype=bool)", "attn.merged"),
+    "k.shape[2] - tokens, dtype": ("k.shape[2] - tokens + 1, dtype", "attn.merged"),
     'approximate="tanh"': ('approximate="none"', "mlp.gelu_new"),
-    "x = x + self.attn(self.ln_1(x))": ("x = self.ln_1(x) + self.attn(self.ln_1(x))", "attn_residual"),
+    "x = x + attended": ("x = self.ln_1(x) + attended", "attn_residual"),
     "return x + self.mlp(self.ln_2(x))": ("return self.mlp(self.ln_2(x))", "mlp_residual"),
-    "x = x + self.attn(self.ln_1(x))\n        return x + self.mlp(self.ln_2(x))": (
-        "x = x + self.attn(self.ln_1(x))\n        return x + self.mlp(self.ln_1(x))",  # ln_1 is called twice
-        "mlp.c_fc",
-    ),
-    "self.wpe(ops.arange(ids.shape[1]))": ("self.wpe(ops.arange(ids.shape[1]))[::-1]", "ln_1"),  # outside of wpe
+    "self.mlp(self.ln_2(x))": ("self.mlp(self.ln_1(x))", "mlp.c_fc"),  # ln_1 is called twice
+    "known + ids.shape[1]))": ("known + ids.shape[1]))[::-1]", "ln_1"),  # outside of wpe
 }
 NUMPY_BUILD = """
 from reference import model
@@ -230,11 +228,27 @@ def mindspore_port(folder: Path, old: str = "", new: str = "") -> Backend:
     return get_port(f"{file}:build;as=course")
 
 
-@pytest.mark.parametrize("rule", ["engine.logits", "model.language_model_loss_vjp"])
+@pytest.mark.parametrize("rule", ["engine.logits", "engine.cached", "model.language_model_loss_vjp"])
 def test_the_example_in_mindspore_is_right(rule: str, tmp_path: Path) -> None:
     result = check_rule(rules()[rule], mindspore_port(tmp_path), 300 if DEEP else 4)
     assert result.agrees, result.to_dict()
     assert result.cases >= 4
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("ops.arange(known, known + ids.shape[1])", "ops.arange(ids.shape[1])"),
+        ("k.shape[2] - tokens, dtype", "0, dtype"),
+        ("ops.cat((past[1], v)", "ops.cat((past[0], v)"),
+    ],
+    ids=["positions start again", "the first keys alone", "keys for values"],
+)
+def test_a_bug_of_the_cache_in_mindspore_is_seen(old: str, new: str, tmp_path: Path) -> None:
+    port = mindspore_port(tmp_path, old, new)
+    for rule, right in (("engine.logits", True), ("engine.cached", False)):
+        cases = draw(rules()[rule], np.dtype(np.float32), 6, supports=Supports.of(port))
+        assert all(agrees(rules()[rule], Trial(case, port)) for case in cases) == right
 
 
 @pytest.mark.parametrize("old", MINDSPORE_BUGS)
