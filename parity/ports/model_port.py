@@ -192,6 +192,8 @@ class PortModel:
         model, inputs = self.padded(ids, attention_mask, position_ids)
         with model._watched(seen, given or {}):
             scores = model._scores(*inputs)
+        if position_ids is not None and "wpe" in seen:  # a model that takes no positions has them once for all texts
+            seen["wpe"] = np.broadcast_to(seen["wpe"], (len(ids), *seen["wpe"].shape[1:])).copy()
         return {**seen, "label_logits" if self._classifies else "logits": self._port.framework.array(scores)}
 
     @property

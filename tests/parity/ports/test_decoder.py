@@ -43,6 +43,9 @@ class Model:
 def build(config, parameters):
     return Model(config, parameters)
 """
+WITHOUT_MASK = MODEL.replace(" attention_mask=None, position_ids=None,", "").replace(
+    "attention_mask, position_ids", "None, None"
+)
 READ = "        known = past[0][0].shape[2] if past else 0\n"
 CLASSIFIER = """
 from reference import model
@@ -185,6 +188,13 @@ def test_what_is_usual_is_left_to_the_model(tmp_path: Path) -> None:
     decoder.read(np.array([[1, 2]]), np.array([[1, 1]]), np.array([[0, 1]]))
     with pytest.raises(NotImplementedError, match="position_ids"):
         decoder.read(np.array([[3]]), np.array([[1]]), np.array([[0]]))
+
+
+def test_no_rule_objects_to_a_model_of_scores_alone(tmp_path: Path) -> None:
+    """It has no stages, mask or positions."""
+    backend = port(tmp_path, WITHOUT_MASK)
+    for name in select((), backend):
+        assert judged(backend, name, 2).agrees, name
 
 
 def test_a_cache_has_another_name(tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ from tests.parity.ports import hugging_face
 from tests.peers.conftest import absent
 
 DEEP = settings().max_examples > 100
+SHAPES = "laws.results_have_the_promised_shape_and_dtype"
 MINDSPORE = ROOT / "examples" / "ports" / "mindspore_gpt2.py"
 CONFIG = GPT2Config(vocab_size=11, n_positions=8, n_embd=6, n_layer=2, n_head=2, n_inner=24)
 IDS = np.array([[3, 1, 4, 1, 5], [9, 2, 6, 5, 3]])
@@ -228,7 +229,7 @@ def mindspore_port(folder: Path, old: str = "", new: str = "") -> Backend:
     return get_port(f"{file}:build;as=course")
 
 
-@pytest.mark.parametrize("rule", ["engine.logits", "engine.cached", "model.language_model_loss_vjp"])
+@pytest.mark.parametrize("rule", ["engine.logits", "engine.cached", "model.language_model_loss_vjp", SHAPES])
 def test_the_example_in_mindspore_is_right(rule: str, tmp_path: Path) -> None:
     result = check_rule(rules()[rule], mindspore_port(tmp_path), 300 if DEEP else 4)
     assert result.agrees, result.to_dict()
