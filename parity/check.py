@@ -183,7 +183,8 @@ def select(names: Iterable[str] = (), backend: Backend | None = None) -> dict[st
     about = {
         name: rule
         for name, rule in (chosen or every).items()
-        if offers is None or (offers(rule.contract.function) and not rule.trains and not rule.generates)
+        if offers is None
+        or (offers(rule.contract.function) and not rule.trains and (not rule.generates or offers("engine.cached")))
     }
     return about or chosen
 

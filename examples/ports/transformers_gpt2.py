@@ -4,9 +4,9 @@ import transformers
 
 
 def build(config, parameters):
-    model = transformers.GPT2LMHeadModel(transformers.GPT2Config(**config.to_dict()))
-    model.load_state_dict(
-        {name if name.startswith("lm_head") else f"transformer.{name}": x for name, x in parameters.items()},
-        strict=False,
-    )
+    classifies = "score.weight" in parameters
+    kind = transformers.GPT2ForSequenceClassification if classifies else transformers.GPT2LMHeadModel
+    model, heads = kind(transformers.GPT2Config(**config.to_dict())), ("lm_head.", "score.")
+    named = {name if name.startswith(heads) else f"transformer.{name}": x for name, x in parameters.items()}
+    model.load_state_dict(named, strict=False)
     return model.eval()

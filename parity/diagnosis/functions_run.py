@@ -12,7 +12,7 @@ from typing import Any
 from gpt2.backends import Backend, NumPyBackend, numpy_dtype
 from parity.cases.cases import Case
 from parity.cases.supports import EVERYTHING, Supports
-from parity.check import Rule, agrees, draw, large_cases, rules, verdicts
+from parity.check import Rule, agrees, draw, large_cases, offered_contract, rules, verdicts
 from parity.mutants.base import short_name
 from parity.verdict.trial import Memory, Trial
 from parity.verdict.verdict import Verdict
@@ -152,7 +152,7 @@ _results: dict[str, Any] = {}  # the results of _verdicts_on_others by rule, for
 
 def _fitted(rule: Rule, failed: Trial) -> Trial | None:
     """A function's trial in the sizes and options of a failing case; None if the function has others."""
-    contract, case = rule.contract, failed.case
+    contract, case = offered_contract(rule, failed.backend), failed.case
     if not set(contract.scalars) <= set(case.scalars):
         return None
     past = set() if case.sizes["P"] else {"past"}

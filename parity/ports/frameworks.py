@@ -7,6 +7,7 @@ import importlib.util
 import math
 import sys
 from collections.abc import Callable, Hashable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -55,8 +56,11 @@ class Framework(Protocol, Hashable):
     def losses_gradients(self, parameters: Mapping[str, Any], loss: Callable[[], Any], grad: float) -> dict[str, Array]:
         """The gradients of a loss, times `grad`, by parameter; zeros where it does not depend on one."""
 
+    def without_gradients(self) -> AbstractContextManager[Any]:
+        """Where nothing is recorded for gradients."""
+
     def cross_entropy(self, logits: Any, labels: Array, ignore_index: int) -> Any:
-        """The mean cross-entropy of scores (B, T, V) and labels (B, T), of which at least one is scored."""
+        """The mean cross-entropy of scores (..., V) and labels (...), of which at least one is scored."""
 
 
 class NumPy:
@@ -101,6 +105,10 @@ class NumPy:
     def losses_gradients(self, parameters: Mapping[str, Any], loss: Callable[[], Any], grad: float) -> dict[str, Array]:
         """Raises NotImplementedError."""
         raise NotImplementedError("gradients")
+
+    def without_gradients(self) -> AbstractContextManager[Any]:
+        """Nothing is ever recorded."""
+        return nullcontext()
 
     def cross_entropy(self, logits: Any, labels: Array, ignore_index: int) -> Any:
         """Raises NotImplementedError."""
@@ -173,10 +181,15 @@ class Torch:
         filled = (torch.zeros_like(x) if g is None else g for x, g in zip(given, found, strict=True))
         return {name: self.array(g) for name, g in zip(parameters, filled, strict=True)}
 
+    def without_gradients(self) -> AbstractContextManager[Any]:
+        """By torch.no_grad."""
+        without: AbstractContextManager[Any] = self._torch.no_grad()
+        return without
+
     def cross_entropy(self, logits: Any, labels: Array, ignore_index: int) -> Any:
         """By torch.nn.functional.cross_entropy."""
         wanted = self.tensor(labels).flatten()
-        return self._torch.nn.functional.cross_entropy(logits.flatten(0, 1), wanted, ignore_index=ignore_index)
+        return self._torch.nn.functional.cross_entropy(logits.flatten(0, -2), wanted, ignore_index=ignore_index)
 
 
 class MindSpore:
@@ -237,6 +250,10 @@ class MindSpore:
         weights = self._ms.ParameterTuple(list(parameters.values()))
         found = self._ms.grad(lambda: loss() * grad, grad_position=None, weights=weights)()
         return {name: self.array(x) for name, x in zip(parameters, found, strict=True)}
+
+    def without_gradients(self) -> AbstractContextManager[Any]:
+        """Nothing is ever recorded."""
+        return nullcontext()
 
     def cross_entropy(self, logits: Any, labels: Array, ignore_index: int) -> Any:
         """By ops.cross_entropy."""

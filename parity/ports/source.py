@@ -118,7 +118,8 @@ def _from_module(name: str) -> ModuleType:
 
 
 def parameters_of(target: Any) -> list[inspect.Parameter] | None:
-    """The parameters of a function, in order; None if Python cannot say, as of one that is written in C."""
+    """The parameters of a function or module, in order; None if Python cannot say, as of one that is written in C."""
+    target = getattr(target, "forward", None) or getattr(target, "construct", None) or target  # modules take anything
     try:
         return list(inspect.signature(target).parameters.values())
     except (TypeError, ValueError):

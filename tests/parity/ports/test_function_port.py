@@ -82,7 +82,15 @@ class Called:
     def __call__(self, x, n_head):
         return split_heads(x, n_head)
 
+class Layer:
+    def forward(self, hidden):
+        return np.maximum(hidden, 0)
+
+    def __call__(self, *given, **named):  # as modules have it
+        return self.forward(*given, **named)
+
 called = Called()
+layer = Layer()
 text = "no function"
 
 class Layers:
@@ -153,6 +161,7 @@ def test_a_case_that_is_refused_does_not_undo_the_others(folder: Path) -> None:
         ["split_heads", "--with", "ports_of_mine.py:called"],
         ["split_heads", "--with", "ports_of_mine.py:by_keyword", "--map", "x=hidden"],
         ["relu", "--with", "ports_of_mine.py:prints"],
+        ["relu", "--with", "ports_of_mine.py:layer"],
         ["ops.dropout", "--with", "ports_of_mine.py:dropout"],
         ["attention.attention", "--with", "ports_of_mine.py:attention_alone", "--as", "course"],
     ],
