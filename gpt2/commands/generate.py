@@ -79,6 +79,7 @@ def generate(
 ) -> None:
     """Continue PROMPT ("-": standard input) with MODEL, a folder or a name on the Hugging Face hub.
 
+    Options that are not given are those of the model's generation_config.json, if it has one: a note says which.
     A single continuation is printed token by token. Several are printed when complete, with a line --- between them.
     Ctrl-C stops generation: the text so far is printed, and the exit code is 130.
     """
@@ -89,6 +90,7 @@ def generate(
         "early_stopping": EARLY_STOPPING[early_stopping],
         "stop_ids": stop_ids or None,
     }
+    lengths = _complete(loaded, options)
     if ties and options["sliding_window"]:
         raise GPT2Error("ties are found in texts that fit the context: leave out --sliding-window or --ties")
     copies = options["num_return_sequences"]
@@ -99,7 +101,7 @@ def generate(
     for first in range(0, len(starts), batch_size):
         batch = starts[first : first + batch_size]
         padded, mask = left_padded(batch)
-        options["first_row"] = first * copies
+        options |= {"first_row": first * copies} | loaded.saved.after(padded.shape[1], lengths)
         generation = loaded.generate_all(padded, attention_mask=mask, on_token=on_token, scored=as_json, **options)
         places = _places_of_ties(loaded, generation, mask, options) if ties else None
         for row in _facts(loaded, batch, generation, places):
@@ -119,6 +121,28 @@ def generate(
     if interrupted:
         click.echo("gpt2: interrupted: this is the text generated so far", err=True)
         sys.exit(130)
+
+
+def _complete(loaded: Any, options: dict[str, Any]) -> dict[str, int]:
+    """Complete the options by those of the model's folder, with a note; return its lengths that count the prompt."""
+    context = click.get_current_context()
+    usual = {"bad_words": ("bad_word", "bad_ids")}  # options of other names on the command line
+    given = {
+        name: value
+        for name, value in options.items()
+        if any(_is_given(context, option) for option in usual.get(name, (name,)))
+    }
+    taken, lengths = loaded.saved.options(given), loaded.saved.lengths(given)
+    options |= taken
+    other_ends = "stop_ids" not in given and loaded.end_ids != loaded.config.end_ids
+    note = loaded.saved.note(taken | lengths, loaded.end_ids if other_ends else None)
+    if note:
+        click.echo(f"gpt2: note: {note}", err=True)
+    return lengths
+
+
+def _is_given(context: click.Context, option: str) -> bool:
+    return context.get_parameter_source(option) not in (None, click.core.ParameterSource.DEFAULT)
 
 
 def _places_of_ties(loaded: Any, generation: Generation, mask: Array, options: dict[str, Any]) -> list[list[int]]:

@@ -1,5 +1,6 @@
 """Convert a minGPT or nanoGPT checkpoint, with linear weights as (out, in), to a Hugging Face GPT-2 folder."""
 
+import functools
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from gpt2.errors import GPT2Error
 from gpt2.json_input import as_type, read_json
 from gpt2.model import hf_folder
+from gpt2.model.tensors import BUFFER, read_tensors
 from reference.config import ConfigError, GPT2Config, parameter_shapes
 
 LINEAR = re.compile(r"h\.\d+\.(attn\.c_attn|attn\.c_proj|mlp\.c_fc|mlp\.c_proj)\.weight")
@@ -38,7 +40,7 @@ def convert(source: Path, folder: Path, n_head: int | None = None) -> tuple[GPT2
     for name, shape in parameter_shapes(config).items():
         if name.endswith(".bias") and name not in parameters:
             parameters[name] = np.zeros(shape, parameters["wte.weight"].dtype)
-    hf_folder.check_parameters(parameters, config, str(source))
+    hf_folder.fit({name: functools.partial(np.asarray, x) for name, x in parameters.items()}, config, str(source))
     files = [source.parent / name for name in hf_folder.TOKENIZER_FILES]
     hf_folder.write_folder(folder, config, parameters, [file for file in files if file.is_file()])
     return config, len(parameters)
@@ -58,7 +60,7 @@ def _find_state(source: Path) -> Path:
 def _read(source: Path) -> tuple[dict[str, NDArray[Any]], Mapping[str, Any]]:
     if source.suffix == ".safetensors":
         beside = source.parent / hf_folder.CONFIG
-        return dict(hf_folder.read_tensors(source)), read_json(beside, dict[str, Any]) if beside.is_file() else {}
+        return dict(read_tensors(source)), read_json(beside, dict[str, Any]) if beside.is_file() else {}
     if source.suffix != ".json":
         raise GPT2Error(
             f"{source} is neither .safetensors nor .json: save the state as safetensors (nothing is unpickled)"
@@ -93,7 +95,7 @@ def _rename(state: Mapping[str, NDArray[Any]]) -> hf_folder.Parameters:
         name = name.removeprefix("_orig_mod.").removeprefix("transformer.")
         if name == "h.0.attn.c_attn.weight" and x.ndim == 2 and x.shape[1] == 3 * x.shape[0]:
             raise GPT2Error(f"{name} is (in, out) already, as Hugging Face stores it: load it unconverted")
-        if not hf_folder.BUFFER.fullmatch(name):
+        if not BUFFER.fullmatch(name):
             parameters[name] = x.T if LINEAR.fullmatch(name) else x
     return parameters
 
