@@ -1,7 +1,6 @@
 """`gpt2 finetune`, `gpt2 summarize` and `gpt2 classify`: train for a task, evaluate, and use the model."""
 
 import functools
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,15 @@ from rich.console import Console
 from rich.table import Table
 
 from gpt2.commands.help import GroupedCommands
-from gpt2.commands.options import ENGINE, engine_facts, engine_options, json_option, load_model, standard_input
+from gpt2.commands.options import (
+    LOADING,
+    echo_json,
+    engine_facts,
+    json_option,
+    load_model,
+    loading_options,
+    standard_input,
+)
 from gpt2.commands.train import facts_table, result_facts, show_training, stop_interrupted, training_options
 from gpt2.data.records import BrokenLines, Record, read_texts
 from gpt2.data.templates import find_template
@@ -116,7 +123,7 @@ def _report(outcome: run.FinetuneResult, as_json: bool, shown: tuple[str, ...]) 
     if as_json:
         without = None if report is None else {name: x for name, x in report.items() if name not in ("examples", "of")}
         more = {"interrupted": outcome.interrupted, "evaluation": without}
-        click.echo(json.dumps(facts | more, ensure_ascii=False))
+        echo_json(facts | more)
     else:
         console = Console(highlight=False)
         console.print(facts_table(facts))
@@ -144,7 +151,7 @@ def _texts_options(command: Any) -> Any:
     """Add the options of the commands that use a fine-tuned model."""
     for option in (
         json_option,
-        engine_options,
+        loading_options,
         click.option("--field", help="The field or column of the texts in --file  [as in training]"),
         click.option("--batch-size", type=click.IntRange(1), default=8, show_default=True, help="Texts per batch."),
         click.option("--file", type=click.Path(path_type=Path), help="Texts, one per line, or JSON lines, or TSV."),
@@ -198,7 +205,7 @@ def summarize(
         for answer in answers if not as_json else []:
             click.echo(answer)
     if as_json:
-        click.echo(json.dumps({"summaries": summaries} | engine_facts(model), ensure_ascii=False))
+        echo_json({"summaries": summaries} | engine_facts(model))
 
 
 def _names(task: dict[str, Any], template: str | None) -> tuple[str | None, str | None]:
@@ -228,7 +235,7 @@ def classify(
         for row in chances
     ]
     if as_json:
-        click.echo(json.dumps({"labels": results} | engine_facts(model), ensure_ascii=False))
+        echo_json({"labels": results} | engine_facts(model))
         return
     for line in _lines(results):
         click.echo(line)
@@ -247,7 +254,7 @@ def _load(folder: str, task: str, engine: dict[str, Any]) -> tuple[Model, dict[s
     noted = run.read_task(find_folder(folder))
     if noted.get("task", task) != task:
         raise GPT2Error(f"{folder} was trained to {noted['task']}: use `gpt2 {noted['task']}`, or another folder")
-    return load_model(folder, **{name: engine[name] for name in ENGINE}), noted
+    return load_model(folder, **{name: engine[name] for name in LOADING}), noted
 
 
 def _records(text: str | None, file: Path | None, field: str) -> list[Record]:

@@ -9,7 +9,16 @@ import numpy as np
 from rich.markup import escape
 from rich.table import Table
 
-from gpt2.commands.options import console, engine_facts, engine_options, json_option, load_model, read_prompt
+from gpt2.arguments import is_finite
+from gpt2.commands.options import (
+    console,
+    echo_json,
+    engine_facts,
+    json_option,
+    load_model,
+    loading_options,
+    read_prompt,
+)
 from gpt2.files import write_whole
 
 
@@ -19,7 +28,7 @@ from gpt2.files import write_whole
 @click.option("--ids", help="The prompt as token ids.")
 @click.option("--top", type=click.IntRange(1), default=5, show_default=True, help="Number of tokens to show.")
 @click.option("--output", type=click.Path(path_type=Path), help="Write all logits, (1, T, V), to this .npy file.")
-@engine_options
+@loading_options
 @json_option
 def logits(
     model: str, prompt: str | None, ids: str | None, top: int, output: Path | None, as_json: bool, **engine: Any
@@ -31,6 +40,8 @@ def logits(
     if output is not None:
         _save_array(output, scores)
     last = scores[0, -1].astype(np.float64)
+    if not is_finite(last):
+        click.echo("gpt2: note: some of the scores are NaN or infinite", err=True)
     shifted = np.exp(last - last.max())
     probabilities = shifted / shifted.sum()
     best = np.argsort(-last, kind="stable")[:top]
@@ -44,7 +55,7 @@ def logits(
         for i in best
     ]
     if as_json:
-        click.echo(json.dumps({"next": rows, "shape": scores.shape} | engine_facts(loaded), ensure_ascii=False))
+        echo_json({"next": rows, "shape": scores.shape} | engine_facts(loaded))
         return
     table = Table("id", "token", "logit", "probability")
     for row in rows:
@@ -83,17 +94,19 @@ def info(model: str, as_json: bool) -> None:
 
     folder = hf_folder.find_folder(model)
     config = hf_folder.read_config(folder)
-    parameters, tokenizer = hf_folder.read_parameters(folder, config), load_tokenizer(folder)
+    parameters, tokenizer = hf_folder.read_parameters(folder, config, allow_nan=True), load_tokenizer(folder)
+    broken = [name for name, x in parameters.items() if not is_finite(x)]
     facts = {
         "head": "classification" if "score.weight" in parameters else "language model",
         "parameters": sum(x.size for x in parameters.values()),
         "tensors": len(parameters),
         "dtype": ", ".join(sorted({x.dtype.name for x in parameters.values()})),
+        "NaN or infinity in": ", ".join(broken) or None,
         "tokenizer": None if tokenizer is None else f"{tokenizer.get_vocab_size()} tokens",
         "config": config.to_dict(),
     }
     if as_json:
-        click.echo(json.dumps(facts, ensure_ascii=False))
+        echo_json(facts)
         return
     table = Table("", escape(str(folder)), show_header=True)
     for name, value in facts.items():
@@ -116,7 +129,7 @@ def levels(backend: str, device: str | None, as_json: bool) -> None:
 
     dtypes = dtypes_by_level(get_backend(backend, device))
     if as_json:
-        click.echo(json.dumps(dtypes))
+        echo_json(dtypes)
         return
     table = Table("stage", *dtypes, title=f"Mixed precision on {backend}", title_justify="left")
     for stage in next(iter(dtypes.values())):

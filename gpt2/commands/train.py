@@ -1,7 +1,6 @@
 """`gpt2 train`: train a model, showing progress and the result."""
 
 import functools
-import json
 import math
 import sys
 from collections.abc import Callable
@@ -12,7 +11,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from gpt2.commands.options import engine_options, json_option
+from gpt2.commands.options import echo_json, engine_options, json_option
 from gpt2.progress import ProgressBar
 from gpt2.training import run
 
@@ -64,7 +63,7 @@ def train(as_json: bool, **options: Any) -> None:
         result = run.train(**options, watch=functools.partial(show_training, bar))
     facts = result_facts(result)
     if as_json:
-        click.echo(json.dumps(facts))
+        echo_json(facts)
     else:
         Console(highlight=False).print(facts_table(facts))
     if result.interrupted:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
+from gpt2.arguments import is_finite
 from gpt2.errors import GPT2Error
 from gpt2.files import write_folder_whole
 from gpt2.json_input import read_json
@@ -23,7 +24,6 @@ from gpt2.model.tensors import (
     PICKLED_INDEX,
     WEIGHTS,
     Tensors,
-    is_finite,
     open_folder,
     some,
     weight_files,

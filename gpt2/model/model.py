@@ -155,16 +155,10 @@ class Model:
         decode = None if self.tokenizer is None else self.decode
         # a backend may have its own loops: those with planted bugs do
         run: Callable[..., Generation] = getattr(self.backend, "continue_batch", continue_batch)
-        return run(
-            self.engine,
-            checked,
-            mask,
-            config,
-            self.config.n_positions,
-            self._fill_id(config),
-            scored,
-            Watch(decode, on_token or (lambda ids: None), interrupted),
-        )
+        watch = Watch(decode, on_token or (lambda ids: None), interrupted)
+        with np.errstate(over="ignore", invalid="ignore"):  # the loop itself reports what overflows
+            context = self.config.n_positions
+            return run(self.engine, checked, mask, config, context, self._fill_id(config), scored, watch)
 
     def complete(self, config: GenerationConfig) -> GenerationConfig:
         """The options, with the model's stop id if they name none. Raises GPT2Error if they do not fit the model.

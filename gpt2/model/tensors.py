@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
@@ -124,8 +123,3 @@ def some(names: Iterable[str]) -> str:
     """The first names of many, for a message."""
     first, rest = sorted(names)[:3], len(set(names)) - 3
     return ", ".join(first) + (f" and {rest} more" if rest > 0 else "")
-
-
-def is_finite(x: Array) -> bool:
-    """Whether no number is NaN or infinite. Source: minimum and maximum pass NaN on, and need no memory."""
-    return not x.size or bool(np.isfinite(np.array([x.min(), x.max()], np.float64)).all())
