@@ -26,7 +26,7 @@ from gpt2.errors import GPT2Error
 from gpt2.finetune import run
 from gpt2.finetune.classifier import Classifier, label_names
 from gpt2.finetune.summarizer import GENERATION, Summarizer
-from gpt2.model.hf_folder import find_folder
+from gpt2.model.hf_folder import REGRESSION, find_folder, read_problem
 from gpt2.model.model import Model
 from gpt2.progress import ProgressBar
 
@@ -218,10 +218,15 @@ def _names(task: dict[str, Any], template: str | None) -> tuple[str | None, str 
 def classify(
     folder: str, text: str | None, file: Path | None, batch_size: int, field: str | None, as_json: bool, **engine: Any
 ) -> None:
-    """Classify TEXT ("-": standard input) with the classifier in FOLDER, and show the probability of each label."""
+    """Classify TEXT ("-": standard input) with the classifier in FOLDER, and show the probability of each label.
+
+    One label, or several that do not exclude each other (problem_type of config.json), have a probability each; of a
+    regression it is the value.
+    """
     model, task = _load(folder, run.CLASSIFY, engine)
-    labels = label_names(find_folder(folder), model.config.num_labels)
-    classifier = Classifier(model, labels, task.get("block_size", model.config.n_positions))
+    found = find_folder(folder)
+    labels, problem = label_names(found, model.config.num_labels), read_problem(found)
+    classifier = Classifier(model, labels, task.get("block_size", model.config.n_positions), problem)
     records = _records(text, file, field or task.get("field", "text"))
     rows = []
     for record in records:
@@ -230,21 +235,21 @@ def classify(
         _note_cut(cut, record, "text")
         rows.append(row)
     chances = classifier.probabilities(rows, batch_size)
+    what = "values" if problem == REGRESSION else "probabilities"
     results = [
-        {"label": labels[row.argmax()], "probabilities": dict(zip(labels, map(float, row), strict=True))}
-        for row in chances
+        {"label": labels[row.argmax()], what: dict(zip(labels, map(float, row), strict=True))} for row in chances
     ]
     if as_json:
         echo_json({"labels": results} | engine_facts(model))
         return
-    for line in _lines(results):
+    for line in _lines([result[what] for result in results]):
         click.echo(line)
 
 
-def _lines(results: list[dict[str, Any]]) -> Iterator[str]:
+def _lines(results: list[dict[str, float]]) -> Iterator[str]:
     """For one text: every label, the likeliest first. For several: the likeliest label of each."""
     for result in results:
-        ranked = sorted(result["probabilities"].items(), key=lambda pair: -pair[1])
+        ranked = sorted(result.items(), key=lambda pair: -pair[1])
         for label, chance in ranked if len(results) == 1 else ranked[:1]:
             yield f"{label}\t{chance:.4f}"
 

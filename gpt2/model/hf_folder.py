@@ -47,6 +47,11 @@ ARCHITECTURES = {"language_model": "GPT2LMHeadModel", "sequence_classifier": "GP
 # The parts of a GPT-2 below its heads. Here a tensor without a place means that config.json is wrong.
 BODY = re.compile(r"(h|wte|wpe|ln_f)\.")
 LM_HEAD, TABLE = "lm_head.weight", "wte.weight"
+SINGLE_LABEL, MULTI_LABEL, REGRESSION = PROBLEMS = (
+    "single_label_classification",
+    "multi_label_classification",
+    "regression",
+)
 # "gpt2", "openai-community/gpt2".
 HUB_NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 # Models inside the package. New models on the hub must have an owner in their name, so these names cannot clash.
@@ -140,13 +145,27 @@ def read_labels(folder: Path) -> tuple[str, ...] | None:
     return tuple(map(str, names))
 
 
-def config_fields(config: GPT2Config, head: str, dtype: str, labels: Sequence[str] = ()) -> dict[str, Any]:
-    """The fields of config.json. head: "language_model" or "sequence_classifier"; labels: those of a classifier."""
+def read_problem(folder: Path) -> str | None:
+    """What a classifier's scores mean: problem_type in config.json, or None. Raises GPT2Error if it is unknown."""
+    problem = read_json(folder / CONFIG, dict[str, Any]).get("problem_type")
+    if problem not in (None, *PROBLEMS):
+        raise GPT2Error(f"{folder / CONFIG}: problem_type must be null, {', '.join(PROBLEMS)}, but is {problem!r}")
+    return problem
+
+
+def config_fields(
+    config: GPT2Config, head: str, dtype: str, labels: Sequence[str] = (), problem: str | None = None
+) -> dict[str, Any]:
+    """The fields of config.json. head: "language_model" or "sequence_classifier".
+
+    labels: the label names of a classifier; problem: its problem_type, by default that labels exclude each other.
+    """
     fields = {"architectures": [ARCHITECTURES[head]], **config.to_dict(), "dtype": dtype}
+    fields |= {"problem_type": problem} if problem else {}
     if not labels:
         return fields
     return fields | {
-        "problem_type": "single_label_classification",
+        "problem_type": problem or SINGLE_LABEL,
         "id2label": {str(i): label for i, label in enumerate(labels)},
         "label2id": {label: i for i, label in enumerate(labels)},
     }
@@ -202,16 +221,17 @@ def write_folder(
     parameters: Mapping[str, NDArray[Any]],
     files: list[Path],
     labels: Sequence[str] = (),
+    problem: str | None = None,
 ) -> None:
     """Write, atomically, a folder that Hugging Face transformers and `read_parameters` load.
 
-    files: tokenizer files to copy; labels: a classifier's label names. Raises GPT2Error if the folder is not empty or
-    cannot be written.
+    files: tokenizer files to copy; labels, problem: those of a classifier, as for config_fields.
+    Raises GPT2Error if the folder is not empty or cannot be written.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise GPT2Error(f"{folder} exists and is not an empty folder: name another one, or remove it first")
     head = "sequence_classifier" if "score.weight" in parameters else "language_model"
-    fields = config_fields(config, head, next(iter(parameters.values())).dtype.name, labels)
+    fields = config_fields(config, head, next(iter(parameters.values())).dtype.name, labels, problem)
     fields |= class_in_config(files[0].parent) if files else {}
     with write_folder_whole(folder) as part:
         (part / CONFIG).write_text(json.dumps(fields, indent=2) + "\n", encoding="utf-8")

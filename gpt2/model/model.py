@@ -236,8 +236,9 @@ class Model:
             else [self.folder / name for name in (*hf_folder.TOKENIZER_FILES, hf_folder.GENERATION)]
         )
         labels = None if self.folder is None else hf_folder.read_labels(self.folder)
+        problem = None if self.folder is None else hf_folder.read_problem(self.folder)
         present = [file for file in files if file.is_file()]
-        hf_folder.write_folder(Path(folder), self.config, self.parameters, present, labels or ())
+        hf_folder.write_folder(Path(folder), self.config, self.parameters, present, labels or (), problem)
 
     def _check(
         self, ids: ArrayLike, attention_mask: ArrayLike | None, position_ids: ArrayLike | None
