@@ -19,7 +19,9 @@ from gpt2.commands.options import (
     loading_options,
     read_prompt,
 )
+from gpt2.errors import GPT2Error
 from gpt2.files import write_whole
+from reference.config import GPT2Config
 
 
 @click.command()
@@ -73,14 +75,38 @@ def _save_array(path: Path, array: np.ndarray) -> None:
 @click.argument("source", type=click.Path(path_type=Path))
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option("--n-head", type=click.IntRange(1), help="Number of heads, if SOURCE does not say.")
-def convert(source: Path, folder: Path, n_head: int | None) -> None:
-    """Convert SOURCE, a minGPT or nanoGPT checkpoint (.safetensors, or .json with base64 tensors), to a folder."""
-    from gpt2.model.convert import convert as run
+@click.option("--activation", help="Activation function: gelu_new (tanh), gelu (erf), ...  [what SOURCE suggests]")
+@click.option(
+    "--to",
+    "kind",
+    type=click.Choice(["safetensors", "ckpt"]),
+    default="safetensors",
+    show_default=True,
+    help="ckpt: write a model as MindSpore's mindspore.ckpt.",
+)
+def convert(source: Path, folder: Path, n_head: int | None, activation: str | None, kind: str) -> None:
+    """Convert SOURCE to a Hugging Face folder with safetensors, or such a folder to MindSpore's checkpoint.
 
-    config, count = run(source, folder, n_head)
-    click.echo(
-        f"{folder}: {config.n_layer} layers, {config.n_head} heads, {config.n_embd} channels, vocabulary "
-        f"{config.vocab_size}, context {config.n_positions}; {count} tensors"
+    SOURCE is a state of minGPT or nanoGPT (.pt, .safetensors, or .json with base64 tensors), OpenAI's TensorFlow
+    folder, a .bin of llm.c, a .ckpt of MindSpore, or a folder with pytorch_model.bin. Nothing in a pickle is run.
+    """
+    from gpt2.model import convert as conversion
+
+    if kind == "ckpt":
+        if n_head is not None or activation is not None:
+            raise GPT2Error("--n-head and --activation are for states of other projects: leave them out with --to ckpt")
+        config = conversion.to_ckpt(str(source), folder)
+        click.echo(f"{folder}: {_described(config)}")
+        return
+    made = conversion.convert(source, folder, n_head, activation)
+    click.echo(f"{folder}: {_described(made.config)}; {made.tensors} tensors")
+    click.echo(f"activation {made.config.activation_function}: {made.activation_from}")
+
+
+def _described(config: GPT2Config) -> str:
+    return (
+        f"{config.n_layer} layers, {config.n_head} heads, {config.n_embd} channels, vocabulary {config.vocab_size}, "
+        f"context {config.n_positions}"
     )
 
 

@@ -6,7 +6,7 @@ import os
 import re
 import shutil
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -181,7 +181,9 @@ def read_parameters(folder: Path, config: GPT2Config, allow_nan: bool = False) -
     return fit(open_folder(folder), config, str(folder), allow_nan)
 
 
-def fit(tensors: Tensors, config: GPT2Config, where: str, allow_nan: bool = False) -> Parameters:
+def fit(
+    tensors: Mapping[str, Callable[[], NDArray[Any]]], config: GPT2Config, where: str, allow_nan: bool = False
+) -> Parameters:
     """Exactly the parameters that config asks for, as `read_parameters` describes them."""
     tensors, head = dict(tensors), "sequence_classifier" if "score.weight" in tensors else "language_model"
     if LM_HEAD in tensors and (config.tie_word_embeddings or head == "sequence_classifier"):
@@ -222,14 +224,15 @@ def write_folder(
     files: list[Path],
     labels: Sequence[str] = (),
     problem: str | None = None,
+    names: Mapping[str, str] | None = None,
 ) -> None:
     """Write, atomically, a folder that Hugging Face transformers and `read_parameters` load.
 
-    files: tokenizer files to copy; labels, problem: those of a classifier, as for config_fields.
-    Raises GPT2Error if the folder is not empty or cannot be written.
+    files: files to copy, such as the tokenizer's; names: the new names of some of them, by the old ones. labels,
+    problem: those of a classifier, as for config_fields. Raises GPT2Error if the folder is not empty or cannot be
+    written.
     """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise GPT2Error(f"{folder} exists and is not an empty folder: name another one, or remove it first")
+    require_empty(folder)
     head = "sequence_classifier" if "score.weight" in parameters else "language_model"
     fields = config_fields(config, head, next(iter(parameters.values())).dtype.name, labels, problem)
     fields |= class_in_config(files[0].parent) if files else {}
@@ -237,12 +240,26 @@ def write_folder(
         (part / CONFIG).write_text(json.dumps(fields, indent=2) + "\n", encoding="utf-8")
         save_weights(parameters, part / WEIGHTS)
         for file in files:
-            shutil.copy(file, part / file.name)
+            shutil.copy(file, part / (names or {}).get(file.name, file.name))
+
+
+def require_empty(folder: Path) -> None:
+    """Raise GPT2Error if there is something in a folder that is to be written."""
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise GPT2Error(f"{folder} exists and is not an empty folder: name another one, or remove it first")
+
+
+def files_beside(folder: Path) -> list[Path]:
+    """The files of the tokenizer and of generation that stand beside a model's weights, and are saved with them."""
+    return [folder / name for name in (*TOKENIZER_FILES, GENERATION) if (folder / name).is_file()]
+
+
+def named_fully(parameters: Mapping[str, NDArray[Any]]) -> Parameters:
+    """The parameters under Hugging Face's names."""
+    return {name if name in HEADS else f"transformer.{name}": x for name, x in parameters.items()}
 
 
 def save_weights(parameters: Mapping[str, NDArray[Any]], path: Path) -> None:
     """Write the weights to a new safetensors file, under Hugging Face's names."""
-    tensors = {
-        name if name in HEADS else f"transformer.{name}": np.asarray(x, order="C") for name, x in parameters.items()
-    }
+    tensors = {name: np.asarray(x, order="C") for name, x in named_fully(parameters).items()}
     save_file(tensors, path, metadata={"format": "pt"})

@@ -230,15 +230,10 @@ class Model:
 
         Raises GPT2Error if the folder exists and is not empty, or cannot be written.
         """
-        files = (
-            []
-            if self.folder is None
-            else [self.folder / name for name in (*hf_folder.TOKENIZER_FILES, hf_folder.GENERATION)]
-        )
+        files = [] if self.folder is None else hf_folder.files_beside(self.folder)
         labels = None if self.folder is None else hf_folder.read_labels(self.folder)
         problem = None if self.folder is None else hf_folder.read_problem(self.folder)
-        present = [file for file in files if file.is_file()]
-        hf_folder.write_folder(Path(folder), self.config, self.parameters, present, labels or (), problem)
+        hf_folder.write_folder(Path(folder), self.config, self.parameters, files, labels or (), problem)
 
     def _check(
         self, ids: ArrayLike, attention_mask: ArrayLike | None, position_ids: ArrayLike | None

@@ -183,7 +183,8 @@ def _array(tensor: Pickled, data: bytes) -> Array:
     if last >= storage.numbers or math.prod(tensor.shape) > storage.numbers:
         raise ValueError(f"a tensor of shape {tensor.shape} exceeds storage {storage.key}")
     strides = [stride * storage.dtype.itemsize for stride in tensor.strides]
-    return np.ascontiguousarray(np.lib.stride_tricks.as_strided(whole[tensor.offset :], tensor.shape, strides))
+    view = np.lib.stride_tricks.as_strided(whole[tensor.offset :], tensor.shape, strides)
+    return np.asarray(view, order="C")
 
 
 def _run(file: BinaryIO, storages: dict[str, _Storage] | None = None) -> Any:

@@ -190,9 +190,9 @@ def test_a_state_of_nanogpt_converts_to_the_same_numbers(tmp_path: Path) -> None
     state = tmp_path / "state.safetensors"
     turned = {name: np.ascontiguousarray(x.T if ".c_" in name else x) for name, x in theirs.items()}
     save_file({f"_orig_mod.transformer.{name}": x for name, x in turned.items()}, state)
-    config, count = convert(state, tmp_path / "folder", SMALL.n_head)
-    assert config == dataclasses.replace(SMALL, n_inner=SMALL.inner_size)
-    assert count == len(ours)
+    made = convert(state, tmp_path / "folder", SMALL.n_head)
+    assert made.config == dataclasses.replace(SMALL, n_inner=SMALL.inner_size, activation_function="gelu")
+    assert made.tensors == len(ours)
     assert bits(read(tmp_path / "folder")) == bits(ours)
 
 
