@@ -118,17 +118,22 @@ def openai_names(tensors: Parameters) -> Parameters:
     return named
 
 
+def openai_folder(folder: Path, config: GPT2Config = SMALL) -> Path:
+    """A folder as OpenAI published them, without the files of the tokenizer."""
+    folder.mkdir()
+    checkpoint(folder / "model.ckpt", openai_names(parameters(config)))
+    sizes = {"n_vocab": config.vocab_size, "n_ctx": config.n_positions, "n_embd": config.n_embd}
+    (folder / "hparams.json").write_text(json.dumps(sizes | {"n_head": config.n_head, "n_layer": config.n_layer}))
+    return folder
+
+
 @pytest.fixture
 def openai(tmp_path: Path) -> Path:
     """A folder as OpenAI published them."""
-    folder = tmp_path / "openai"
-    folder.mkdir()
-    checkpoint(folder / "model.ckpt", openai_names(parameters()))
+    folder = openai_folder(tmp_path / "openai")
     (folder / "checkpoint").write_text(
         'model_checkpoint_path: "model.ckpt"\nall_model_checkpoint_paths: "model.ckpt"\n'
     )
-    sizes = {"n_vocab": SMALL.vocab_size, "n_ctx": SMALL.n_positions, "n_embd": SMALL.n_embd}
-    (folder / "hparams.json").write_text(json.dumps(sizes | {"n_head": SMALL.n_head, "n_layer": SMALL.n_layer}))
     vocabulary = byte_folder(tmp_path / "bytes")
     (vocabulary / "vocab.json").rename(folder / "encoder.json")
     (vocabulary / "merges.txt").rename(folder / "vocab.bpe")
@@ -200,15 +205,16 @@ def test_a_checkpoint_without_its_numbers_is_refused(openai: Path, tmp_path: Pat
 # llm.c.
 
 
-def llm_c(path: Path, version: int, rows: int = SMALL.vocab_size + 33) -> Path:
+def llm_c(path: Path, version: int, config: GPT2Config = SMALL) -> Path:
     """A file as llm.c's train_gpt2.py writes it."""
-    sizes = (SMALL.n_positions, SMALL.vocab_size, SMALL.n_layer, SMALL.n_head, SMALL.n_embd, rows)
+    rows = config.vocab_size + 33
+    sizes = (config.n_positions, config.vocab_size, config.n_layer, config.n_head, config.n_embd, rows)
     header = struct.pack("<8i", 20240326, version, *sizes).ljust(1024, b"\x00")
-    tensors = turned(parameters())
-    table = np.zeros((rows, SMALL.n_embd), np.float32)
-    table[: SMALL.vocab_size] = tensors["wte.weight"]
+    tensors = turned(parameters(config))
+    table = np.zeros((rows, config.n_embd), np.float32)
+    table[: config.vocab_size] = tensors["wte.weight"]
     parts = [table, tensors["wpe.weight"]]
-    parts += [tensors[f"h.{i}.{name}"] for name in LAYER_AXES for i in range(SMALL.n_layer)]
+    parts += [tensors[f"h.{i}.{name}"] for name in LAYER_AXES for i in range(config.n_layer)]
     parts += [tensors["ln_f.weight"], tensors["ln_f.bias"]]
     dtype = np.float32 if version == 3 else ml_dtypes.bfloat16
     path.write_bytes(header + b"".join(x.astype(dtype).tobytes() for x in parts))
@@ -296,6 +302,42 @@ def test_nanogpt_computes_what_nanogpt_computes(data: Path, engine: Backend, tmp
     want, ids = np.load(case / "want.npy"), [[1, 2, 3, 400, 447]]
     erf, tanh = (np.abs(gpt2.load(tmp_path / kind, engine).logits(ids) - want).max() for kind in ("erf", "tanh"))
     assert 100 * erf < tanh
+
+
+# All layouts, of models of any size.
+
+
+def nanogpt(path: Path, config: GPT2Config) -> Path:
+    """A checkpoint as nanoGPT's train.py saves it."""
+    tensors = turned(parameters(config)) | {"lm_head.weight": parameters(config)["wte.weight"]}
+    return save(path, {"model": state(tensors), "model_args": {"n_head": config.n_head, "bias": True}})
+
+
+MAKERS: dict[str, Callable[[Path, GPT2Config], Path]] = {
+    "openai": openai_folder,
+    "gpt2_124M.bin": lambda path, config: llm_c(path, 3, config),
+    "ckpt.pt": nanogpt,
+}
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_a_model_of_any_size_converts_bit_for_bit(name: str, tmp_path_factory: pytest.TempPathFactory) -> None:
+    sizes = st.tuples(*[st.integers(1, most) for most in (3, 4, 20, 9, 3)])
+
+    @examples(0.15)
+    @given(sizes)
+    def holds(drawn: tuple[int, ...]) -> None:
+        n_head, head_size, vocabulary, context, layers = drawn
+        config = GPT2Config(
+            n_head=n_head, n_embd=n_head * head_size, vocab_size=vocabulary, n_positions=context, n_layer=layers
+        )
+        room = tmp_path_factory.mktemp("room")
+        made = convert(MAKERS[name](room / name, config), room / "folder").config
+        activation = "gelu" if name == "ckpt.pt" else "gelu_new"
+        assert made == dataclasses.replace(config, n_inner=config.inner_size, activation_function=activation)
+        assert bits(read(room / "folder")) == bits(parameters(config))
+
+    holds()
 
 
 # Hugging Face folders, and MindSpore.

@@ -260,3 +260,24 @@ def test_an_ordered_dict_of_pairs(tmp_path: Path) -> None:
     pairs = [["a", tensor(X, "0")]]
     program = Attack(collections.OrderedDict, pairs)
     assert list(open_pickle(save(tmp_path / "x.pt", program))) == ["a"]
+
+
+@pytest.mark.parametrize("offered", ["safetensors", "pickle"])
+def test_a_model_of_the_hub_is_fetched_as_safetensors_if_it_can(
+    offered: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Many old models on the hub have pytorch_model.bin alone."""
+    folder = folder_of(tmp_path / "snapshot")
+    if offered == "pickle":
+        (folder / WEIGHTS).unlink()
+        save(folder / PICKLED, state(parameters()))
+    asked: list[list[str]] = []
+
+    def download(name: str, allow_patterns: list[str]) -> str:
+        asked.append(allow_patterns)
+        return str(folder)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", download)
+    assert bits(gpt2.load("somebody/something", "numpy").parameters) == bits(parameters())
+    assert [PICKLED in patterns for patterns in asked] == [False, True][: 1 + (offered == "pickle")]
+    assert all("generation_config.json" in patterns for patterns in asked)
