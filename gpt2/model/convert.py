@@ -48,7 +48,7 @@ def convert(source: Path, folder: Path, n_head: int | None = None, activation: s
 
     Sizes come from the tensors; n_head and activation from the arguments, from the state's own config, or from a
     config.json beside it. No tensor says which activation function it was trained with, so without any of these the
-    project decides: minGPT has always computed the tanh form of GELU; nanoGPT, since June 2023, erf.
+    project decides: minGPT has always computed the tanh form of GELU; nanoGPT, since 2023, erf.
     Raises GPT2Error if anything is missing or contradictory.
     """
     if n_head is None and activation is None and _is_hugging_face(source):
@@ -196,11 +196,11 @@ def _guess(parameters: Mapping[str, NDArray[Any]], outward: bool) -> tuple[str, 
     if not outward:
         return "gelu_new", "the default of GPT-2"
     if "h.0.attn.c_attn.bias" not in parameters:
-        return "gelu", "nanoGPT, since there are no biases; before June 2023 it computed gelu_new"
+        return "gelu", "nanoGPT, since there are no biases; before 2023 it computed gelu_new"
     head = parameters.get("lm_head.weight")
     if head is not None and not np.array_equal(head, parameters.get("wte.weight", np.zeros(0))):
         return "gelu_new", "minGPT, since lm_head is not tied to wte"
-    return "gelu", "nanoGPT, since lm_head is tied to wte; before June 2023 it computed gelu_new"
+    return "gelu", "nanoGPT, since lm_head is tied to wte; before 2023 it computed gelu_new"
 
 
 def _config(parameters: hf_folder.Parameters, n_head: int, fields: Mapping[str, Any]) -> GPT2Config:

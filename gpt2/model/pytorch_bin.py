@@ -138,7 +138,8 @@ def _zipped(path: Path, file: BinaryIO) -> tuple[Callable[[_Storage], bytes], An
     (pickle,) = [name for name in entries if name.count("/") == 1 and name.endswith("/data.pkl")]
     folder = pickle.removesuffix("data.pkl")
     for entry in entries.values():
-        if entry.compress_type != zipfile.ZIP_STORED:  # such as one that fills the memory when it is unpacked
+        read = entry.filename.startswith((pickle, f"{folder}data/", f"{folder}byteorder"))
+        if read and entry.compress_type != zipfile.ZIP_STORED:  # it could fill the memory when it is unpacked
             raise ValueError(f"{entry.filename} is compressed")
     if f"{folder}byteorder" in entries and archive.read(f"{folder}byteorder") != b"little":
         raise ValueError("its numbers are big-endian")
