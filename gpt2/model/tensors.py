@@ -35,7 +35,10 @@ def open_folder(folder: Path) -> Tensors:
     found: Tensors = {}
     files = weight_files(folder)
     if not files:
-        raise GPT2Error(f"no {WEIGHTS} in {folder}: expected the weights as safetensors, in one file or with {INDEX}")
+        raise GPT2Error(
+            f"no {WEIGHTS} in {folder}: expected the weights there, in {PICKLED}, or in shards with {INDEX}; `gpt2 "
+            "convert` reads what other projects write"
+        )
     for path in files:
         for name, read in named_plainly(open_file(path), path).items():
             if name in found:
