@@ -115,6 +115,7 @@ def test_a_model_of_several_ends_can_be_saved(talker: Path, tmp_path: Path) -> N
     assert gpt2.load(tmp_path / "once more").end_ids == (5, 6)
 
 
+PROMPT = ("--ids", "1 2 3", "--json")
 # Fields of the file, and the options of the command line that do the same.
 ALIKE: list[tuple[dict[str, Any], list[Any]]] = [
     ({"max_new_tokens": 4}, ["--max-new-tokens", 4]),
@@ -143,6 +144,14 @@ def test_the_folder_says_what_the_command_line_says(fields: dict[str, Any], opti
     notes = ran.err.splitlines()
     assert len(notes) == bool(options)
     assert all(note.startswith("gpt2: note: taken from generation_config.json: ") for note in notes)
+
+
+def test_who_samples_without_a_word_on_top_k_has_fifty(tmp_path: Path) -> None:
+    """As transformers does; the chances of the tokens tell."""
+    folder = byte_folder(tmp_path / "speaker")
+    fifty = run("generate", folder, *PROMPT, "--temperature", 1, "--top-k", 50).result
+    assert fifty != run("generate", folder, *PROMPT, "--temperature", 1).result
+    assert run("generate", say(folder, do_sample=True), *PROMPT).out == fifty
 
 
 @pytest.mark.parametrize(
