@@ -54,9 +54,12 @@ def convert(source: Path, folder: Path, n_head: int | None = None, activation: s
     if n_head is None and activation is None and _is_hugging_face(source):
         return _copy(source, folder)
     source = _find_state(source)
-    state, fields = _read(source)
     why = SAID
-    parameters, outward = _rename(state, source)
+    try:
+        state, fields = _read(source)
+        parameters, outward = _rename(state, source)
+    except OSError as error:
+        raise GPT2Error(f"cannot read {source}: {error.strerror or error}") from error
     heads = n_head or fields.get("n_head")
     if not isinstance(heads, int):
         raise GPT2Error(f"{source} does not say how many heads the model has: give --n-head")

@@ -268,9 +268,9 @@ class _Machine:
     def _made(self, name: str, arguments: tuple[Any, ...]) -> Any:
         """What a function of the table returns, found here."""
         if name == "collections.OrderedDict":
-            pairs = list(arguments[0]) if arguments else []
             made: dict[Any, Any] = {}
-            self._set(made, [x for pair in pairs for x in pair])
+            for key, value in arguments[0] if arguments else ():
+                self._set(made, [key, value])
             return made
         if name == "torch.Size":
             return tuple(arguments[0])
