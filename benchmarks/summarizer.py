@@ -177,7 +177,7 @@ def train_theirs(data: Path, ours: Path, folder: Path, found: Facts) -> dict[str
             "generation": found["generation"],
             "judge_batch": JUDGE_BATCH,
             "eval_every": max(1, made["steps"] // 10),
-            "stop_id": summarizer.stop_id,
+            "stop_id": summarizer.stop_ids[0],
             "prompts": [summarizer.prompt(record.values)[0] for record in records],
         }
         (folder / "given.json").write_text(json.dumps(inputs), encoding="utf-8")

@@ -51,7 +51,8 @@ class GPT2Config:
     attn_pdrop: float = 0.1
     initializer_range: float = 0.02
     bos_token_id: int | None = None
-    eos_token_id: int | None = None
+    eos_token_id: int | tuple[int, ...] | None = None
+    """The id that ends a text, or several."""
     pad_token_id: int | None = None
     num_labels: int = 2
 
@@ -87,13 +88,27 @@ class GPT2Config:
             _is_number(self.initializer_range) and self.initializer_range >= 0,
             "a number of at least 0",
         )
-        for field in ("bos_token_id", "eos_token_id", "pad_token_id"):
+        for field in ("bos_token_id", "pad_token_id"):
             value = getattr(self, field)
             self._require(field, value is None or _is_int(value), "null or an integer")
+        ends = self.eos_token_id
+        several = isinstance(ends, list | tuple) and bool(ends) and all(map(_is_int, ends))
+        self._require(
+            "eos_token_id", ends is None or _is_int(ends) or several, "null, an integer or a list of integers"
+        )
+        if several:
+            object.__setattr__(self, "eos_token_id", tuple(ends))  # type: ignore[arg-type]
 
     def _require(self, field: str, holds: bool, expected: str) -> None:
         if not holds:
             raise ConfigError(f"config field {field!r} must be {expected}, but is {getattr(self, field)!r}")
+
+    @property
+    def end_ids(self) -> tuple[int, ...]:
+        """The ids that end a text: those of eos_token_id."""
+        if self.eos_token_id is None:
+            return ()
+        return self.eos_token_id if isinstance(self.eos_token_id, tuple) else (self.eos_token_id,)
 
     @property
     def head_size(self) -> int:
@@ -109,6 +124,7 @@ class GPT2Config:
     def from_dict(cls, fields: Mapping[str, Any]) -> "GPT2Config":
         """Read the mapping of a Hugging Face `config.json`; fields without effect on the result are ignored.
 
+        n_ctx is one of them: it was the size of a buffer, and transformers does not read it.
         Raises ConfigError, naming the field, for another architecture, an unsupported feature or a bad value.
         """
         if fields.get("model_type", "gpt2") != "gpt2":
@@ -116,10 +132,6 @@ class GPT2Config:
         for field in UNSUPPORTED:
             if fields.get(field):
                 raise ConfigError(f"config field {field!r} is not supported: remove it, or set it to false")
-        if "n_ctx" in fields and fields["n_ctx"] != fields.get("n_positions", fields["n_ctx"]):
-            raise ConfigError(
-                f"config field 'n_ctx' is {fields['n_ctx']!r}, but n_positions is {fields['n_positions']!r}"
-            )
         known = {field.name for field in dataclasses.fields(cls)}
         named = {FIELD_ALIASES.get(name, name): value for name, value in fields.items()}
         chosen = {name: value for name, value in named.items() if name in known}
@@ -133,6 +145,8 @@ class GPT2Config:
         """The mapping that `config.json` holds; Hugging Face's GPT2Config reads it back to the same model."""
         fields = dataclasses.asdict(self)
         labels = fields.pop("num_labels")
+        if isinstance(self.eos_token_id, tuple):
+            fields["eos_token_id"] = list(self.eos_token_id)
         return {
             "model_type": "gpt2",
             **fields,

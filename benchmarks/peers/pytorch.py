@@ -2,7 +2,7 @@
 
 import torch
 
-from benchmarks.peers import evaluating, generating, hugging_face, learning
+from benchmarks.peers import evaluating, folders, generating, hugging_face, learning
 from benchmarks.peers.serving import serve
 
 FUNCTIONS = (
@@ -15,6 +15,10 @@ FUNCTIONS = (
     hugging_face.accuracy,
     hugging_face.ping,
     evaluating.perplexity,
+    folders.arrange,
+    folders.scores,
+    folders.by_default,
+    folders.meanings,
     generating.continuations,
     learning.gradients,
     learning.train,

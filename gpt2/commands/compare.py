@@ -1,7 +1,6 @@
 """`gpt2 compare`: show two implementations of a function side by side in the terminal."""
 
 import dataclasses
-import json
 import sys
 from typing import Any
 
@@ -14,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from gpt2.commands.lesson import BESIDE, NOT_INSTALLED, second_engine
-from gpt2.commands.options import json_option, search_options, twin_options
+from gpt2.commands.options import echo_json, json_option, search_options, twin_options
 
 
 @click.command()
@@ -35,7 +34,7 @@ def compare(function: str, examples: int, seed: int, as_json: bool, **engine: An
     pair = sources.find_source(sources.REFERENCE, name), folder and sources.find_source(folder, name)
     result = _result(name, backend, examples, seed)
     if as_json:
-        click.echo(json.dumps(_facts(name, pair, result, backend), ensure_ascii=False))
+        echo_json(_facts(name, pair, result, backend))
     else:
         _print(Console(highlight=False), name, pair, _verdict(result, backend))
     sys.exit(0 if result is None or result.agrees else 1)

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from gpt2.commands.generate import SEPARATOR
-from gpt2.commands.options import ENGINE, engine_facts, engine_options, json_option, load_model
+from gpt2.commands.options import LOADING, echo_json, engine_facts, json_option, load_model, loading_options
 from gpt2.errors import GPT2Error
 from gpt2.evaluation import EvaluationReport, evaluate, find_task
 from gpt2.progress import ProgressBar
@@ -28,7 +28,7 @@ from gpt2.progress import ProgressBar
 @click.option("--seed", type=click.IntRange(0, 2**64 - 1), default=0, show_default=True, help="Of sampling.")
 @click.option("--skip-bad", is_flag=True, help="Skip and count broken samples, instead of stopping.")
 @click.option("--examples", is_flag=True, help="Show each sample: prompt, expected answer, answer.")
-@engine_options
+@loading_options
 @json_option
 def evaluation(
     model: str,
@@ -47,7 +47,7 @@ def evaluation(
     """Evaluate MODEL on TASK: perplexity, lambada, cbt, tldr, translation, questions, or a task of another package."""
     options = dict(map(_option, pairs)) | ({} if stride is None else {"stride": stride})
     chosen = find_task(task, options)
-    loaded = load_model(model, **{name: engine[name] for name in ENGINE})
+    loaded = load_model(model, **{name: engine[name] for name in LOADING})
     with ProgressBar() as bar:
         report = evaluate(
             loaded,
@@ -60,7 +60,7 @@ def evaluation(
             watch=functools.partial(bar.show, task),
         )
     if as_json:
-        click.echo(json.dumps(_facts(task, report, examples) | engine_facts(loaded), ensure_ascii=False))
+        echo_json(_facts(task, report, examples) | engine_facts(loaded))
         return
     for example in report.examples if examples else []:
         for name, value in example.items():

@@ -1,7 +1,6 @@
 """`gpt2 finetune`, `gpt2 summarize` and `gpt2 classify`: train for a task, evaluate, and use the model."""
 
 import functools
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,15 @@ from rich.console import Console
 from rich.table import Table
 
 from gpt2.commands.help import GroupedCommands
-from gpt2.commands.options import ENGINE, engine_facts, engine_options, json_option, load_model, standard_input
+from gpt2.commands.options import (
+    LOADING,
+    echo_json,
+    engine_facts,
+    json_option,
+    load_model,
+    loading_options,
+    standard_input,
+)
 from gpt2.commands.train import facts_table, notices, result_facts, show_training, stop_interrupted, training_options
 from gpt2.data.records import BrokenLines, Record, read_texts
 from gpt2.data.templates import find_template
@@ -19,7 +26,7 @@ from gpt2.errors import GPT2Error
 from gpt2.finetune import run
 from gpt2.finetune.classifier import Classifier, label_names
 from gpt2.finetune.summarizer import GENERATION, Summarizer
-from gpt2.model.hf_folder import find_folder
+from gpt2.model.hf_folder import REGRESSION, find_folder, read_problem
 from gpt2.model.model import Model
 from gpt2.progress import ProgressBar
 
@@ -117,7 +124,7 @@ def _report(outcome: run.FinetuneResult, as_json: bool, shown: tuple[str, ...]) 
     if as_json:
         without = None if report is None else {name: x for name, x in report.items() if name not in ("examples", "of")}
         more = {"interrupted": outcome.interrupted, "evaluation": without}
-        click.echo(json.dumps(facts | more, ensure_ascii=False))
+        echo_json(facts | more)
     else:
         console = Console(highlight=False)
         console.print(facts_table(facts))
@@ -145,7 +152,7 @@ def _texts_options(command: Any) -> Any:
     """Add the options of the commands that use a fine-tuned model."""
     for option in (
         json_option,
-        engine_options,
+        loading_options,
         click.option("--field", help="The field or column of the texts in --file  [as in training]"),
         click.option("--batch-size", type=click.IntRange(1), default=8, show_default=True, help="Texts per batch."),
         click.option("--file", type=click.Path(path_type=Path), help="Texts, one per line, or JSON lines, or TSV."),
@@ -199,7 +206,7 @@ def summarize(
         for answer in answers if not as_json else []:
             click.echo(answer)
     if as_json:
-        click.echo(json.dumps({"summaries": summaries} | engine_facts(model), ensure_ascii=False))
+        echo_json({"summaries": summaries} | engine_facts(model))
 
 
 def _names(task: dict[str, Any], template: str | None) -> tuple[str | None, str | None]:
@@ -212,10 +219,15 @@ def _names(task: dict[str, Any], template: str | None) -> tuple[str | None, str 
 def classify(
     folder: str, text: str | None, file: Path | None, batch_size: int, field: str | None, as_json: bool, **engine: Any
 ) -> None:
-    """Classify TEXT ("-": standard input) with the classifier in FOLDER, and show the probability of each label."""
+    """Classify TEXT ("-": standard input) with the classifier in FOLDER, and show the probability of each label.
+
+    One label, or several that do not exclude each other (problem_type of config.json), have a probability each; of a
+    regression it is the value.
+    """
     model, task = _load(folder, run.CLASSIFY, engine)
-    labels = label_names(find_folder(folder), model.config.num_labels)
-    classifier = Classifier(model, labels, task.get("block_size", model.config.n_positions))
+    found = find_folder(folder)
+    labels, problem = label_names(found, model.config.num_labels), read_problem(found)
+    classifier = Classifier(model, labels, task.get("block_size", model.config.n_positions), problem)
     records = _records(text, file, field or task.get("field", "text"))
     rows = []
     for record in records:
@@ -224,21 +236,21 @@ def classify(
         _note_cut(cut, record, "text")
         rows.append(row)
     chances = classifier.probabilities(rows, batch_size)
+    what = "values" if problem == REGRESSION else "probabilities"
     results = [
-        {"label": labels[row.argmax()], "probabilities": dict(zip(labels, map(float, row), strict=True))}
-        for row in chances
+        {"label": labels[row.argmax()], what: dict(zip(labels, map(float, row), strict=True))} for row in chances
     ]
     if as_json:
-        click.echo(json.dumps({"labels": results} | engine_facts(model), ensure_ascii=False))
+        echo_json({"labels": results} | engine_facts(model))
         return
-    for line in _lines(results):
+    for line in _lines([result[what] for result in results]):
         click.echo(line)
 
 
-def _lines(results: list[dict[str, Any]]) -> Iterator[str]:
+def _lines(results: list[dict[str, float]]) -> Iterator[str]:
     """For one text: every label, the likeliest first. For several: the likeliest label of each."""
     for result in results:
-        ranked = sorted(result["probabilities"].items(), key=lambda pair: -pair[1])
+        ranked = sorted(result.items(), key=lambda pair: -pair[1])
         for label, chance in ranked if len(results) == 1 else ranked[:1]:
             yield f"{label}\t{chance:.4f}"
 
@@ -248,7 +260,7 @@ def _load(folder: str, task: str, engine: dict[str, Any]) -> tuple[Model, dict[s
     noted = run.read_task(find_folder(folder))
     if noted.get("task", task) != task:
         raise GPT2Error(f"{folder} was trained to {noted['task']}: use `gpt2 {noted['task']}`, or another folder")
-    return load_model(folder, **{name: engine[name] for name in ENGINE}), noted
+    return load_model(folder, **{name: engine[name] for name in LOADING}), noted
 
 
 def _records(text: str | None, file: Path | None, field: str) -> list[Record]:

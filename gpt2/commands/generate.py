@@ -1,7 +1,5 @@
 """`gpt2 generate`: continue prompts."""
 
-import json
-import math
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,11 +10,12 @@ import numpy as np
 
 from gpt2.backends import Array
 from gpt2.commands.options import (
-    ENGINE,
+    LOADING,
+    echo_json,
     engine_facts,
-    engine_options,
     json_option,
     load_model,
+    loading_options,
     read_prompt,
     token_ids,
 )
@@ -61,7 +60,7 @@ EARLY_STOPPING: dict[str, bool | str] = {"no": False, "yes": True, "never": "nev
 )
 @click.option("--sliding-window", is_flag=True, help="Beyond the context, use only the last tokens.")
 @click.option("--ties", is_flag=True, help="Say where rounding noise decided the choice of a token.")
-@engine_options
+@loading_options
 @json_option
 def generate(
     model: str,
@@ -79,16 +78,18 @@ def generate(
 ) -> None:
     """Continue PROMPT ("-": standard input) with MODEL, a folder or a name on the Hugging Face hub.
 
+    Options that are not given are those of the model's generation_config.json, if it has one: a note says which.
     A single continuation is printed token by token. Several are printed when complete, with a line --- between them.
     Ctrl-C stops generation: the text so far is printed, and the exit code is 130.
     """
-    loaded = load_model(model, **{name: options.pop(name) for name in ENGINE})
+    loaded = load_model(model, **{name: options.pop(name) for name in LOADING})
     starts = read_prompts(loaded, prompt, ids, prompts)
     options |= {
         "bad_words": _bad_words(loaded, bad_word, bad_ids),
         "early_stopping": EARLY_STOPPING[early_stopping],
         "stop_ids": stop_ids or None,
     }
+    lengths = _complete(loaded, options)
     if ties and options["sliding_window"]:
         raise GPT2Error("ties are found in texts that fit the context: leave out --sliding-window or --ties")
     copies = options["num_return_sequences"]
@@ -99,8 +100,13 @@ def generate(
     for first in range(0, len(starts), batch_size):
         batch = starts[first : first + batch_size]
         padded, mask = left_padded(batch)
-        options["first_row"] = first * copies
-        generation = loaded.generate_all(padded, attention_mask=mask, on_token=on_token, scored=as_json, **options)
+        options |= {"first_row": first * copies} | loaded.saved.after(padded.shape[1], lengths)
+        try:
+            generation = loaded.generate_all(padded, attention_mask=mask, on_token=on_token, scored=as_json, **options)
+        except GPT2Error:
+            if stream is not None:
+                stream.break_off()
+            raise
         places = _places_of_ties(loaded, generation, mask, options) if ties else None
         for row in _facts(loaded, batch, generation, places):
             if stream is None and not as_json:
@@ -111,7 +117,7 @@ def generate(
             break
     if as_json:
         only = facts[0] if len(facts) == 1 else {}  # a single continuation also has its fields at the top level
-        click.echo(json.dumps(only | {"continuations": facts} | engine_facts(loaded), ensure_ascii=False))
+        echo_json(only | {"continuations": facts} | engine_facts(loaded))
     elif stream is not None:
         stream.end()
     if ties and not as_json:
@@ -119,6 +125,28 @@ def generate(
     if interrupted:
         click.echo("gpt2: interrupted: this is the text generated so far", err=True)
         sys.exit(130)
+
+
+def _complete(loaded: Any, options: dict[str, Any]) -> dict[str, int]:
+    """Complete the options by those of the model's folder, with a note; return its lengths that count the prompt."""
+    context = click.get_current_context()
+    usual = {"bad_words": ("bad_word", "bad_ids")}  # options of other names on the command line
+    given = {
+        name: value
+        for name, value in options.items()
+        if any(_is_given(context, option) for option in usual.get(name, (name,)))
+    }
+    taken, lengths = loaded.saved.options(given), loaded.saved.lengths(given)
+    options |= taken
+    other_ends = "stop_ids" not in given and loaded.end_ids != loaded.config.end_ids
+    note = loaded.saved.note(taken | lengths, loaded.end_ids if other_ends else None)
+    if note:
+        click.echo(f"gpt2: note: {note}", err=True)
+    return lengths
+
+
+def _is_given(context: click.Context, option: str) -> bool:
+    return context.get_parameter_source(option) not in (None, click.core.ParameterSource.DEFAULT)
 
 
 def _places_of_ties(loaded: Any, generation: Generation, mask: Array, options: dict[str, Any]) -> list[list[int]]:
@@ -171,14 +199,10 @@ def _facts(
             "new_ids": new_ids,
             "text": text,
             "finish_reason": generation.finish_reasons[i],
-            "score": _finite(generation.scores[i]),
-            "log_probabilities": list(map(_finite, generation.log_probabilities[i])),
+            "score": generation.scores[i],
+            "log_probabilities": generation.log_probabilities[i],
         }
         yield facts if ties is None else facts | {"ties": ties[i]}
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None  # JSON knows no infinity
 
 
 def _print(loaded: Any, row: dict[str, Any], is_first: bool) -> None:
@@ -221,6 +245,11 @@ class Stream:
         """Print any text held back, and end the line."""
         self._show(_written(self._model, self._prompt_ids, self._new_ids))
         click.echo()
+
+    def break_off(self) -> None:
+        """End the line, if there is one, for an error message."""
+        if self._printed:
+            click.echo()
 
     def _show(self, text: str) -> None:
         click.echo(text[len(self._printed) :], nl=False)

@@ -1,6 +1,5 @@
 """`gpt2 check` and `gpt2 blame`: judge a backend, and find where a model first differs from the reference."""
 
-import json
 import os
 import sys
 from pathlib import Path
@@ -14,6 +13,7 @@ from gpt2.commands import on_trial
 from gpt2.commands.options import (
     ENGINE,
     console,
+    echo_json,
     engine_facts,
     json_option,
     judged_engine,
@@ -213,7 +213,7 @@ def blame(
             for stage in stages
         ]
         facts = {"first_wrong": first and first.name, "random": random, "stages": rows}
-        click.echo(json.dumps(facts | engine_facts(loaded)))
+        echo_json(facts | engine_facts(loaded))
     else:
         table = Table("stage", "by itself", "in the run", title=f"{loaded.backend.name} against the reference")
         for stage in stages:

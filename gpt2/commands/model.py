@@ -9,8 +9,19 @@ import numpy as np
 from rich.markup import escape
 from rich.table import Table
 
-from gpt2.commands.options import console, engine_facts, engine_options, json_option, load_model, read_prompt
+from gpt2.arguments import is_finite
+from gpt2.commands.options import (
+    console,
+    echo_json,
+    engine_facts,
+    json_option,
+    load_model,
+    loading_options,
+    read_prompt,
+)
+from gpt2.errors import GPT2Error
 from gpt2.files import write_whole
+from reference.config import GPT2Config
 
 
 @click.command()
@@ -19,7 +30,7 @@ from gpt2.files import write_whole
 @click.option("--ids", help="The prompt as token ids.")
 @click.option("--top", type=click.IntRange(1), default=5, show_default=True, help="Number of tokens to show.")
 @click.option("--output", type=click.Path(path_type=Path), help="Write all logits, (1, T, V), to this .npy file.")
-@engine_options
+@loading_options
 @json_option
 def logits(
     model: str, prompt: str | None, ids: str | None, top: int, output: Path | None, as_json: bool, **engine: Any
@@ -31,6 +42,8 @@ def logits(
     if output is not None:
         _save_array(output, scores)
     last = scores[0, -1].astype(np.float64)
+    if not is_finite(last):
+        click.echo("gpt2: note: some of the scores are NaN or infinite", err=True)
     shifted = np.exp(last - last.max())
     probabilities = shifted / shifted.sum()
     best = np.argsort(-last, kind="stable")[:top]
@@ -44,7 +57,7 @@ def logits(
         for i in best
     ]
     if as_json:
-        click.echo(json.dumps({"next": rows, "shape": scores.shape} | engine_facts(loaded), ensure_ascii=False))
+        echo_json({"next": rows, "shape": scores.shape} | engine_facts(loaded))
         return
     table = Table("id", "token", "logit", "probability")
     for row in rows:
@@ -62,14 +75,38 @@ def _save_array(path: Path, array: np.ndarray) -> None:
 @click.argument("source", type=click.Path(path_type=Path))
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option("--n-head", type=click.IntRange(1), help="Number of heads, if SOURCE does not say.")
-def convert(source: Path, folder: Path, n_head: int | None) -> None:
-    """Convert SOURCE, a minGPT or nanoGPT checkpoint (.safetensors, or .json with base64 tensors), to a folder."""
-    from gpt2.model.convert import convert as run
+@click.option("--activation", help="Activation function: gelu_new (tanh), gelu (erf), ...  [what SOURCE suggests]")
+@click.option(
+    "--to",
+    "kind",
+    type=click.Choice(["safetensors", "ckpt"]),
+    default="safetensors",
+    show_default=True,
+    help="ckpt: write a model as MindSpore's mindspore.ckpt.",
+)
+def convert(source: Path, folder: Path, n_head: int | None, activation: str | None, kind: str) -> None:
+    """Convert SOURCE to a Hugging Face folder with safetensors, or such a folder to MindSpore's checkpoint.
 
-    config, count = run(source, folder, n_head)
-    click.echo(
-        f"{folder}: {config.n_layer} layers, {config.n_head} heads, {config.n_embd} channels, vocabulary "
-        f"{config.vocab_size}, context {config.n_positions}; {count} tensors"
+    SOURCE is a state of minGPT or nanoGPT (.pt, .safetensors, or .json with base64 tensors), OpenAI's TensorFlow
+    folder, a .bin of llm.c, a .ckpt of MindSpore, or a folder with pytorch_model.bin. Nothing in a pickle is run.
+    """
+    from gpt2.model import convert as conversion
+
+    if kind == "ckpt":
+        if n_head is not None or activation is not None:
+            raise GPT2Error("--n-head and --activation are for states of other projects: leave them out with --to ckpt")
+        config = conversion.to_ckpt(str(source), folder)
+        click.echo(f"{folder}: {_described(config)}")
+        return
+    made = conversion.convert(source, folder, n_head, activation)
+    click.echo(f"{folder}: {_described(made.config)}; {made.tensors} tensors")
+    click.echo(f"activation {made.config.activation_function}: {made.activation_from}")
+
+
+def _described(config: GPT2Config) -> str:
+    return (
+        f"{config.n_layer} layers, {config.n_head} heads, {config.n_embd} channels, vocabulary {config.vocab_size}, "
+        f"context {config.n_positions}"
     )
 
 
@@ -83,17 +120,19 @@ def info(model: str, as_json: bool) -> None:
 
     folder = hf_folder.find_folder(model)
     config = hf_folder.read_config(folder)
-    parameters, tokenizer = hf_folder.read_parameters(folder, config), load_tokenizer(folder)
+    parameters, tokenizer = hf_folder.read_parameters(folder, config, allow_nan=True), load_tokenizer(folder)
+    broken = [name for name, x in parameters.items() if not is_finite(x)]
     facts = {
         "head": "classification" if "score.weight" in parameters else "language model",
         "parameters": sum(x.size for x in parameters.values()),
         "tensors": len(parameters),
         "dtype": ", ".join(sorted({x.dtype.name for x in parameters.values()})),
+        "NaN or infinity in": ", ".join(broken) or None,
         "tokenizer": None if tokenizer is None else f"{tokenizer.get_vocab_size()} tokens",
         "config": config.to_dict(),
     }
     if as_json:
-        click.echo(json.dumps(facts, ensure_ascii=False))
+        echo_json(facts)
         return
     table = Table("", escape(str(folder)), show_header=True)
     for name, value in facts.items():
@@ -116,7 +155,7 @@ def levels(backend: str, device: str | None, as_json: bool) -> None:
 
     dtypes = dtypes_by_level(get_backend(backend, device))
     if as_json:
-        click.echo(json.dumps(dtypes))
+        echo_json(dtypes)
         return
     table = Table("stage", *dtypes, title=f"Mixed precision on {backend}", title_justify="left")
     for stage in next(iter(dtypes.values())):

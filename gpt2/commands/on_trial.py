@@ -2,7 +2,6 @@
 
 import functools
 import importlib.util
-import json
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any, TypeVar
 
 import click
 
-from gpt2.commands.options import console, json_option, judged_engine, judged_engine_options, search_options
+from gpt2.commands.options import console, echo_json, json_option, judged_engine, judged_engine_options, search_options
 from gpt2.errors import GPT2Error
 from gpt2.files import require_writable, write_text
 from gpt2.progress import ProgressBar
@@ -146,7 +145,7 @@ def measure_accuracy(backend: str, device: str | None, dtype: str | None, mode: 
     from parity.verdict.accuracy import measure
 
     engine = judged_engine(backend, device, dtype, mode)
-    click.echo(json.dumps({"device": engine.device, "relative_error": measure(engine)}))
+    echo_json({"device": engine.device, "relative_error": measure(engine)})
 
 
 @click.command()
@@ -193,7 +192,7 @@ def _with_progress(page: Path | None, run: Callable[[Any], Found]) -> tuple[Foun
 
 def _print_json(examples: int, seed: int, interrupted: bool, **found: Any) -> None:
     facts = {"schema": "gpt2-check/1", "seed": seed, "examples": examples, "interrupted": interrupted}
-    click.echo(json.dumps(facts | found))
+    echo_json(facts | found)
 
 
 def _write_page(path: Path | None, text: Callable[[], str], interrupted: bool) -> None:

@@ -1,8 +1,10 @@
 """Options and helpers that several commands of `gpt2` share."""
 
 import functools
+import json
+import math
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import click
@@ -18,6 +20,7 @@ console = Console(highlight=False)
 OURS = ("numpy", "mindspore")
 FOREIGN: list[Backend] = []  # other people's backends that this run has loaded: what they raise is not our error
 ENGINE = ("backend", "device", "dtype", "mode")
+LOADING = (*ENGINE, "allow_nan")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
@@ -27,6 +30,12 @@ def engine_options(command: Command) -> Command:
         "--backend", help="numpy, mindspore, or another registered backend  [$GPT2_BACKEND, or numpy]"
     )
     return _add_engine(command, backend, DTYPES, "graph")
+
+
+def loading_options(command: Command) -> Command:
+    """Add the engine's options and --allow-nan: how to load a model that is there."""
+    allow = click.option("--allow-nan", is_flag=True, help="Load weights that hold NaN or infinity.")
+    return engine_options(allow(command))
 
 
 def twin_options(command: Command) -> Command:
@@ -94,6 +103,19 @@ def load_model(model: str, **engine: Any) -> Any:
     if loaded.backend.name not in OURS:
         FOREIGN.append(loaded.backend)
     return loaded
+
+
+def echo_json(value: Any) -> None:
+    """Print a value as JSON, which knows neither NaN nor infinity: they become null."""
+    click.echo(json.dumps(_without_nan(value), ensure_ascii=False, allow_nan=False))
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {name: _without_nan(x) for name, x in value.items()}
+    return [_without_nan(x) for x in value] if isinstance(value, list | tuple) else value
 
 
 def engine_facts(loaded: Any) -> dict[str, Any]:

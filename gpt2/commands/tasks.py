@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 from tokenizers import Tokenizer
 
-from gpt2.commands.options import json_option
+from gpt2.commands.options import echo_json, json_option
 from gpt2.data.records import BrokenLines, read_records
 from gpt2.data.templates import SCORES, TASKS, Sample, Template, find_template
 from gpt2.errors import GPT2Error
@@ -57,7 +57,7 @@ def tasks(
     rows, pads = _rows(sample, tokenizer, score), max(0, (block_size or 0) - len(sample.ids))
     if as_json:
         facts = {"template": template.text, "prompt": template.prompt(record), "cut": whole - len(sample.ids)}
-        click.echo(json.dumps(facts | {"tokens": rows, "pads": pads}, ensure_ascii=False))
+        echo_json(facts | {"tokens": rows, "pads": pads})
     else:
         _show(console, rows, pads, whole)
 
@@ -74,7 +74,7 @@ def _list(console: Console, as_json: bool) -> None:
         for name, task in TASKS.items()
     ]
     if as_json:
-        click.echo(json.dumps(facts))
+        echo_json(facts)
         return
     table = Table("name", "template", "what it is")
     for row in facts:

@@ -1,7 +1,6 @@
 """`gpt2 train`: train a model, showing progress and the result."""
 
 import functools
-import json
 import math
 import os
 import sys
@@ -13,7 +12,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from gpt2.commands.options import engine_options, json_option
+from gpt2.commands.options import echo_json, engine_options, json_option
 from gpt2.progress import ProgressBar
 from gpt2.training import run
 from gpt2.training.plan import Plan
@@ -69,7 +68,7 @@ def train(as_json: bool, **options: Any) -> None:
         result = run.train(**options, watch=functools.partial(show_training, bar), **notices(bar))
     facts = result_facts(result)
     if as_json:
-        click.echo(json.dumps(facts))
+        echo_json(facts)
     else:
         Console(highlight=False).print(facts_table(facts))
     if result.interrupted:

@@ -71,7 +71,7 @@ def write(
         )
         if "interrupted" in generation.finish_reasons:
             raise KeyboardInterrupt
-        answers += [model.decode([i for i in new if i != model.config.eos_token_id]) for new in generation.new_ids]
+        answers += [model.decode([i for i in new if i not in model.end_ids]) for new in generation.new_ids]
         run.watch(len(answers), len(prompts))
     return [(sample, answer) for (sample, _), answer in zip(prompts, answers, strict=True)]
 

@@ -27,6 +27,7 @@ from gpt2.finetune.summarizer import GENERATION, Summarizer, lead, mean_length
 from gpt2.json_input import read_json
 from gpt2.model import hf_folder
 from gpt2.model.model import Model, load
+from gpt2.model.tensors import WEIGHTS
 from gpt2.tokenizer import KINDS, load_tokenizer
 from gpt2.training import recipe, run
 from gpt2.training.plan import Plan
@@ -272,7 +273,7 @@ def _judge_summaries(
         "skipped": len(broken.messages),
         "generation": generation,
     }
-    weights = hashlib.sha256((result.folder / hf_folder.WEIGHTS).read_bytes()).hexdigest()
+    weights = hashlib.sha256((result.folder / WEIGHTS).read_bytes()).hexdigest()
     of = hashlib.sha256(json.dumps([facts, weights, prompts]).encode()).hexdigest()
     path = result.folder / EVALUATION
     done = read_json(path, Facts, "; remove it to evaluate again") if path.is_file() else {}

@@ -44,12 +44,12 @@ class Summarizer:
         return inputs[0]
 
     @property
-    def stop_id(self) -> int | None:
-        """The id that ends a summary: the template's final special token, or else the tokenizer's end of a text."""
+    def stop_ids(self) -> tuple[int, ...]:
+        """The ids that end a summary: the template's final special token, or the tokenizer's end of a text."""
         assert self.model.tokenizer is not None
         closing = closing_token(self.template, self.model.tokenizer)
         end = end_id(self.model.tokenizer) if closing is None else closing
-        return self.model.config.eos_token_id if end is None else end
+        return self.model.end_ids if end is None else (end,)
 
     def prompt(self, record: Mapping[str, str]) -> tuple[list[int], bool]:
         """The prompt's ids, leaving room for the summary, and whether the article was cut.
@@ -70,9 +70,8 @@ class Summarizer:
     def write(self, prompts: Sequence[Sequence[int]]) -> list[str]:
         """One summary per prompt, without its end token. Raises KeyboardInterrupt at Ctrl-C."""
         ids, mask = left_padded([np.array(prompt, np.int64) for prompt in prompts])
-        stop = self.stop_id
         generation = self.model.generate_all(
-            ids, attention_mask=mask, scored=False, stop_ids=None if stop is None else [stop], **self.generation
+            ids, attention_mask=mask, scored=False, stop_ids=self.stop_ids, **self.generation
         )
         if "interrupted" in generation.finish_reasons:
             raise KeyboardInterrupt
@@ -80,7 +79,7 @@ class Summarizer:
 
     def text(self, new_ids: Sequence[int]) -> str:
         """Decode new ids, without the end token."""
-        return self.model.decode([i for i in new_ids if i != self.stop_id]).strip()
+        return self.model.decode([i for i in new_ids if i not in self.stop_ids]).strip()
 
     def write_all(
         self, prompts: Sequence[Sequence[int]], batch_size: int, watch: Callable[[int], Any] = lambda done: None

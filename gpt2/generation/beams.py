@@ -34,6 +34,7 @@ def search_beams(
             ended = np.full(totals.shape, "interrupted")
             _collect(collected, searching, new, log_probabilities, totals, ended, config)
             break
+        reader.require_finite(np.repeat(searching, width), length - 1)
         scores = process_scores(log_softmax(reader.scores()), reader.ids, reader.attention_mask, config, length - 1)
         log_probs = scores.reshape(prompts, width, -1)
         # enough candidates that `width` remain, however many end with a stop id

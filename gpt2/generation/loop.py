@@ -89,6 +89,7 @@ def choose_one_by_one(
     for step in range(config.max_new_tokens):
         if watch.interrupted():
             break
+        reader.require_finite(np.array([reason == "" for reason in reasons]), step)
         if scored or config.looks_back:
             scores = process_scores(reader.scores(), reader.ids, reader.attention_mask, config, step)
         if config.looks_back:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from gpt2.backends import Array, BackendModel, Decoder
+from gpt2.errors import GPT2Error
 from gpt2.generation.config import GenerationConfig
 from reference import generate
 
@@ -61,6 +62,37 @@ class Reader:
         """Logits of the next token, (rows, V), in float32 or wider."""
         logits = self.decoder.logits()
         return logits.astype(np.promote_types(logits.dtype, np.float32))
+
+    def require_finite(self, running: Array, step: int) -> None:
+        """Raise GPT2Error if the scores of a running sequence are unusable: the likeliest is NaN or infinite.
+
+        running (rows,): True where a sequence goes on. step: the number of new tokens so far. The message names the
+        stage of the forward pass in which it began. A score of -inf beside finite ones is harmless: it
+        is that of a very unlikely token.
+        """
+        with np.errstate(invalid="ignore"):
+            best = np.asarray(self.decoder.logits(), np.float32).max(axis=1)
+        wrong = np.flatnonzero(running & ~np.isfinite(best))
+        if wrong.size:
+            raise GPT2Error(f"the scores of new token {step + 1} are NaN or infinite: {self._origin(int(wrong[0]))}")
+
+    def _origin(self, row: int) -> str:
+        """Where in the forward pass of a sequence NaN or infinity appears first, and what to do."""
+        ids = self.ids[row, self.attention_mask[row] != 0][-self._context :]
+        positions = np.arange(len(ids))[None]
+        try:
+            stages = self._engine.stages(ids[None], None, positions)
+        except NotImplementedError:  # a backend may have no stages
+            stages = {}
+        for name, x in stages.items():
+            values = np.asarray(x, np.float32)
+            masked = np.isneginf(values) if name.endswith("masked_scores") else False  # some backends mask with -inf
+            if not (np.isfinite(values) | masked).all():
+                narrow = x.dtype == np.float16
+                cure = "float16 holds numbers up to 65504, so load the model in float32 (dtype, --dtype)"
+                other = "look for the cause in its weights and inputs (gpt2 info)"
+                return f"it began in stage {name}; {cure if narrow else other}"
+        return "in none of the stages, when they are computed one by one"
 
     def append(self, chosen: Array, rows: Array | None = None, on_device: bool = False) -> None:
         """Read one more id of each sequence, `chosen` (rows,).

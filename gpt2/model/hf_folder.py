@@ -1,26 +1,37 @@
 """Read, check and write Hugging Face GPT-2 folders: config.json, safetensors weights, tokenizer files."""
 
+import dataclasses
 import json
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from gpt2.arguments import is_finite
 from gpt2.errors import GPT2Error
 from gpt2.files import write_folder_whole
 from gpt2.json_input import read_json
+from gpt2.model.tensors import (
+    INDEX,
+    PICKLED,
+    PICKLED_INDEX,
+    WEIGHTS,
+    Tensors,
+    open_folder,
+    some,
+    weight_files,
+)
 from gpt2.tokenizer import class_in_config
 from reference.config import ConfigError, GPT2Config, parameter_shapes
 
-WEIGHTS, INDEX, CONFIG = "model.safetensors", "model.safetensors.index.json", "config.json"
+CONFIG, GENERATION = "config.json", "generation_config.json"
 TOKENIZER_FILES = (
     "tokenizer.json",
     "vocab.json",
@@ -33,8 +44,14 @@ TOKENIZER_FILES = (
 )
 HEADS = ("lm_head.weight", "score.weight")  # tensors without the prefix "transformer."
 ARCHITECTURES = {"language_model": "GPT2LMHeadModel", "sequence_classifier": "GPT2ForSequenceClassification"}
-# Buffers in old checkpoints: the causal mask and its fill value.
-BUFFER = re.compile(r"h\.\d+\.attn\.(bias|masked_bias)")
+# The parts of a GPT-2 below its heads. Here a tensor without a place means that config.json is wrong.
+BODY = re.compile(r"(h|wte|wpe|ln_f)\.")
+LM_HEAD, TABLE = "lm_head.weight", "wte.weight"
+SINGLE_LABEL, MULTI_LABEL, REGRESSION = PROBLEMS = (
+    "single_label_classification",
+    "multi_label_classification",
+    "regression",
+)
 # "gpt2", "openai-community/gpt2".
 HUB_NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 # Models inside the package. New models on the hub must have an owner in their name, so these names cannot clash.
@@ -65,9 +82,12 @@ def find_folder(source: str | os.PathLike[str]) -> Path:
     import huggingface_hub
 
     try:
-        return Path(
-            huggingface_hub.snapshot_download(name, allow_patterns=[CONFIG, "*.safetensors", INDEX, *TOKENIZER_FILES])
-        )
+        wanted = [CONFIG, GENERATION, *TOKENIZER_FILES]
+        found = Path(huggingface_hub.snapshot_download(name, allow_patterns=["*.safetensors", INDEX, *wanted]))
+        if any(found.glob("*.safetensors")):
+            return found
+        pickled = [PICKLED, PICKLED_INDEX, "pytorch_model-*.bin"]
+        return Path(huggingface_hub.snapshot_download(name, allow_patterns=[*pickled, *wanted]))
     except Exception as error:  # offline, unknown name or no access: the library has many exception classes
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise GPT2Error(
@@ -77,14 +97,37 @@ def find_folder(source: str | os.PathLike[str]) -> Path:
 
 
 def read_config(folder: Path) -> GPT2Config:
-    """The configuration in folder/config.json. Raises GPT2Error, naming the field, for a bad value."""
+    """The configuration in folder/config.json, whose tie_word_embeddings is what the weights say.
+
+    Where the weights hold one table of embeddings, lm_head is tied to it; where they hold two that differ, it is not.
+    Source: `tie_weights` of Hugging Face transformers. Raises GPT2Error, naming the field, for a bad value.
+    """
     path = folder / CONFIG
     if not path.is_file():
         raise GPT2Error(f"no {CONFIG} in {folder}: expected a Hugging Face GPT-2 folder; `gpt2 convert` makes one")
     try:
-        return GPT2Config.from_dict(read_json(path, dict[str, Any]))
+        config = GPT2Config.from_dict(read_json(path, dict[str, Any]))
     except ConfigError as error:
         raise GPT2Error(f"{path}: {error}") from error
+    return _tied_as_stored(config, open_folder(folder), folder) if weight_files(folder) else config
+
+
+def _tied_as_stored(config: GPT2Config, tensors: Tensors, folder: Path) -> GPT2Config:
+    if LM_HEAD not in tensors or "score.weight" in tensors:
+        return config
+    tied = TABLE not in tensors or (config.tie_word_embeddings and _are_alike(tensors[LM_HEAD](), tensors[TABLE]()))
+    if tied == config.tie_word_embeddings:
+        return config
+    if tied:
+        said = f"no {TABLE} in the weights: {LM_HEAD} serves as both, although tie_word_embeddings is false"
+    else:
+        said = f"{LM_HEAD} differs from {TABLE}, so the two are not tied, although tie_word_embeddings is true"
+    warnings.warn(f"{folder}: {said}", stacklevel=1)  # one place, so that the same note is given once
+    return dataclasses.replace(config, tie_word_embeddings=tied)
+
+
+def _are_alike(x: NDArray[Any], y: NDArray[Any]) -> bool:
+    return x.shape == y.shape and bool(((x == y) | ((x != x) & (y != y))).all())  # NaN is like NaN
 
 
 def read_labels(folder: Path) -> tuple[str, ...] | None:
@@ -102,112 +145,76 @@ def read_labels(folder: Path) -> tuple[str, ...] | None:
     return tuple(map(str, names))
 
 
-def config_fields(config: GPT2Config, head: str, dtype: str, labels: Sequence[str] = ()) -> dict[str, Any]:
-    """The fields of config.json. head: "language_model" or "sequence_classifier"; labels: those of a classifier."""
+def read_problem(folder: Path) -> str | None:
+    """What a classifier's scores mean: problem_type in config.json, or None. Raises GPT2Error if it is unknown."""
+    problem = read_json(folder / CONFIG, dict[str, Any]).get("problem_type")
+    if problem not in (None, *PROBLEMS):
+        raise GPT2Error(f"{folder / CONFIG}: problem_type must be null, {', '.join(PROBLEMS)}, but is {problem!r}")
+    return problem
+
+
+def config_fields(
+    config: GPT2Config, head: str, dtype: str, labels: Sequence[str] = (), problem: str | None = None
+) -> dict[str, Any]:
+    """The fields of config.json. head: "language_model" or "sequence_classifier".
+
+    labels: the label names of a classifier; problem: its problem_type, by default that labels exclude each other.
+    """
     fields = {"architectures": [ARCHITECTURES[head]], **config.to_dict(), "dtype": dtype}
+    fields |= {"problem_type": problem} if problem else {}
     if not labels:
         return fields
     return fields | {
-        "problem_type": "single_label_classification",
+        "problem_type": problem or SINGLE_LABEL,
         "id2label": {str(i): label for i, label in enumerate(labels)},
         "label2id": {label: i for i, label in enumerate(labels)},
     }
 
 
-def read_parameters(folder: Path, config: GPT2Config) -> Parameters:
+def read_parameters(folder: Path, config: GPT2Config, allow_nan: bool = False) -> Parameters:
     """Every parameter by name, without the prefix "transformer.", in the dtype of the file.
 
-    Raises GPT2Error for pickled weights, a damaged file, and any tensor that is missing, unknown, or of a shape that
-    does not fit config.
+    Heads that config has no place for are left out, with one note that names them. Raises GPT2Error for a damaged file
+    or one that could run code, for any tensor that is missing, of a shape that does not fit config, or in excess in the
+    body of the model, and, unless allow_nan, for one that holds NaN or infinity.
     """
-    parameters: Parameters = {}
-    for path in _weight_files(folder):
-        for name, x in read_tensors(path):
-            name = name.removeprefix("transformer.")
-            if name in parameters:
-                raise GPT2Error(f"{path}: {name} is there twice, in two files or with and without 'transformer.'")
-            if not BUFFER.fullmatch(name):
-                parameters[name] = x
-    return check_parameters(parameters, config, str(folder))
+    return fit(open_folder(folder), config, str(folder), allow_nan)
 
 
-def check_parameters(parameters: Parameters, config: GPT2Config, where: str) -> Parameters:
-    """Exactly the parameters that config asks for. Raises GPT2Error, naming the tensor, if one does not fit."""
-    head = "sequence_classifier" if "score.weight" in parameters else "language_model"
-    if config.tie_word_embeddings or head == "sequence_classifier":
-        copy = parameters.pop("lm_head.weight", None)
-        embeddings = parameters.get("wte.weight", np.zeros(0))
-        if copy is not None and head == "language_model" and not np.array_equal(copy, embeddings):
-            raise GPT2Error(
-                f"{where}: lm_head.weight differs from wte.weight, but the config ties them: "
-                "set tie_word_embeddings to false"
-            )
-    if len(parameters) < config.n_layer:
-        raise GPT2Error(f"{where}: holds {len(parameters)} tensors, but the config says n_layer = {config.n_layer}")
+def fit(
+    tensors: Mapping[str, Callable[[], NDArray[Any]]], config: GPT2Config, where: str, allow_nan: bool = False
+) -> Parameters:
+    """Exactly the parameters that config asks for, as `read_parameters` describes them."""
+    tensors, head = dict(tensors), "sequence_classifier" if "score.weight" in tensors else "language_model"
+    if LM_HEAD in tensors and (config.tie_word_embeddings or head == "sequence_classifier"):
+        copy = tensors.pop(LM_HEAD)
+        tensors.setdefault(TABLE, copy)
+    if len(tensors) < config.n_layer:
+        raise GPT2Error(f"{where}: holds {len(tensors)} tensors, but the config says n_layer = {config.n_layer}")
     expected = parameter_shapes(config, head)
-    missing, unknown = expected.keys() - parameters.keys(), parameters.keys() - expected.keys()
+    missing, unknown = expected.keys() - tensors.keys(), tensors.keys() - expected.keys()
     if missing:
-        raise GPT2Error(f"{where}: missing {_some(missing)}; the config asks for {len(expected)} tensors")
+        raise GPT2Error(f"{where}: missing {some(missing)}; the config asks for {len(expected)} tensors")
+    misplaced = {name for name in unknown if BODY.match(name)}
+    if misplaced:
+        raise GPT2Error(f"{where}: unexpected {some(misplaced)}; the config has no place for it")
     if unknown:
-        raise GPT2Error(f"{where}: unexpected {_some(unknown)}; the config has no place for it")
+        what = {"language_model": "a language model", "sequence_classifier": "a classifier"}[head]
+        warnings.warn(f"{where}: left out {some(unknown)}: {what} has no place for it", stacklevel=1)
+    parameters = {name: tensors[name]() for name in expected}
     for name, shape in expected.items():
         parameter = parameters[name]
         if parameter.shape != shape:
             raise GPT2Error(f"{where}: {name} has shape {parameter.shape}, but the config says {shape}")
-        if parameter.dtype.kind == "f" or parameter.dtype.name == "bfloat16":
-            continue
-        raise GPT2Error(f"{where}: {name} holds {parameter.dtype}, expected floating-point numbers")
+        if parameter.dtype.kind != "f" and parameter.dtype.name != "bfloat16":
+            raise GPT2Error(f"{where}: {name} holds {parameter.dtype}, expected floating-point numbers")
+        if not allow_nan and not is_finite(parameter):
+            wrong = int((~np.isfinite(parameter)).sum())
+            raise GPT2Error(
+                f"{where}: {name} holds NaN or infinity in {wrong} of its {parameter.size} numbers, so that the model "
+                "computes nothing: fetch or train it again, or load it all the same (allow_nan=True, --allow-nan)"
+            )
     return parameters
-
-
-def _some(names: set[str]) -> str:
-    first = sorted(names)[:3]
-    return ", ".join(first) + (f" and {len(names) - len(first)} more" if len(names) > len(first) else "")
-
-
-class _Index(msgspec.Struct):
-    weight_map: dict[str, str]
-
-
-def _weight_files(folder: Path) -> list[Path]:
-    if (folder / WEIGHTS).is_file():
-        return [folder / WEIGHTS]
-    if (folder / INDEX).is_file():
-        shards = sorted(set(read_json(folder / INDEX, _Index).weight_map.values()))
-        outside = [name for name in shards if Path(name).name != name or name in ("", "..")]
-        if outside:
-            raise GPT2Error(f"{folder / INDEX} points outside its folder: {outside[0]!r}")
-        return [folder / name for name in shards]
-    pickled = sorted(folder.glob("*.bin")) + sorted(folder.glob("*.pt")) + sorted(folder.glob("*.pth"))
-    if pickled:
-        raise GPT2Error(
-            f"{pickled[0]} is a pickle, which can run code when it is read: save the model as {WEIGHTS} and try again"
-        )
-    raise GPT2Error(f"no {WEIGHTS} in {folder}: expected the weights as safetensors, in one file or with {INDEX}")
-
-
-def read_tensors(path: Path) -> Iterator[tuple[str, NDArray[Any]]]:
-    """Every (name, array) of a safetensors file. Raises GPT2Error if it is missing, damaged or truncated."""
-    try:
-        with safe_open(path, framework="numpy") as file:
-            for name in file.keys():  # noqa: SIM118 (not a dict)
-                yield name, _tensor(file, name, path)
-    except FileNotFoundError as error:
-        raise GPT2Error(f"{path} is missing: the index names it as one of the weight files") from error
-    except (SafetensorError, OSError) as error:
-        raise GPT2Error(f"{path} is not a readable safetensors file ({error}): fetch or save it again") from error
-
-
-def _tensor(file: Any, name: str, path: Path) -> NDArray[Any]:
-    import ml_dtypes
-
-    try:
-        x = file.get_tensor(name)
-    except (SafetensorError, TypeError, AttributeError) as error:  # raised for a dtype that NumPy lacks
-        dtype = file.get_slice(name).get_dtype()
-        raise GPT2Error(f"{path}: {name} holds {dtype}, expected F32, F16, BF16 or F64") from error
-    # NumPy looks bfloat16 up by its name, and MindSpore has its own type of that name.
-    return x.view(ml_dtypes.bfloat16) if x.dtype.name == "bfloat16" else x
 
 
 def write_folder(
@@ -216,27 +223,43 @@ def write_folder(
     parameters: Mapping[str, NDArray[Any]],
     files: list[Path],
     labels: Sequence[str] = (),
+    problem: str | None = None,
+    names: Mapping[str, str] | None = None,
 ) -> None:
     """Write, atomically, a folder that Hugging Face transformers and `read_parameters` load.
 
-    files: tokenizer files to copy; labels: a classifier's label names. Raises GPT2Error if the folder is not empty or
-    cannot be written.
+    files: files to copy, such as the tokenizer's; names: the new names of some of them, by the old ones. labels,
+    problem: those of a classifier, as for config_fields. Raises GPT2Error if the folder is not empty or cannot be
+    written.
     """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise GPT2Error(f"{folder} exists and is not an empty folder: name another one, or remove it first")
+    require_empty(folder)
     head = "sequence_classifier" if "score.weight" in parameters else "language_model"
-    fields = config_fields(config, head, next(iter(parameters.values())).dtype.name, labels)
+    fields = config_fields(config, head, next(iter(parameters.values())).dtype.name, labels, problem)
     fields |= class_in_config(files[0].parent) if files else {}
     with write_folder_whole(folder) as part:
         (part / CONFIG).write_text(json.dumps(fields, indent=2) + "\n", encoding="utf-8")
         save_weights(parameters, part / WEIGHTS)
         for file in files:
-            shutil.copy(file, part / file.name)
+            shutil.copy(file, part / (names or {}).get(file.name, file.name))
+
+
+def require_empty(folder: Path) -> None:
+    """Raise GPT2Error if there is something in a folder that is to be written."""
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise GPT2Error(f"{folder} exists and is not an empty folder: name another one, or remove it first")
+
+
+def files_beside(folder: Path) -> list[Path]:
+    """The files of the tokenizer and of generation that stand beside a model's weights, and are saved with them."""
+    return [folder / name for name in (*TOKENIZER_FILES, GENERATION) if (folder / name).is_file()]
+
+
+def named_fully(parameters: Mapping[str, NDArray[Any]]) -> Parameters:
+    """The parameters under Hugging Face's names."""
+    return {name if name in HEADS else f"transformer.{name}": x for name, x in parameters.items()}
 
 
 def save_weights(parameters: Mapping[str, NDArray[Any]], path: Path) -> None:
     """Write the weights to a new safetensors file, under Hugging Face's names."""
-    tensors = {
-        name if name in HEADS else f"transformer.{name}": np.asarray(x, order="C") for name, x in parameters.items()
-    }
+    tensors = {name: np.asarray(x, order="C") for name, x in named_fully(parameters).items()}
     save_file(tensors, path, metadata={"format": "pt"})

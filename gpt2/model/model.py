@@ -16,6 +16,7 @@ from gpt2.errors import GPT2Error
 from gpt2.generation.config import GenerationConfig
 from gpt2.generation.loop import Generation, continue_batch
 from gpt2.generation.reader import Watch
+from gpt2.generation.saved import SavedOptions, read_saved
 from gpt2.interrupt import postponed_interrupt
 from gpt2.model import hf_folder
 from gpt2.tokenizer import decode, encode_prompt, load_tokenizer
@@ -30,17 +31,20 @@ def load(
     device: str | None = None,
     dtype: str | None = None,
     mode: str | None = None,
+    allow_nan: bool = False,
 ) -> "Model":
     """Load a GPT-2 folder, or a model from the Hugging Face hub by its name.
 
     backend: "numpy" or "mindspore" (default: $GPT2_BACKEND, or numpy); device: "CPU", "Ascend", "GPU"; dtype:
     "float32", "float16", "bfloat16", on NumPy "float64" too; mode: "graph" or "pynative" on MindSpore, "eager" or
-    "plain" on NumPy. Raises GPT2Error, one line, for anything missing, damaged, contradictory or unknown.
+    "plain" on NumPy. allow_nan: load weights that hold NaN or infinity.
+    Raises GPT2Error, one line, for anything missing, damaged, contradictory or unknown.
     """
     engine = get_backend(backend, device, dtype, mode) if backend is None or isinstance(backend, str) else backend
     folder = hf_folder.find_folder(path)
     config = hf_folder.read_config(folder)
-    return Model(config, hf_folder.read_parameters(folder, config), engine, load_tokenizer(folder), folder)
+    parameters = hf_folder.read_parameters(folder, config, allow_nan)
+    return Model(config, parameters, engine, load_tokenizer(folder), folder, read_saved(folder))
 
 
 class Model:
@@ -53,7 +57,10 @@ class Model:
         backend: Backend,
         tokenizer: Tokenizer | None = None,
         folder: Path | None = None,
+        saved: SavedOptions | None = None,
     ) -> None:
+        """saved: options of generation; the ids in it that end and pad a text go before those of config."""
+        self.saved = saved or SavedOptions()
         self.config, self.parameters, self.backend = config, parameters, backend
         self.tokenizer, self.folder = tokenizer, folder
         self.engine: BackendModel = backend.model(config, parameters)
@@ -101,9 +108,9 @@ class Model:
         Pad prompts of different lengths on the left; attention_mask (B, T) is 0 there. options: the other fields of
         `gpt2.generation.GenerationConfig`, such as temperature, top_k and num_beams. The default is greedy decoding.
         Sampling depends on `seed` alone, so the ids are the same on every backend. A sequence ends at one of stop_ids
-        (default: the config's eos_token_id) and is then padded with the pad id. Generation ends when all sequences have
-        ended, or at max_new_tokens. With num_return_sequences = n, each prompt has n consecutive rows. on_token is
-        called with the ids (rows,) of each step.
+        (default: eos_token_id of generation_config.json, or else of the config) and is then padded with the pad id.
+        Generation ends when all sequences have ended, or at max_new_tokens. With num_return_sequences = n, each prompt
+        has n consecutive rows. on_token is called with the ids (rows,) of each step.
         Raises GPT2Error for anything out of range, also if prompt and new tokens exceed the context.
         """
         config = GenerationConfig(max_new_tokens, **options)
@@ -148,16 +155,10 @@ class Model:
         decode = None if self.tokenizer is None else self.decode
         # a backend may have its own loops: those with planted bugs do
         run: Callable[..., Generation] = getattr(self.backend, "continue_batch", continue_batch)
-        return run(
-            self.engine,
-            checked,
-            mask,
-            config,
-            self.config.n_positions,
-            self._fill_id(config),
-            scored,
-            Watch(decode, on_token or (lambda ids: None), interrupted),
-        )
+        watch = Watch(decode, on_token or (lambda ids: None), interrupted)
+        with np.errstate(over="ignore", invalid="ignore"):  # the loop itself reports what overflows
+            context = self.config.n_positions
+            return run(self.engine, checked, mask, config, context, self._fill_id(config), scored, watch)
 
     def complete(self, config: GenerationConfig) -> GenerationConfig:
         """The options, with the model's stop id if they name none. Raises GPT2Error if they do not fit the model.
@@ -170,8 +171,12 @@ class Model:
             raise GPT2Error(f"{NO_TOKENIZER}, so stop_strings cannot be found: give stop_ids instead")
         if config.stop_ids is not None:
             return config
-        end = self.config.eos_token_id
-        return dataclasses.replace(config, stop_ids=() if end is None else (end,))
+        return dataclasses.replace(config, stop_ids=self.end_ids)
+
+    @property
+    def end_ids(self) -> tuple[int, ...]:
+        """The ids that end a text, unless the caller names others."""
+        return self.saved.end_ids(self.config.end_ids)
 
     def _check_room(self, longest: int, config: GenerationConfig) -> None:
         context = self.config.n_positions
@@ -189,8 +194,9 @@ class Model:
         )
 
     def _fill_id(self, config: GenerationConfig) -> int:
-        if self.config.pad_token_id is not None:
-            return self.config.pad_token_id
+        pad = self.saved.fields.get("pad_token_id", self.config.pad_token_id)
+        if pad is not None:
+            return pad
         return config.stop_ids[0] if config.stop_ids else 0
 
     def encode(self, text: str) -> Array:
@@ -224,10 +230,10 @@ class Model:
 
         Raises GPT2Error if the folder exists and is not empty, or cannot be written.
         """
-        files = [] if self.folder is None else [self.folder / name for name in hf_folder.TOKENIZER_FILES]
+        files = [] if self.folder is None else hf_folder.files_beside(self.folder)
         labels = None if self.folder is None else hf_folder.read_labels(self.folder)
-        present = [file for file in files if file.is_file()]
-        hf_folder.write_folder(Path(folder), self.config, self.parameters, present, labels or ())
+        problem = None if self.folder is None else hf_folder.read_problem(self.folder)
+        hf_folder.write_folder(Path(folder), self.config, self.parameters, files, labels or (), problem)
 
     def _check(
         self, ids: ArrayLike, attention_mask: ArrayLike | None, position_ids: ArrayLike | None

@@ -17,7 +17,8 @@ from safetensors.numpy import save_file
 
 from gpt2.errors import GPT2Error
 from gpt2.files import PART, write_whole
-from gpt2.model.hf_folder import read_tensors, save_weights
+from gpt2.model.hf_folder import save_weights
+from gpt2.model.tensors import read_tensors
 
 Array = NDArray[Any]
 FORMAT = "gpt2-training/2"

@@ -162,7 +162,8 @@ def write_beginning(folder: Path, plan: Plan, dtype: str) -> None:
     """Write tokenizer and configuration, which are known before training."""
     config, tokenizer = plan.recipe.model, plan.corpus.tokenizer
     fields = hf_folder.config_fields(config, plan.head, dtype, plan.corpus.labels)
-    named = {"bos_token": config.bos_token_id, "eos_token": config.eos_token_id, "pad_token": config.pad_token_id}
+    end = next(iter(config.end_ids), None)  # a tokenizer has one
+    named = {"bos_token": config.bos_token_id, "eos_token": end, "pad_token": config.pad_token_id}
     for name, text in (
         (TOKENIZER, tokenizer.to_str(pretty=True)),
         (TOKENIZER_SETTINGS, json.dumps(settings_of(tokenizer, **named), indent=2, ensure_ascii=False) + "\n"),

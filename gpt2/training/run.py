@@ -21,6 +21,7 @@ from gpt2.errors import GPT2Error
 from gpt2.files import PART
 from gpt2.interrupt import Interrupt, postponed_interrupt
 from gpt2.model import hf_folder
+from gpt2.model.tensors import WEIGHTS
 from gpt2.training import recipe
 from gpt2.training.checkpoint import Checkpoint, latest_checkpoint, read_checkpoint, write_checkpoint, write_weights
 from gpt2.training.metrics_file import METRICS, TrainingLog, perplexity, plot_curves
@@ -135,7 +136,7 @@ def train(
             loop.go(interrupt)
     interrupted = run.step < run.plan.recipe.steps
     if not interrupted:
-        write_weights(run.folder / hf_folder.WEIGHTS, run.trainer.parameters())
+        write_weights(run.folder / WEIGHTS, run.trainer.parameters())
     plot_curves({engine.name: run.folder / METRICS}, run.folder / CURVES)
     return TrainingResult(run.folder, run.step, run.loss, run.validation_loss, interrupted, run.plan)
 

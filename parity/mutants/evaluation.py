@@ -416,7 +416,7 @@ OF_ANSWERS = (
         (
             Edit(
                 "gpt2.evaluation.generation_tasks.write",
-                "[i for i in new if i != model.config.eos_token_id]",
+                "[i for i in new if i not in model.end_ids]",
                 "[*new]",
             ),
         ),

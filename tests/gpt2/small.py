@@ -12,8 +12,9 @@ from safetensors.numpy import save_file
 from tokenizers import pre_tokenizers
 
 from gpt2.backends import Backend, get_backend
-from gpt2.model.hf_folder import CONFIG, WEIGHTS, write_folder
+from gpt2.model.hf_folder import CONFIG, write_folder
 from gpt2.model.model import Model
+from gpt2.model.tensors import WEIGHTS
 from reference.config import GPT2Config, parameter_shapes
 
 Parameters = dict[str, NDArray[Any]]

@@ -160,8 +160,8 @@ WTE = "transformer.wte.weight"
         ({WTE: 3}, [WTE]),
         ({WTE: zeros([6])}, ["wte.weight", "minGPT"]),
         ({"transformer.ln_f.weight": zeros([3])}, ["ln_f.weight", "(3,)", "(2,)"]),
-        ({"extra": zeros([3])}, ["extra"]),
-        ({"transformer.h.0.attn.c_attn.weight": zeros([2, 6])}, ["c_attn", "Hugging Face"]),
+        ({"transformer.h.0.extra": zeros([3])}, ["h.0.extra"]),
+        ({"transformer.h.0.attn.c_attn.weight": zeros([2, 6])}, ["c_fc", "(8, 2)", "(2, 2)"]),
     ],
     ids=repr,
 )
@@ -179,8 +179,8 @@ def test_a_config_beside_a_state_must_be_an_object(tmp_path: Path) -> None:
 
 
 def test_a_state_of_another_kind_is_not_opened(tmp_path: Path) -> None:
-    (tmp_path / "state.pt").write_bytes(b"a pickle")
-    assert "save the state as safetensors" in run("convert", tmp_path / "state.pt", tmp_path / "folder").refusal
+    (tmp_path / "state.h5").write_bytes(b"an archive")
+    assert "is none of .safetensors, .pt" in run("convert", tmp_path / "state.h5", tmp_path / "folder").refusal
 
 
 @pytest.mark.parametrize(("source", "said"), [("gone.json", "no file"), (".", "holds 0 states")])

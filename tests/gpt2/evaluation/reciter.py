@@ -52,8 +52,11 @@ class Recital:
         for row, new, kept in zip(self.read_ids, ids, attention_mask, strict=True):
             row += new[kept != 0].tolist()
 
+    def logits(self) -> Array:
+        return np.array([self.engine.next_scores(row) for row in self.read_ids])
+
     def greedy(self) -> Array:
-        self.chosen = np.array([self.engine.next_scores(row).argmax() for row in self.read_ids])
+        self.chosen = self.logits().argmax(axis=1)
         return self.chosen
 
     def sample(self, uniform: Array, temperature: float, top_k: int, top_p: float, min_p: float = 0.0) -> Array:

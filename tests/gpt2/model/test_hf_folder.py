@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from gpt2.backends import DTYPES, get_backend, numpy_dtype
 from gpt2.model import hf_folder
 from gpt2.model.convert import convert
 from gpt2.model.model import Model
+from gpt2.model.tensors import INDEX, WEIGHTS, read_tensors
 from reference.config import ACTIVATION_ALIASES, ACTIVATIONS, FIELD_ALIASES, UNSUPPORTED, ConfigError, GPT2Config
 from tests.gpt2.small import ROOT, SMALL, Parameters, byte_folder, folder_of, json_state, parameters
 
@@ -60,7 +62,7 @@ def test_a_saved_folder_names_what_transformers_looks_for(tmp_path: Path) -> Non
     assert fields["architectures"] == ["GPT2ForSequenceClassification"]
     assert fields["dtype"] == "float32"
     assert len(fields["id2label"]) == THREE_LABELS.num_labels
-    tensors = dict(hf_folder.read_tensors(tmp_path / "folder" / "model.safetensors"))
+    tensors = dict(read_tensors(tmp_path / "folder" / "model.safetensors"))
     assert {name for name in tensors if not name.startswith("transformer.")} == {"score.weight"}
 
 
@@ -84,11 +86,11 @@ def test_a_name_with_and_without_the_prefix_is_refused(tmp_path: Path) -> None:
 
 def test_shards_with_an_index_are_one_checkpoint(tmp_path: Path) -> None:
     folder, tensors = folder_of(tmp_path / "folder"), parameters()
-    (folder / hf_folder.WEIGHTS).unlink()
+    (folder / WEIGHTS).unlink()
     shards = {name: f"model-0000{1 + i % 3}-of-00003.safetensors" for i, name in enumerate(tensors)}
     for file in set(shards.values()):
         save_file({name: tensors[name] for name in tensors if shards[name] == file}, folder / file)
-    (folder / hf_folder.INDEX).write_text(json.dumps({"metadata": {}, "weight_map": shards}))
+    (folder / INDEX).write_text(json.dumps({"metadata": {}, "weight_map": shards}))
     assert bits(read(folder)) == bits(tensors)
 
 
@@ -111,10 +113,25 @@ def test_a_tied_model_may_carry_a_copy_of_its_embeddings_as_head(tmp_path: Path)
     assert bits(read(folder_of(tmp_path / "folder", SMALL, copied))) == bits(parameters())
 
 
-def test_a_tied_model_may_not_carry_another_head(tmp_path: Path) -> None:
-    other = parameters() | {"lm_head.weight": -parameters()["wte.weight"]}
-    with pytest.raises(gpt2.GPT2Error, match=r"lm_head\.weight differs .* tie_word_embeddings"):
-        read(folder_of(tmp_path / "folder", SMALL, other))
+def test_a_table_of_its_own_unties_a_head_that_the_config_ties(tmp_path: Path) -> None:
+    two = parameters() | {"lm_head.weight": -parameters()["wte.weight"]}
+    folder = folder_of(tmp_path / "folder", SMALL, two)
+    with pytest.warns(UserWarning, match=r"lm_head\.weight differs from wte\.weight, so the two are not tied"):
+        config = hf_folder.read_config(folder)
+    assert config == UNTIED
+    assert bits(hf_folder.read_parameters(folder, config)) == bits(two)
+
+
+@pytest.mark.parametrize("said", [True, False])
+def test_the_only_table_serves_as_both(said: bool, tmp_path: Path) -> None:
+    tensors = parameters()
+    tensors["lm_head.weight"] = tensors.pop("wte.weight")
+    folder = folder_of(tmp_path / "folder", dataclasses.replace(SMALL, tie_word_embeddings=said), tensors)
+    with warnings.catch_warnings(record=True) as notes:
+        config = hf_folder.read_config(folder)
+    assert [str(note.message) for note in notes] == [] if said else "no wte.weight" in str(notes[0].message)
+    assert config == SMALL
+    assert bits(hf_folder.read_parameters(folder, config)) == bits(parameters())
 
 
 def test_an_interrupted_write_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -173,16 +190,16 @@ def test_a_state_of_nanogpt_converts_to_the_same_numbers(tmp_path: Path) -> None
     state = tmp_path / "state.safetensors"
     turned = {name: np.ascontiguousarray(x.T if ".c_" in name else x) for name, x in theirs.items()}
     save_file({f"_orig_mod.transformer.{name}": x for name, x in turned.items()}, state)
-    config, count = convert(state, tmp_path / "folder", SMALL.n_head)
-    assert config == dataclasses.replace(SMALL, n_inner=SMALL.inner_size)
-    assert count == len(ours)
+    made = convert(state, tmp_path / "folder", SMALL.n_head)
+    assert made.config == dataclasses.replace(SMALL, n_inner=SMALL.inner_size, activation_function="gelu")
+    assert made.tensors == len(ours)
     assert bits(read(tmp_path / "folder")) == bits(ours)
 
 
 @pytest.mark.parametrize("whole_folder", [True, False])
 def test_a_converted_state_brings_its_tokenizer_along(whole_folder: bool, tmp_path: Path) -> None:
     source = byte_folder(tmp_path / "source")
-    (source / hf_folder.WEIGHTS).unlink()
+    (source / WEIGHTS).unlink()
     state = json_state(source)
     convert(source if whole_folder else state, tmp_path / "folder")
     assert gpt2.load(tmp_path / "folder", "numpy").tokenizer is not None
@@ -212,7 +229,7 @@ CONFIGS = st.builds(
     attn_pdrop=RATES,
     initializer_range=st.floats(0, 10),
     bos_token_id=IDS,
-    eos_token_id=IDS,
+    eos_token_id=IDS | st.lists(st.integers(0, 10**6), min_size=1).map(tuple),
     pad_token_id=IDS,
     num_labels=st.integers(1, 20),
 )
@@ -223,6 +240,7 @@ SIZE = [*NOT_A_NUMBER, 0, -1, 1.5, 2.0, float("nan")]
 RATE = [*NOT_A_NUMBER, -0.1, 1, float("nan"), float("inf")]
 SWITCH: list[Any] = [None, 0, 1, "true", [], {}]
 TOKEN = ["1", [1], {}, True, 1.5]
+ENDS = ["1", [], ["1"], [None], [True], {}, True, 1.5]
 BAD: dict[str, list[Any]] = {
     "vocab_size": SIZE,
     "n_positions": SIZE,
@@ -241,12 +259,12 @@ BAD: dict[str, list[Any]] = {
     "attn_pdrop": RATE,
     "initializer_range": [*NOT_A_NUMBER, -0.1, float("nan"), float("inf")],
     "bos_token_id": TOKEN,
-    "eos_token_id": TOKEN,
+    "eos_token_id": ENDS,
     "pad_token_id": TOKEN,
     "num_labels": [*SIZE, 10**9],
 }
 # Fields that GPT-2 proper does not have, with values that would make it something else.
-FOREIGN: dict[str, list[Any]] = {"model_type": ["gpt_neo", "", None, 2], "n_ctx": [SMALL.n_positions + 1, None, "12"]}
+FOREIGN: dict[str, list[Any]] = {"model_type": ["gpt_neo", "", None, 2]}
 FOREIGN["id2label"] = [5, ["a"], "ab"]
 FOREIGN |= {field: [True, {"0": [1]}] for field in UNSUPPORTED}
 
@@ -284,6 +302,6 @@ def test_bfloat16_is_that_of_ml_dtypes_after_mindspore_too(tmp_path: Path) -> No
     pytest.importorskip("mindspore", reason="MindSpore is not installed: NumPy has one type of the name bfloat16")
     written = np.array([1, -2], ml_dtypes.bfloat16)
     hf_folder.save_weights({"ln_f.weight": written}, tmp_path / "w.safetensors")
-    (_, read) = next(iter(hf_folder.read_tensors(tmp_path / "w.safetensors")))
+    (_, read) = next(iter(read_tensors(tmp_path / "w.safetensors")))
     assert read.dtype == written.dtype
     assert (read == written).all()

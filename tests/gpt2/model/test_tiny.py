@@ -17,7 +17,8 @@ from gpt2 import strings
 from gpt2.backends import Backend
 from gpt2.data.corpus import read_corpus
 from gpt2.errors import GPT2Error
-from gpt2.model.hf_folder import CONFIG, PACKAGED, WEIGHTS, find_folder, read_config, read_parameters
+from gpt2.model.hf_folder import CONFIG, PACKAGED, find_folder, read_config, read_parameters
+from gpt2.model.tensors import WEIGHTS
 from gpt2.training.recipe import data_settings, model_fields, read_sections
 from tests.gpt2.command import run
 
