@@ -1,5 +1,6 @@
 """What a test asks of the lesson's page in a browser, and what it is held to."""
 
+import base64
 import json
 from pathlib import Path
 from typing import Any
@@ -18,9 +19,12 @@ LANGUAGES = {"en": "en", "zh": "zh-Hans"}
 JUDGED = "h.0.attn.scores"
 WORDS = {"en": "2 ulp; 0.8 × noise: agrees", "zh": "2 ulp；0.8 × 噪声：一致"}
 VERDICT = {"agrees": True, "identical": False, "ulp": 2.0, "noise_ratio": 0.8, "words": WORDS}
-# Every stage that the page has computed, as lists.
-STAGES = """() => Object.fromEntries(Object.entries(state.stages).map(([name, {shape, data}]) =>
-    [name, {shape, data: Array.from(data)}]))"""
+# Stages that the page has computed: shapes, and float32 numbers in base64, since Playwright looks at every number.
+ENCODED = """stages => Object.entries(stages).map(([name, {shape, data}]) => {
+    let bytes = "";
+    new Uint8Array(Float32Array.from(data).buffer).forEach(byte => { bytes += String.fromCharCode(byte); });
+    return [name, shape, btoa(bytes)];
+})"""
 
 # How many colours a square of 20 pixels has, in the enlarged heat map.
 COLOURS = """([x, y]) => {
@@ -82,9 +86,12 @@ def select_cell(page: Any, row: int, column: int) -> None:
 
 
 def stages_of(page: Any) -> dict[str, Any]:
-    return {
-        name: np.array(stage["data"], FLOAT32).reshape(stage["shape"]) for name, stage in page.evaluate(STAGES).items()
-    }
+    return decoded(page.evaluate(f"() => ({ENCODED})(state.stages)"))
+
+
+def decoded(stages: list[Any]) -> dict[str, Any]:
+    """Stages as ENCODED gives them."""
+    return {name: np.frombuffer(base64.b64decode(x), FLOAT32).reshape(shape) for name, shape, x in stages}
 
 
 def assert_agrees(found: dict[str, Any], wanted: Model, ids: Any) -> None:
