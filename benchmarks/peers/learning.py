@@ -14,6 +14,7 @@ from transformers import PreTrainedModel, get_scheduler
 from benchmarks.peers.hugging_face import given, load
 from benchmarks.peers.serving import Answer, Arrays
 
+IGNORED = -100
 KEEP = "keep."  # prefix of the names of dropout masks
 SCHEDULES = {"constant": "constant_with_warmup", "linear": "linear", "cosine": "cosine"}  # ours, and transformers'
 Settings = dict[str, Any]  # the fields of TrainingConfig
@@ -94,7 +95,7 @@ class Training:
     """A plain training loop around torch.optim.AdamW, with a transformers schedule that ends at rate 0."""
 
     def __init__(self, model: PreTrainedModel, settings: Settings, fused: bool = False) -> None:
-        self.model, self.settings, self._seen = model, settings, 0
+        self.model, self.settings, self._seen, self._weight = model, settings, 0, 0
         parameters = list(model.parameters())
         groups = [
             {"params": [x for x in parameters if x.ndim > 1], "weight_decay": settings["weight_decay"]},
@@ -106,12 +107,22 @@ class Training:
         self.schedule = get_scheduler(SCHEDULES[settings["schedule"]], self.optimizer, *steps)
 
     def step(self, arrays: Arrays) -> float:
-        """Train on a micro-batch and return its loss; the optimizer steps on the mean of accumulate_step gradients."""
+        """Train on a micro-batch and return its loss.
+
+        The optimizer steps after accumulate_step of them, on the mean over their scored tokens or over their losses.
+        """
         every, longest = self.settings["accumulate_step"], self.settings["max_grad_norm"]
+        labels = arrays["labels"]
+        scored = int(np.sum((labels[:, 1:] if labels.ndim > 1 else labels) != IGNORED))
+        weight = scored if self.settings["accumulation"] == "tokens" else 1
         loss = loss_of(self.model, arrays)
-        (loss / every).backward()
-        self._seen += 1
+        (loss * weight).backward()
+        self._seen, self._weight = self._seen + 1, self._weight + weight
         if self._seen % every == 0:
+            for parameter in self.model.parameters():
+                assert parameter.grad is not None
+                parameter.grad /= self._weight
+            self._weight = 0
             if longest is not None:
                 nn.utils.clip_grad_norm_(self.model.parameters(), longest)
             self.optimizer.step()

@@ -38,13 +38,23 @@ def test_gradients(hugging_face: Peer, engine: str, head: str) -> None:
         expect_agreement(f"PyTorch, {attention}", answer, lesson, accuracy_of(hugging_face))
 
 
-@pytest.mark.parametrize("schedule", ["constant", "linear", "cosine"])
+@pytest.mark.parametrize(
+    ("schedule", "accumulation"), [("constant", "tokens"), ("linear", "micro_batches"), ("cosine", "tokens")]
+)
 @pytest.mark.parametrize("tied", [True, False])
-def test_losses_of_a_training_run(hugging_face: Peer, tmp_path: Path, tied: bool, schedule: str) -> None:
+def test_losses_of_a_training_run(
+    hugging_face: Peer, tmp_path: Path, tied: bool, schedule: str, accumulation: str
+) -> None:
     """A plain loop over torch.optim.AdamW stays in the band of the reference, update after update."""
     config = GPT2Config(vocab_size=31, n_positions=16, n_embd=16, n_layer=2, n_head=2, tie_word_embeddings=tied)
     settings = TrainingConfig(
-        learning_rate=1e-2, schedule=schedule, warmup_steps=3, total_steps=UPDATES, weight_decay=0.1, accumulate_step=2
+        learning_rate=1e-2,
+        schedule=schedule,
+        warmup_steps=3,
+        total_steps=UPDATES,
+        weight_decay=0.1,
+        accumulate_step=2,
+        accumulation=accumulation,
     )
     batches = [micro_batch(config, i) for i in range(UPDATES * settings.accumulate_step)]
     course = Course(config, parameters(config), settings, batches)
