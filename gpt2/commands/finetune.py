@@ -14,6 +14,7 @@ from gpt2.commands.options import (
     LOADING,
     echo_json,
     engine_facts,
+    file_options,
     json_option,
     load_model,
     loading_options,
@@ -82,7 +83,7 @@ def tune() -> None:
 def tune_summarizer(
     as_json: bool, max_new_tokens: int, num_beams: int, no_repeat_ngram_size: int, **options: Any
 ) -> None:
-    """Train a summariser on pairs in JSON lines or TSV, and evaluate it by ROUGE in OUTPUT/evaluation.json.
+    """Train a summariser on pairs in JSON, CSV or TSV, and evaluate it by ROUGE in OUTPUT/evaluation.json.
 
     The template is the course's, "[CLS] article [SEP] summary [SEP]", or "article TL;DR: summary" for a tokenizer
     without these tokens. Exit code 130 if interrupted; --resume continues the training or the evaluation.
@@ -104,7 +105,7 @@ def tune_summarizer(
 @_shared
 @training_options
 def tune_classifier(as_json: bool, **options: Any) -> None:
-    """Train a classifier on labelled texts in JSON lines or TSV, and report its accuracy.
+    """Train a classifier on labelled texts in JSON, CSV or TSV, and report its accuracy.
 
     Exit code 130 if interrupted; --resume continues.
     """
@@ -150,15 +151,17 @@ def _show(console: Console, report: dict[str, Any], shown: tuple[str, ...]) -> N
 
 def _texts_options(command: Any) -> Any:
     """Add the options of the commands that use a fine-tuned model."""
-    for option in (
+    options: list[Any] = [
         json_option,
         loading_options,
+        *file_options(),
         click.option("--field", help="The field or column of the texts in --file  [as in training]"),
         click.option("--batch-size", type=click.IntRange(1), default=8, show_default=True, help="Texts per batch."),
-        click.option("--file", type=click.Path(path_type=Path), help="Texts, one per line, or JSON lines, or TSV."),
+        click.option("--file", type=click.Path(path_type=Path), help="Texts, one per line, or JSON, CSV or TSV."),
         click.argument("text", required=False),
         click.argument("folder"),
-    ):
+    ]
+    for option in options:
         command = option(command)
     return command
 
@@ -173,6 +176,8 @@ def summarize(
     file: Path | None,
     batch_size: int,
     field: str | None,
+    format: str | None,
+    encoding: str | None,
     template: str | None,
     as_json: bool,
     max_new_tokens: int,
@@ -193,7 +198,7 @@ def summarize(
     }
     block_size = task.get("block_size", model.config.n_positions)
     summarizer = Summarizer(model, chosen, block_size, generation)
-    records = _records(text, file, field or summarizer.article)
+    records = _records(text, file, field or summarizer.article, format, encoding)
     prompts = []
     for record in records:
         with BrokenLines().at(record.where):
@@ -217,7 +222,15 @@ def _names(task: dict[str, Any], template: str | None) -> tuple[str | None, str 
 @click.command()
 @_texts_options
 def classify(
-    folder: str, text: str | None, file: Path | None, batch_size: int, field: str | None, as_json: bool, **engine: Any
+    folder: str,
+    text: str | None,
+    file: Path | None,
+    batch_size: int,
+    field: str | None,
+    format: str | None,
+    encoding: str | None,
+    as_json: bool,
+    **engine: Any,
 ) -> None:
     """Classify TEXT ("-": standard input) with the classifier in FOLDER, and show the probability of each label.
 
@@ -228,7 +241,7 @@ def classify(
     found = find_folder(folder)
     labels, problem = label_names(found, model.config.num_labels), read_problem(found)
     classifier = Classifier(model, labels, task.get("block_size", model.config.n_positions), problem)
-    records = _records(text, file, field or task.get("field", "text"))
+    records = _records(text, file, field or task.get("field", "text"), format, encoding)
     rows = []
     for record in records:
         with BrokenLines().at(record.where):
@@ -263,12 +276,12 @@ def _load(folder: str, task: str, engine: dict[str, Any]) -> tuple[Model, dict[s
     return load_model(folder, **{name: engine[name] for name in LOADING}), noted
 
 
-def _records(text: str | None, file: Path | None, field: str) -> list[Record]:
+def _records(text: str | None, file: Path | None, field: str, form: str | None, encoding: str | None) -> list[Record]:
     """The texts to read. Raises GPT2Error unless exactly one of text and file is given, or if the text is empty."""
     if (text is None) == (file is None):
         raise GPT2Error("give either a TEXT or --file")
     if file is not None:
-        return read_texts(file, field, BrokenLines())
+        return read_texts(file, field, BrokenLines(), form, encoding)
     content = standard_input() if text == "-" else str(text)
     if not content.strip():
         raise GPT2Error("the text is empty: give some words")

@@ -12,6 +12,7 @@ from gpt2.backends import Array
 from gpt2.commands.options import (
     LOADING,
     echo_json,
+    encoding_option,
     engine_facts,
     json_option,
     load_model,
@@ -19,6 +20,7 @@ from gpt2.commands.options import (
     read_prompt,
     token_ids,
 )
+from gpt2.data.formats import read_source, whole
 from gpt2.errors import GPT2Error
 from gpt2.generation.config import GenerationConfig
 from gpt2.generation.loop import Generation
@@ -34,6 +36,7 @@ EARLY_STOPPING: dict[str, bool | str] = {"no": False, "yes": True, "never": "nev
 @click.argument("prompt", required=False)
 @click.option("--ids", help="The prompt as token ids, like '15496 995'.")
 @click.option("--prompts", type=click.Path(path_type=Path), help="A file of prompts (or ids), one per line.")
+@encoding_option
 @click.option("--batch-size", type=click.IntRange(1), default=8, show_default=True, help="Prompts per batch.")
 @click.option("--max-new-tokens", type=int, default=20, show_default=True)
 @click.option("--min-new-tokens", type=int, default=0, show_default=True, help="No end before that many.")
@@ -67,6 +70,7 @@ def generate(
     prompt: str | None,
     ids: str | None,
     prompts: Path | None,
+    encoding: str | None,
     batch_size: int,
     bad_word: tuple[str, ...],
     bad_ids: tuple[str, ...],
@@ -83,7 +87,7 @@ def generate(
     Ctrl-C stops generation: the text so far is printed, and the exit code is 130.
     """
     loaded = load_model(model, **{name: options.pop(name) for name in LOADING})
-    starts = read_prompts(loaded, prompt, ids, prompts)
+    starts = read_prompts(loaded, prompt, ids, prompts, encoding)
     options |= {
         "bad_words": _bad_words(loaded, bad_word, bad_ids),
         "early_stopping": EARLY_STOPPING[early_stopping],
@@ -155,27 +159,24 @@ def _places_of_ties(loaded: Any, generation: Generation, mask: Array, options: d
     return find_ties(loaded, generation, mask, GenerationConfig(**options))
 
 
-def read_prompts(loaded: Any, text: str | None, ids: str | None, path: Path | None) -> list[Array]:
+def read_prompts(
+    loaded: Any, text: str | None, ids: str | None, path: Path | None, encoding: str | None = None
+) -> list[Array]:
     """The ids of every prompt, each (T,). Raises GPT2Error, naming the line of the file."""
     if (text, ids, path).count(None) != 2:
         raise GPT2Error("give one of PROMPT, --ids and --prompts")
     if path is None:
         return [read_prompt(loaded, text, ids)[0]]
-    try:
-        lines = path.read_text(encoding="utf-8").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise GPT2Error(f"cannot read the prompts in {path}: {getattr(error, 'strerror', None) or error}") from error
-    starts = [_prompt_of_line(loaded, line, f"{path}, line {i}") for i, line in enumerate(lines, 1) if line.strip()]
-    if not starts:
-        raise GPT2Error(f"{path} holds no prompt: write one a line")
-    return starts
+    source = read_source(path, "text", encoding)
+    lines = whole(source, source.text).split("\n")
+    return [_prompt_of_line(loaded, line, f"{path}, line {i}") for i, line in enumerate(lines, 1) if line.strip()]
 
 
 def _prompt_of_line(loaded: Any, line: str, place: str) -> Array:
     if loaded.tokenizer is None:
         return np.array(token_ids(place, line), np.int64)
     try:
-        return loaded.encode(line.rstrip("\r"))[0]
+        return loaded.encode(line)[0]
     except GPT2Error as error:
         raise GPT2Error(f"{place}: {error}") from error
 

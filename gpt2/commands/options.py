@@ -12,6 +12,7 @@ import numpy as np
 from rich.console import Console
 
 from gpt2.backends import DTYPES, Array, Backend, get_backend
+from gpt2.data.formats import FORMATS
 from gpt2.errors import GPT2Error
 
 Command = Callable[..., Any]
@@ -22,6 +23,19 @@ FOREIGN: list[Backend] = []  # other people's backends that this run has loaded:
 ENGINE = ("backend", "device", "dtype", "mode")
 LOADING = (*ENGINE, "allow_nan")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+encoding_option = click.option(
+    "--encoding", help="The file's encoding, such as gb18030  [UTF-8, or as its byte-order mark says]"
+)
+
+
+def file_options() -> list[Callable[[Command], Command]]:
+    """The options --format and --encoding, of commands that read texts from a file."""
+    return [
+        click.option("--format", type=click.Choice(FORMATS), help="The file's format  [looked at]"),
+        encoding_option,
+    ]
 
 
 def engine_options(command: Command) -> Command:

@@ -22,8 +22,8 @@ STYLES = {"task": "magenta", "input": "cyan", "output": "bold green", "end": "bo
 
 @click.command()
 @click.argument("name", required=False)
-@click.option("--data", type=click.Path(path_type=Path), help="JSON lines or TSV file with the sample.")
-@click.option("--line", type=click.IntRange(1), help="The sample's line in the file  [the first sample]")
+@click.option("--data", type=click.Path(path_type=Path), help="JSON, CSV or TSV file with the sample.")
+@click.option("--line", type=click.IntRange(1), help="The sample's line, or number in a JSON array  [the first sample]")
 @click.option("--model", help="GPT-2 folder or tokenizer file to use  [one token per character]")
 @click.option("--output", help="The field of the answer  [the template's, or output]")
 @click.option("--truncate", help="The field that may be cut  [the template's, or input]")
@@ -96,7 +96,8 @@ def _record(name: str, template: Template, data: Path | None, line: int | None) 
     if line is None:
         return records[0].values
     where = f"{data}, line {line}"
-    values = next((record.values for record in records if record.where == where), None)
+    places = (where, f"{data}, record {line}")  # the latter of a JSON array
+    values = next((record.values for record in records if record.where in places), None)
     if values is None:
         why = next((message for message in broken.messages if f"line {line} " in message), None)
         raise GPT2Error(why or f"{where} holds no sample: it is blank, a heading, or beyond the end of the file")

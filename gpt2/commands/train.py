@@ -12,7 +12,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from gpt2.commands.options import echo_json, engine_options, json_option
+from gpt2.commands.options import echo_json, engine_options, file_options, json_option
 from gpt2.progress import ProgressBar
 from gpt2.training import run
 from gpt2.training.plan import Plan
@@ -23,8 +23,9 @@ def training_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options of every training run: the arguments of `gpt2.training.train`."""
     options: list[Callable[..., Any]] = [
         click.option(
-            "--data", type=click.Path(path_type=Path), required=True, help="Text, JSON lines (.jsonl) or TSV (.tsv)."
+            "--data", type=click.Path(path_type=Path), required=True, help="Text, JSON lines or array, CSV or TSV."
         ),
+        *file_options(),
         click.option(
             "--output", type=click.Path(path_type=Path), required=True, help="Folder for the model and the run's files."
         ),
@@ -58,6 +59,7 @@ def training_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @click.command()
+@click.option("--text", help="The field, or column by heading or number, of the text  [text]")
 @training_options
 def train(as_json: bool, **options: Any) -> None:
     """Train a GPT-2 on a file. Ctrl-C saves a checkpoint; --resume continues as if there had been no interruption.

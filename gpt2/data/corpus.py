@@ -1,4 +1,4 @@
-"""Training data: turn a file of text, JSON lines or TSV into rows of token ids, some of them held out."""
+"""Training data: turn a file of text, JSON or a table into rows of token ids, some of them held out."""
 
 import dataclasses
 import hashlib
@@ -11,7 +11,8 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from gpt2.backends import Array
-from gpt2.data.records import BrokenLines, Record, decode_text, format_of, read_data, records_of
+from gpt2.data.formats import read_source, whole
+from gpt2.data.records import BrokenLines, Record, records_of
 from gpt2.data.rows import (
     Row,
     end_of_sample,
@@ -70,16 +71,16 @@ def read_corpus(
     length = n_positions if settings.block_size is None else settings.block_size
     if length > n_positions:
         raise GPT2Error(f"block_size {length} exceeds the model's context: expected at most {n_positions}")
-    pipeline, raw, template = get_pipeline(settings.pipeline), read_data(path), settings.layout_template()
-    form = format_of(path)
-    layout = settings.layout or ("packed" if form == "text" else "padded")
-    as_stream = form == "text" and layout == "packed" and template is None
+    pipeline, template = get_pipeline(settings.pipeline), settings.layout_template()
+    source = read_source(path, settings.format, settings.encoding)
+    layout = settings.layout or ("packed" if source.form == "text" else "padded")
+    as_stream = source.form == "text" and layout == "packed" and template is None
     broken = BrokenLines(settings.skip_bad and not as_stream)
     if as_stream:
-        records = [Record(str(path), {settings.field: decode_text(path, raw)})]
+        records = [Record(str(path), {settings.field: whole(source, source.text)})]
     else:
         is_task = template is not None or bool(settings.label)
-        records = records_of(path, raw, _fields(settings), is_task, broken, settings.label)
+        records = records_of(source, _fields(settings), is_task, broken, settings.label, "" if is_task else "--text")
     texts = [_learnt_text(record.values, template, settings.field) for record in records]
     between = "\n" if layout == "packed" and not as_stream else ""
     tokenizer = tokenizer_for(settings, [*texts, between], tokenizer, vocab_size, pad_id)
@@ -102,9 +103,9 @@ def read_corpus(
         _lay_out(pipeline, layout, training, length, pad, ignore_index),
         _lay_out(pipeline, layout, held_out, length, pad, ignore_index),
         tokenizer,
-        hashlib.sha256(raw).hexdigest(),
+        hashlib.sha256(source.raw).hexdigest(),
         {
-            "format": form,
+            "format": source.form,
             "layout": layout,
             "block_size": length,
             "vocabulary": tokenizer.get_vocab_size(),
@@ -143,7 +144,8 @@ def _tokens(rows: list[Row]) -> int:
 def read_labelled(path: Path, settings: DataConfig, labels: Sequence[str], broken: BrokenLines) -> list[Record]:
     """Read texts whose labels a classifier knows. Raises GPT2Error, naming file and line."""
     kept = []
-    for record in records_of(path, read_data(path), _fields(settings), True, broken, settings.label):
+    source = read_source(path, settings.format, settings.encoding)
+    for record in records_of(source, _fields(settings), True, broken, settings.label):
         with broken.at(record.where):
             label_number(record.values[settings.label], labels)
             kept.append(record)

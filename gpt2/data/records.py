@@ -1,17 +1,14 @@
-"""Read records from a file of text, JSON lines or TSV. Errors name file and line."""
+"""Read records from a file of text, JSON or a table. Errors name file and line."""
 
-import codecs
 import contextlib
-import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from gpt2.data.formats import TABLES, Source, read_source, rows, whole
 from gpt2.data.templates import Template
 from gpt2.errors import GPT2Error
-from gpt2.json_input import object_with, parse_json
-
-FORMATS = {".jsonl": "JSON lines", ".json": "JSON lines", ".tsv": "TSV"}  # any other suffix is text
+from gpt2.json_input import as_type, object_with, parse_json
 
 
 class Record(NamedTuple):
@@ -40,91 +37,95 @@ class BrokenLines:
             self.messages.append(message)
 
 
-def read_records(path: Path, template: Template, broken: BrokenLines) -> list[Record]:
-    """Read the records for a template, one for each line that is not blank.
+def read_records(
+    path: Path, template: Template, broken: BrokenLines, form: str | None = None, encoding: str | None = None
+) -> list[Record]:
+    """Read the records for a template; blank lines hold none. form, encoding: as in `read_source`.
 
     Raises GPT2Error, naming file and line, for unreadable data.
     """
-    return records_of(path, read_data(path), template.fields, True, broken)
+    return records_of(read_source(path, form, encoding), template.fields, True, broken)
 
 
-def read_texts(path: Path, field: str, broken: BrokenLines) -> list[Record]:
-    """Read texts as records with one field: one text per line, or that field of JSON lines or TSV.
+def read_texts(
+    path: Path, field: str, broken: BrokenLines, form: str | None = None, encoding: str | None = None
+) -> list[Record]:
+    """Read texts as records with one field: one text per line, or that field of JSON or of a table.
 
-    Raises GPT2Error, naming file and line, for unreadable data, and for an empty text in JSON lines or TSV.
+    Raises GPT2Error, naming file and line, for unreadable data, and for an empty text in JSON or in a table.
     """
-    return records_of(path, read_data(path), (field,), format_of(path) != "text", broken)
-
-
-def read_data(path: Path) -> bytes:
-    try:
-        raw = path.read_bytes()
-    except OSError as error:
-        raise GPT2Error(f"cannot read the data {path}: {error.strerror}") from error
-    if not raw.strip():
-        raise GPT2Error(f"{path} is empty: expected text, JSON lines (.jsonl, .json) or TSV (.tsv)")
-    return raw
-
-
-def format_of(path: Path) -> str:
-    return FORMATS.get(path.suffix.lower(), "text")
-
-
-def decode_text(path: Path, raw: bytes, number: int = 1) -> str:
-    """Decode a file, or its line of this number."""
-    try:
-        return (raw.removeprefix(codecs.BOM_UTF8) if number == 1 else raw).decode()  # some editors write it
-    except UnicodeDecodeError as error:
-        line = number + error.object.count(b"\n", 0, error.start)
-        byte = error.object[error.start]
-        raise GPT2Error(f"{path} is not UTF-8: line {line} holds the byte 0x{byte:02x}; save it as UTF-8") from error
+    source = read_source(path, form, encoding)
+    return records_of(source, (field,), source.form != "text", broken, ask="--field")
 
 
 def records_of(
-    path: Path, raw: bytes, fields: Sequence[str], is_task: bool, broken: BrokenLines, label: str = ""
+    source: Source, fields: Sequence[str], is_task: bool, broken: BrokenLines, label: str = "", ask: str = ""
 ) -> list[Record]:
-    """One record for each line that is not blank. A text line is the only field; fields of a task must not be empty.
+    """The records of a source. A text line is the only field; fields of a task must not be empty.
 
-    The field `label` may be an integer in JSON.
+    The field `label` may be an integer in JSON. ask: the option that names the field of a text, for messages.
     """
-    form, lines, records = format_of(path), _lines(path, raw, broken), []
-    if form == "text" and is_task:
-        raise GPT2Error(f"{path} is text without fields: a template needs JSON lines (.jsonl, .json) or TSV (.tsv)")
-    kind = object_with({field: str | int if field == label else str for field in fields})
-    columns: list[int] = []
-    first = next(lines, None) if form == "TSV" else None
-    if first is not None:
-        columns, has_heading = _columns(path, first[1].split("\t"), fields)
-        lines = lines if has_heading else itertools.chain([first], lines)
-    for number, line in lines:
-        where = f"{path}, line {number}"
+    if source.form == "text" and is_task:
+        raise GPT2Error(
+            f"{source.path} is text without fields: a template needs JSON lines, a JSON array, CSV or TSV (--format)"
+        )
+    hint = ""
+    if ask and source.form != "text":
+        kind = source.form.upper() if source.form in TABLES else "JSON"
+        hint = f"; it looks like {kind}: name the texts with {ask}, or take the file as it is with --format text"
+    items = _items(source, fields, is_task, label, hint, broken)
+    records = []
+    for where, values in items:
         with broken.at():
-            if form == "JSON lines":
-                values = _json_values(where, line, kind, fields, is_task)
-            elif form == "TSV":
-                values = dict(zip(fields, _tsv_values(where, line, fields, columns), strict=True))
-            else:
-                values = {fields[0]: line}
             if is_task:
                 _refuse_empty(where, values)
             records.append(Record(where, values))
     if not records:
-        raise GPT2Error(_nothing(path, form, broken))
+        raise GPT2Error(_nothing(source, broken))
     return records
 
 
-def _nothing(path: Path, form: str, broken: BrokenLines) -> str:
-    if broken.messages:
-        return f"{path} holds no line that is whole; the first: {broken.messages[0]}"
-    return f"{path} holds no samples{' but a heading' if form == 'TSV' else ''}: give it at least one"
-
-
-def _lines(path: Path, raw: bytes, broken: BrokenLines) -> Iterator[tuple[int, str]]:
-    for number, line in enumerate(raw.split(b"\n"), 1):
+def _items(
+    source: Source, fields: Sequence[str], is_task: bool, label: str, hint: str, broken: BrokenLines
+) -> Iterator[tuple[str, dict[str, str]]]:
+    """The place and the fields of every line, element or row that is whole."""
+    if source.form in TABLES:
+        yield from _of_table(source, fields, hint, broken)
+        return
+    kind: Any = object_with({field: str | int if field == label else str for field in fields})
+    for where, item in found_in(source, broken):
         with broken.at():
-            text = decode_text(path, line, number)
-            if text.strip():
-                yield number, text.removesuffix("\r")
+            if source.form == "text":
+                yield where, {fields[0]: item}
+                continue
+            found = _json(where, item, kind, is_task, source.form == "json", hint)
+            yield where, {fields[0]: found} if isinstance(found, str) else {name: str(found[name]) for name in fields}
+
+
+def _json(where: str, item: Any, kind: Any, is_task: bool, is_parsed: bool, hint: str) -> Any:
+    """The typed value of a line or an element. Where a sample is no task, it may be a string, the only field."""
+    chosen = kind if is_task else kind | str
+    if is_parsed:
+        return as_type(item, chosen, where, hint)
+    return parse_json(item, chosen, where, f"; expected one object {'' if is_task else 'or string '}per line{hint}")
+
+
+def found_in(source: Source, broken: BrokenLines) -> Iterator[tuple[str, Any]]:
+    """Yield (place, item): each line that is not blank, as text; or each element of a JSON array, parsed."""
+    if source.form == "json":
+        listed: list[Any] = parse_json(whole(source, source.text), list[Any], str(source.path))
+        yield from ((f"{source.path}, record {number}", item) for number, item in enumerate(listed, 1))
+        return
+    for number, line in enumerate(source.text.split("\n"), 1):
+        if line.strip():
+            with broken.at():
+                yield f"{source.path}, line {number}", whole(source, line, number)
+
+
+def _nothing(source: Source, broken: BrokenLines) -> str:
+    if broken.messages:
+        return f"{source.path} holds no line that is whole; the first: {broken.messages[0]}"
+    return f"{source.path} holds no samples{' but a heading' if source.form in TABLES else ''}: give it at least one"
 
 
 def _refuse_empty(where: str, values: Mapping[str, str]) -> None:
@@ -133,15 +134,27 @@ def _refuse_empty(where: str, values: Mapping[str, str]) -> None:
             raise GPT2Error(f"{where} has nothing in {field!r}: fill it in, or leave the line out")
 
 
-def _json_values(where: str, line: str, kind: Any, fields: Sequence[str], is_task: bool) -> dict[str, str]:
-    """Parse a line. Where a sample is no task, the line may be a string, which is the only field."""
-    hint = f"; expected one object {'' if is_task else 'or string '}per line"
-    found: Any = parse_json(line, kind if is_task else kind | str, where, hint)
-    return {fields[0]: found} if isinstance(found, str) else {field: str(found[field]) for field in fields}
+def _of_table(
+    source: Source, fields: Sequence[str], hint: str, broken: BrokenLines
+) -> Iterator[tuple[str, dict[str, str]]]:
+    """The rows of a table after its heading, if its first row is one, that is, names one of the fields."""
+    table = rows(source)
+    heading = table[0][1]
+    columns = _columns(source, heading, fields, hint)
+    for number, cells in table[1:] if set(fields) & set(heading) else table:
+        where = f"{source.path}, line {number}"
+        with broken.at():
+            whole(source, "".join(cells), number)
+            if any(cell.strip() for cell in cells[len(heading) :]):
+                raise GPT2Error(
+                    f"{where} has {len(cells)} cells, but the first row {len(heading)}: put a cell that holds the "
+                    "separator in quotes"
+                )
+            yield where, _values(where, cells, fields, columns)
 
 
-def _columns(path: Path, heading: list[str], fields: Sequence[str]) -> tuple[list[int], bool]:
-    """The column of each field, from 0, and whether the first line is a heading, that is, names one of the fields."""
+def _columns(source: Source, heading: Sequence[str], fields: Sequence[str], hint: str) -> list[int]:
+    """The column of each field, from 0."""
     columns = []
     for field in fields:
         if field in heading:
@@ -150,15 +163,16 @@ def _columns(path: Path, heading: list[str], fields: Sequence[str]) -> tuple[lis
             columns.append(int(field) - 1)
         else:
             raise GPT2Error(
-                f"{path} has no column {field!r}: its first line has {', '.join(map(repr, heading))}; name one of "
-                "these, or give the number of a column, from 1"
+                f"{source.path} has no column {field!r}: its first line has {', '.join(map(repr, heading))}; name one "
+                f"of these, or give the number of a column, from 1{hint}"
             )
-    return columns, any(field in heading for field in fields)
+    return columns
 
 
-def _tsv_values(where: str, line: str, fields: Sequence[str], columns: Sequence[int]) -> Iterator[str]:
-    cells = line.split("\t")
+def _values(where: str, cells: Sequence[str], fields: Sequence[str], columns: Sequence[int]) -> dict[str, str]:
+    values = {}
     for field, column in zip(fields, columns, strict=True):
         if len(cells) <= column:
             raise GPT2Error(f"{where} ends at column {len(cells)}, before column {field!r} ({column + 1})")
-        yield cells[column]
+        values[field] = cells[column]
+    return values

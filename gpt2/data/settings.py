@@ -6,6 +6,7 @@ import importlib.util
 from collections.abc import Mapping
 from typing import Any
 
+from gpt2.data.formats import FORMATS
 from gpt2.data.templates import SCORES, TASK, Template, find_template
 from gpt2.errors import GPT2Error
 
@@ -22,7 +23,11 @@ class DataConfig:
     block_size: int | None = None
     """Tokens per row. None: the model's context."""
     field: str = "text"
-    """The field of a JSON object with the text, or the column of a TSV: its heading, or its number from 1."""
+    """The field of a JSON object with the text, or the column of a table: its heading, or its number from 1."""
+    format: str | None = None
+    """How the file is laid out: "text", "jsonl", "json" (an array), "csv", "tsv", "tsv-plain". None: looked at."""
+    encoding: str | None = None
+    """The file's encoding, such as "gb18030". None: UTF-8. A byte-order mark goes before both."""
     held_out: float = 0.1
     """The share that is not trained on: the last tokens of packed text, else the last samples."""
     tokenizer: str = ""
@@ -53,10 +58,11 @@ class DataConfig:
             "null (the model's context) or an integer of at least 2",
         )
         self._require("held_out", type(share) in (int, float) and 0 <= share < 1, "a number from 0 to below 1")
+        self._require("format", self.format in (None, *FORMATS), f"null or one of {', '.join(FORMATS)}")
         self._require("pipeline", self.pipeline in PIPELINES, f"one of {', '.join(PIPELINES)}")
         for field in ("field", "tokenizer", "template", "label"):
             self._require(field, isinstance(getattr(self, field), str), "a string")
-        for field in ("output", "truncate"):
+        for field in ("output", "truncate", "encoding"):
             self._require(field, isinstance(getattr(self, field), str | None), "null or a string")
         self._require("score", self.score in SCORES, f"one of {', '.join(SCORES)}")
         self._require("skip_bad", isinstance(self.skip_bad, bool), "true or false")

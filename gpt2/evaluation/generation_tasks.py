@@ -10,13 +10,14 @@ import msgspec
 import numpy as np
 
 from gpt2.arguments import is_integer, require
-from gpt2.data.records import BrokenLines, read_records
+from gpt2.data.formats import TABLES, read_source
+from gpt2.data.records import BrokenLines, read_records, records_of
 from gpt2.data.templates import Template
 from gpt2.errors import GPT2Error
 from gpt2.evaluation import metrics
 from gpt2.evaluation.base import EvaluationReport, Run
-from gpt2.evaluation.files import json_lines, read_bytes
-from gpt2.json_input import Filled, as_type, object_with, parse_json
+from gpt2.evaluation.files import document, json_records
+from gpt2.json_input import Filled, as_type, object_with
 from gpt2.model.model import NO_TOKENIZER, Model, left_padded
 from gpt2.tokenizer import encode, encode_prompt, surroundings
 
@@ -88,7 +89,7 @@ def first_sentences(text: str, count: int) -> list[str]:
 
 @dataclasses.dataclass(frozen=True)
 class Summaries:
-    """Summaries, written after the article and "TL;DR:". Files: JSON lines or TSV; options name the two fields.
+    """Summaries, written after the article and "TL;DR:". Files: JSON or a table; options name the two fields.
 
     100 tokens are sampled with top-k 2; their first 3 sentences are the summary. ROUGE is F1, without stemming.
     rougeL takes a text as one sequence; rougeLsum, used for CNN/Daily Mail, takes it line by line.
@@ -138,7 +139,7 @@ class Pair(NamedTuple):
 class Translation:
     """Translations, after example pairs "english sentence = french sentence" and then the sentence with " =".
 
-    Files: TSV, or JSON lines with the fields at the top level or in an object "translation", as WMT on the hub. The
+    Files: a table, or JSON with the fields at the top level or in an object "translation", as WMT on the hub. The
     first pairs of the file are the examples, and are not scored. Decoding is greedy; the first line is the answer.
     Source: GPT-2 paper, section 3.7. Different: the paper does not state the number of examples, and takes the first
     sentence, not the first line. Here the first examples are left out if they do not fit the context.
@@ -169,12 +170,13 @@ class Translation:
         ]
 
     def _pairs(self, path: Path, broken: BrokenLines) -> list[Pair]:
-        if path.suffix.lower() == ".tsv":
-            template = Template(f"{{{self.source}}}{{{self.target}}}", self.target)
-            return [Pair(where, *values.values()) for where, values in read_records(path, template, broken)]
+        source = read_source(path)
+        if source.form in TABLES or source.form == "text":
+            records = records_of(source, (self.source, self.target), True, broken)
+            return [Pair(where, *values.values()) for where, values in records]
         kind = object_with({self.source: Filled, self.target: Filled})
         pairs = []
-        for where, record in json_lines(path, dict[str, Any], broken):
+        for where, record in json_records(source, dict[str, Any], broken):
             with broken.at():
                 texts = as_type(record.get("translation", record), kind, where)
                 pairs.append(Pair(where, texts[self.source], texts[self.target]))
@@ -244,7 +246,7 @@ class Questions:
     def read(self, path: Path, broken: BrokenLines) -> list[Prompt]:
         """The questions, in the file's order."""
         samples: list[Prompt] = []
-        for i, entry in enumerate(parse_json(read_bytes(path), _Questions, str(path)).data):
+        for i, entry in enumerate(document(path, _Questions).data):
             where = f"{path}, data[{i}]"
             with broken.at():
                 samples += _coqa(where, entry) if isinstance(entry, dict) and "story" in entry else _squad(where, entry)

@@ -9,10 +9,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from gpt2.data.formats import read_source
 from gpt2.data.records import BrokenLines
 from gpt2.errors import GPT2Error
 from gpt2.evaluation.base import EvaluationReport, Run
-from gpt2.evaluation.files import JSON_LINES, json_lines, text_lines
+from gpt2.evaluation.files import json_records, text_lines
 from gpt2.evaluation.likelihood import Span, continuation, score, token_log_probabilities
 from gpt2.json_input import Filled, object_with
 from gpt2.model.model import Model
@@ -77,10 +78,11 @@ class Lambada:
 
     def read(self, path: Path, broken: BrokenLines) -> list[Passage]:
         """One sample for each line that is not blank."""
-        if path.suffix.lower() not in JSON_LINES:
+        source = read_source(path)
+        if source.form not in ("jsonl", "json"):
             texts = [(where, line) for where, line in text_lines(path, broken) if line.strip()]
             return _each(broken, texts, _passage)
-        records = list(json_lines(path, object_with({"text": Filled}), broken))
+        records = list(json_records(source, object_with({"text": Filled}), broken))
         return _each(broken, records, lambda where, record: _passage(where, record["text"]))
 
     def judge(self, model: Model, samples: list[Passage], run: Run) -> EvaluationReport:

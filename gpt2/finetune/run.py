@@ -72,7 +72,7 @@ def summarize(
 ) -> FinetuneResult:
     """Train a summariser on pairs; compare its ROUGE with that of the untrained model and of the article's beginning.
 
-    data, test: JSON lines or TSV. article, summary: fields, or columns by number from 1 (default: those of NLPCC 2017).
+    data, test: JSON or tables. article, summary: fields, or columns by number from 1 (default: those of NLPCC 2017).
     Without test, the held-out share is used. tokenizer: as in the data settings (default: the model's, or a byte-pair
     encoding trained on data). generation: options of `Model.generate_all` that override the course's.
     limit: evaluate only the first samples; batch: samples per batch; count: a callback that gets the progress.
@@ -256,7 +256,11 @@ def _judge_summaries(
     """ROUGE of the model, of the untrained model, and of the article's beginning. None without samples."""
     plan, data = result.plan, result.plan.recipe.data
     template, broken = _template(data), BrokenLines(data.skip_bad)
-    records = list(plan.corpus.held_out_records if test is None else read_records(test, template, broken))[:limit]
+    records = list(
+        plan.corpus.held_out_records
+        if test is None
+        else read_records(test, template, broken, data.format, data.encoding)
+    )[:limit]
     model = load(result.folder, engine)
     trained = Summarizer(model, template, plan.corpus.facts["block_size"], generation)
     prompts, judged = [], []

@@ -84,13 +84,16 @@ def train(
     dtype: str | None = None,
     mode: str | None = None,
     pipeline: str | None = None,
+    text: str | None = None,
+    format: str | None = None,
+    encoding: str | None = None,
     tensorboard: bool = False,
     log: str | os.PathLike[str] | None = None,
     watch: Callable[[TrainingProgress], Any] | None = None,
     on_start: Callable[[Plan], Any] | None = None,
     on_interrupt: Callable[[], Any] | None = None,
 ) -> TrainingResult:
-    """Train a GPT-2 on a file of text, JSON lines or TSV, and write it to a folder that `gpt2.load` reads.
+    """Train a GPT-2 on a file of text, JSON or a table, and write it to a folder that `gpt2.load` reads.
 
     config: settings, a JSON file or a mapping (docs/training.md); model: a folder with the weights to start from
     (default: new weights); steps: weight updates (default 1000), each on batch_size (12) rows times accumulate_step;
@@ -98,8 +101,9 @@ def train(
     per run); keep: number of checkpoints to keep; eval_batches: most batches per evaluation.
     resume: continue from the last checkpoint in output, with the same result as without the interruption. Settings
     that affect the weights (data, config, steps, batch_size, seed) must not change; all but data may be left out.
-    The backend may change. pipeline: "numpy" or "mindspore", to read rows. watch: a callback after every update;
-    on_start: before the first, with the run's plan; on_interrupt: in the signal handler, at once.
+    The backend may change. pipeline: "numpy" or "mindspore", to read rows. text, format, encoding: override the data
+    settings `field`, `format` and `encoding`. watch: a callback after every update; on_start: before the first, with
+    the run's plan; on_interrupt: in the signal handler, at once.
     Ctrl-C or SIGTERM ends the run with a checkpoint. Raises GPT2Error, one line, for anything missing, damaged or
     contradictory, or changed since the checkpoint.
     """
@@ -116,13 +120,15 @@ def train(
     if seed is not None and not (type(seed) is int and 0 <= seed < 2**64):
         raise GPT2Error(f"seed must be an integer from 0 to 2**64 - 1, but is {seed!r}")
     engine = get_backend(backend, device, dtype, mode) if backend is None or isinstance(backend, str) else backend
-    given = {
+    given: dict[str, Any] = {
         "config": None if config is None else recipe.read_sections(config),
         "model": None if model is None else str(model),
         "steps": steps,
         "batch_size": batch_size,
         "seed": seed,
     }
+    changed = {"field": text, "format": format, "encoding": encoding}
+    given["data"] = {name: value for name, value in changed.items() if value is not None}
     run = _open_run(Path(data), Path(output), given, resume, engine, pipeline, keep)
     if on_start is not None:
         on_start(run.plan)
@@ -187,11 +193,22 @@ def settings_before(folder: Path) -> dict[str, Any] | None:
 
 
 def _complete(given: dict[str, Any], checkpoint: Checkpoint | None) -> dict[str, Any]:
-    """The given settings, completed by those of the resumed run, or by the defaults."""
-    before = {"config": recipe.read_sections(None), "steps": STEPS, "batch_size": BATCH_SIZE, "seed": SEED}
+    """The given settings, completed by those of the resumed run, or by the defaults.
+
+    "data" holds settings that go before those of the section of this name.
+    """
+    data = given.pop("data")
+    before: dict[str, Any] = {
+        "config": recipe.read_sections(None),
+        "steps": STEPS,
+        "batch_size": BATCH_SIZE,
+        "seed": SEED,
+    }
     if checkpoint is not None:
         before = checkpoint.facts["given"]
-    return {name: before.get(name) if value is None else value for name, value in given.items()}
+    made: dict[str, Any] = {name: before.get(name) if value is None else value for name, value in given.items()}
+    config = made["config"]
+    return made | {"config": config | {"data": config["data"] | data}}
 
 
 def _trainer(engine: Backend, plan: Plan, checkpoint: Checkpoint | None) -> Trainer:

@@ -4,6 +4,8 @@ The code that they judge is the same for every backend. They make their texts fr
 """
 
 import contextlib
+import csv
+import io
 import json
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -451,16 +453,25 @@ def a_classifier_reads_the_beginning_of_a_text(trial: Trial) -> Verdicts:
 
 @law("data")
 def columns_are_found_by_their_names(trial: Trial) -> Verdicts:
-    """A table gives the same records in any order of its columns, with others between them, and as JSON lines.
+    """A table gives the same records in any order of its columns, with others between them, and as JSON lines or as a
+    JSON array, whatever the file's name. Cells in quotes hold separators, quotes and line breaks.
 
-    Proof: the heading, or the key, names each value; the order says nothing.
+    Proof: the heading, or the key, names each value; the order says nothing. RFC 4180 defines the quotes.
     """
     records, random = shared_module(trial, "gpt2.data.records"), random_of(trial)
     fields = [str(field) for field in random.permutation(["input", "output", "task"])]
-    values = [{field: f"{field} {i}" for field in fields} for i in range(trial.case.sizes["B"])]
+    text = '{} "a", b\t\n\u4eca {}.'.format  # with everything that needs quotes
+    values = [{field: text(field, i) for field in fields} for i in range(trial.case.sizes["B"])]
     columns = [*map(str, random.permutation([*fields, "note"]))]
     lines = [columns, *([row.get(column, "-") for column in columns] for row in values)]
-    table = "\n".join("\t".join(line) for line in lines).encode()
-    for form, raw in (("tsv", table), ("jsonl", "\n".join(map(json.dumps, values)).encode())):
-        found = records.records_of(Path(f"samples.{form}"), raw, fields, True, records.BrokenLines())
+    written = {"txt": "\n".join(map(json.dumps, values)), "json": json.dumps(values)}
+    for form, separator in (("csv", ","), ("tsv", "\t")):
+        table = io.StringIO()
+        csv.writer(table, delimiter=separator).writerows(lines)
+        written[form] = table.getvalue()
+    for form, whole in written.items():
+        with tempfile.TemporaryDirectory() as folder:
+            Path(folder, f"a.{form}").write_text(whole, encoding="utf-8", newline="")
+            source = shared_module(trial, "gpt2.data.formats").read_source(Path(folder, f"a.{form}"))
+        found = records.records_of(source, fields, True, records.BrokenLines())
         yield equal([record.values for record in found], values)

@@ -14,6 +14,7 @@ from parity.mutants.generation import GENERATION
 from parity.mutants.mindspore import OF_MINDSPORE
 from parity.mutants.model import BLOCKS, HEADS_OF_THE_MODEL, WEIGHTS
 from parity.mutants.ops import ACTIVATIONS, AFFINE_MAPS, EMBEDDINGS, LAYER_NORMS
+from parity.mutants.rows import ROWS
 from parity.mutants.sampling import SAMPLING
 from parity.mutants.sizes import OF_SIZE
 from parity.mutants.texts import TEXTS
@@ -37,7 +38,7 @@ def mutant(name: str) -> Mutant:
 
 
 # Bugs of what feeds a model and judges its answers. Laws about these see them, and no comparison runs their code.
-FEEDING: tuple[Mutant, ...] = (*DATA, *TEXTS, *EVALUATION)
+FEEDING: tuple[Mutant, ...] = (*DATA, *TEXTS, *ROWS, *EVALUATION)
 MUTANTS: tuple[Mutant, ...] = (
     *ACTIVATIONS,
     *LAYER_NORMS,

@@ -1,24 +1,19 @@
-"""Planted bugs between a file and its rows: tokenizers, templates, held-out rows, weights; and of dropout masks."""
+"""Planted bugs of texts: tokenizers and templates; and of dropout masks."""
 
 from parity.mutants.base import Edit, Mutant
 from parity.mutants.places import (
     ADDED,
     BYTES,
-    CLASSIFIED,
-    COLUMNS,
     CUT,
     ENCODED,
     END_TOKEN,
-    HELD_OUT,
     KEPT,
     LAID_OUT,
     LOADED,
     MASKS,
     OPEN,
-    PACKED,
     PIECES,
     SCORED,
-    WEIGHTED,
 )
 
 OF_TOKENIZERS = (
@@ -261,172 +256,6 @@ OF_TEMPLATES = (
         (Edit("gpt2.data.templates.Template.prompt", 'part.role != "output"', 'part.role != "end"'),),
         (LAID_OUT,),
     ),
-    Mutant(
-        "columns in the order of the file",
-        "The columns are sorted, and the names of the fields are not: input and output change places.",
-        (
-            Edit(
-                "gpt2.data.records._tsv_values",
-                "zip(fields, columns, strict=True)",
-                "zip(fields, sorted(columns), strict=True)",
-            ),
-        ),
-        (COLUMNS,),
-    ),
-    Mutant(
-        "the heading as a sample",
-        "The first line is read as data although it names the columns.",
-        (
-            Edit(
-                "gpt2.data.records.records_of",
-                "lines if has_heading else itertools.chain([first], lines)",
-                "itertools.chain([first], lines)",
-            ),
-        ),
-        (COLUMNS,),
-    ),
-)
-
-OF_ROWS = (
-    Mutant(
-        "rows cut without their template",
-        "The sample is not cut to fit, and padding cuts what is too long: at its end, where the output stands.",
-        (
-            Edit(
-                "gpt2.data.rows._task_row",
-                "sample if limit is None else sample.cut(limit, template.truncate)",
-                "sample",
-            ),
-        ),
-        (KEPT,),
-    ),
-    Mutant(
-        "block_size ignored",
-        "Rows are as long as the model's context, whatever is asked for.",
-        (
-            Edit(
-                "gpt2.data.corpus.read_corpus",
-                "n_positions if settings.block_size is None else settings.block_size",
-                "n_positions",
-            ),
-        ),
-        (KEPT,),
-    ),
-    Mutant(
-        "held-out rows among the training rows",
-        "The last rows are held out, and not taken away: the held-out loss praises what was learnt by heart.",
-        (Edit("gpt2.data.rows.split_rows", "return rows[:first], rows[first:]", "return rows, rows[first:]"),),
-        (HELD_OUT,),
-    ),
-    Mutant(
-        "a row between training and held-out rows lost",
-        "One bound is inclusive, the other exclusive.",
-        (Edit("gpt2.data.rows.split_rows", "rows[first:]", "rows[first + 1 :]"),),
-        (HELD_OUT,),
-    ),
-    Mutant(
-        "the beginning held out",
-        "The share that is trained on is taken for the share that is held out.",
-        (
-            Edit(
-                "gpt2.data.rows.split_rows",
-                "first = int(len(rows) * (1 - held_out))",
-                "first = int(len(rows) * held_out)",
-            ),
-        ),
-        (HELD_OUT,),
-    ),
-    Mutant(
-        "a stream held out twice",
-        "Both parts of a stream hold the tokens around the split.",
-        (
-            Edit(
-                "gpt2.data.rows.split_stream",
-                "[Row(stream[first:], stream[first:])]",
-                "[Row(stream[max(first - 2, 0) :], stream[max(first - 2, 0) :])]",
-            ),
-        ),
-        (PACKED,),
-    ),
-    Mutant(
-        "copies held out",
-        "Rows are repeated before they are split: copies of one row land in both parts.",
-        (
-            Edit(
-                "gpt2.data.corpus.read_corpus",
-                "(split_stream if as_stream else split_rows)(rows, settings.held_out)",
-                "(split_stream if as_stream else split_rows)(\n"
-                "        weighted(path, rows, settings.weights, {row.task for row in rows}), settings.held_out\n"
-                "    )",
-            ),
-            Edit(
-                "gpt2.data.corpus.read_corpus",
-                "training = weighted(path, training, settings.weights, {row.task for row in rows})",
-                "weighted(path, training, {}, set())",
-            ),
-        ),
-        (HELD_OUT, WEIGHTED),
-    ),
-    Mutant(
-        "weights ignored",
-        "The weights are read, checked against the tasks, and not used.",
-        (Edit("gpt2.data.rows.weighted", "range(weights.get(row.task, 1))", "range(1)"),),
-        (WEIGHTED,),
-    ),
-    Mutant(
-        "a task without a weight left out",
-        "The default of a missing weight is 0: to name one task drops the others.",
-        (Edit("gpt2.data.rows.weighted", "weights.get(row.task, 1)", "weights.get(row.task, 0 if weights else 1)"),),
-        (WEIGHTED,),
-    ),
-    Mutant(
-        "texts not ended",
-        "Samples are packed without a token between them: the model sees one text turn into another.",
-        (Edit("gpt2.data.rows._plain_row", "np.array(ids + end, np.int32)", "np.array(ids, np.int32)"),),
-        (PACKED,),
-    ),
-    Mutant(
-        "an end before each text",
-        "As a beginning-of-text token: the last text has no end, and an empty text is a row.",
-        (Edit("gpt2.data.rows._plain_row", "np.array(ids + end, np.int32)", "np.array(end + ids, np.int32)"),),
-        (PACKED,),
-    ),
-    Mutant(
-        "labels of packed rows ignored",
-        "Packed rows are scored whole, whatever the template says.",
-        (Edit("gpt2.data.corpus._lay_out", '(("ids", ids), ("labels", labels))', '(("ids", ids), ("labels", ids))'),),
-        (PACKED,),
-    ),
-    Mutant(
-        "a classifier reads the end",
-        "The text is cut at its beginning.",
-        (Edit("gpt2.data.rows.classifier_ids", "*ids[:room]", "*ids[-room:]"),),
-        (CLASSIFIED,),
-    ),
-    Mutant(
-        "a long text without its [SEP]",
-        "The row is cut after the special tokens are put around the text: GPT-2 classifies at the last token.",
-        (
-            Edit(
-                "gpt2.data.rows.classifier_ids",
-                "[*around[0], *ids[:room], *around[1]]",
-                "[*around[0], *ids, *around[1]][:length]",
-            ),
-        ),
-        (CLASSIFIED,),
-    ),
-    Mutant(
-        "labels numbered as text",
-        "Sorted as strings, label 10 comes before label 2.",
-        (
-            Edit(
-                "gpt2.data.corpus._distinct",
-                "sorted(distinct, key=lambda label: (int(label) if numbers else 0, label))",
-                "sorted(distinct)",
-            ),
-        ),
-        (CLASSIFIED,),
-    ),
 )
 
 OF_MASKS = (
@@ -485,4 +314,4 @@ OF_MASKS = (
     ),
 )
 
-TEXTS = (*OF_TOKENIZERS, *OF_TEMPLATES, *OF_ROWS, *OF_MASKS)
+TEXTS = (*OF_TOKENIZERS, *OF_TEMPLATES, *OF_MASKS)

@@ -11,7 +11,7 @@ from gpt2.model.model import load
 from tests.gpt2.evaluation.reciter import CBT, COQA, block, reciter, written
 
 BAD: list[tuple[str, str, Any, str]] = [
-    ("perplexity", "a.txt", b"good\n\xff\n", "a.txt, line 2: the byte 0xff is not UTF-8; save the file as UTF-8"),
+    ("perplexity", "a.txt", b"good\n\xff\n", "a.txt is not UTF-8: line 2 holds the byte 0xff; save it as UTF-8"),
     ("perplexity", "a.txt", "x", "the text has 1 token, and the first is not predicted: give at least two"),
     ("perplexity", "a.txt", "\n", "a.txt is empty"),
     ("lambada", "a.jsonl", '{"text": "a b"}\n{"text": "a', "a.jsonl, line 2 is not valid JSON: Unterminated string"),
@@ -34,7 +34,7 @@ BAD: list[tuple[str, str, Any, str]] = [
     ("translation", "a.jsonl", [{"translation": {"en": "a"}}], "a.jsonl, line 1 has no field 'fr': it has 'en'"),
     ("translation", "a.jsonl", [{"translation": "a"}], "a.jsonl, line 1 must be an object, but is 'a'"),
     ("questions", "a.json", '{"data":\n [}', "a.json is not valid JSON: Expecting value at line 2, column 3"),
-    ("questions", "a.json", b"\xff", "a.json is not valid JSON: "),
+    ("questions", "a.json", b"\xff", "a.json is not UTF-8: line 1 holds the byte 0xff"),
     ("questions", "a.json", "[" * 100000, "a.json is not valid JSON: "),
     ("questions", "a.json", '{"data": ' + "9" * 5000 + "}", "a.json is not valid JSON: "),
     ("questions", "a.json", {"data": ["x"]}, "a.json, data[0] must be an object, but is 'x'"),
