@@ -1,6 +1,7 @@
 """How a data file is encoded and laid out. Both are found by looking into the file; its name is a hint."""
 
 import codecs
+import contextlib
 import csv
 import io
 import itertools
@@ -78,11 +79,25 @@ def rows(source: Source) -> list[tuple[int, list[str]]]:
 
     Raises GPT2Error where quotes do not pair, as nothing then says where the next row begins.
     """
-    before = csv.field_size_limit(len(source.text) + 1)
-    try:
+    with _any_size(source.text):
         return [(line, cells) for line, cells in _rows(source) if "".join(cells).strip()]
+
+
+@contextlib.contextmanager
+def _any_size(text: str) -> Iterator[None]:
+    """A context in which a cell may be as long as the text; csv refuses more than 131072 characters."""
+    before = csv.field_size_limit(len(text) + 1)
+    try:
+        yield
     finally:
         csv.field_size_limit(before)
+
+
+def _parsed(text: str, form: str, limit: int | None = None) -> list[list[str]]:
+    """The first rows of a table that are not empty. Raises csv.Error where quotes do not pair."""
+    with _any_size(text):
+        reader = csv.reader(io.StringIO(text), strict=True, **TABLES[form])
+        return list(itertools.islice(filter(None, reader), limit))
 
 
 def _rows(source: Source) -> Iterator[tuple[int, list[str]]]:
@@ -96,8 +111,8 @@ def _rows(source: Source) -> Iterator[tuple[int, list[str]]]:
         except csv.Error as error:
             plain = ", or give --format tsv-plain if quotes mean nothing" if source.form == "tsv" else ""
             raise GPT2Error(
-                f"{source.path}, line {line}: a cell in quotes does not end as it must ({error}): double the quotes "
-                f"within it{plain}"
+                f"{source.path}, line {line} is not {source.form.upper()}: {error}: put a cell that holds quotes or "
+                f"line breaks in quotes, and double those within it{plain}"
             ) from error
 
 
@@ -118,16 +133,18 @@ def _looked_at(path: Path, text: str) -> str:
 
 
 def _with_tabs(text: str) -> str:
-    """The format of a table with tabs: plain if each line is a row, of the same width, and some quotes do not pair."""
-    lines = [line for line in text.split("\n") if line.strip()]
-    if len({line.count("\t") for line in lines}) > 1:
-        return "tsv"  # cells in quotes may hold line breaks
+    """The format of a table with tabs: plain if each line is a row, of one width, and quotes would join some of them.
+
+    That is, quotes do not pair, or do so in rows of another width or around both line breaks and tabs.
+    """
+    if len({line.count("\t") for line in text.split("\n") if line.strip()}) > 1:
+        return "tsv"
     try:
-        for line in lines:
-            list(csv.reader([line], strict=True, **TABLES["tsv"]))
+        found = _parsed(text, "tsv")
     except csv.Error:
         return "tsv-plain"
-    return "tsv"
+    joined = any("\n" in cell and "\t" in cell for cells in found for cell in cells)
+    return "tsv-plain" if joined or len(set(map(len, found))) > 1 else "tsv"
 
 
 def _is_table(text: str, form: str) -> bool:
@@ -135,11 +152,10 @@ def _is_table(text: str, form: str) -> bool:
 
     A row of tabs that begins with one is indented text.
     """
-    try:
-        reader = csv.reader(io.StringIO(text), strict=True, **TABLES[form])
-        found = list(itertools.islice(filter(None, reader), LOOKED_AT))
-    except csv.Error:
-        found = list(csv.reader(text.splitlines()[:LOOKED_AT], **TABLES["tsv-plain"])) if form == "tsv" else []
+    found: list[list[str]] = []
+    for each in (form, "tsv-plain") if form == "tsv" else (form,):
+        with contextlib.suppress(csv.Error):
+            found = found or _parsed(text, each, LOOKED_AT)
     widths, first = {len(cells) for cells in found}, found[0] if found else []
     if len(first) < 2 or len(widths) > 1:
         return False

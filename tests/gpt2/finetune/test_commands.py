@@ -149,3 +149,18 @@ def test_columns_by_number_serve_both(data: Path) -> None:
     assert json.loads(facts)["evaluation"]["scores"]["lead"]["rougeL"] == 100
     facts = run(*command(data, "classify", "--text", 1, "--label", 3, "--json", file="a.tsv", output="labels")).result
     assert json.loads(facts)["evaluation"]["labels"] == ["0", "1"]
+
+
+@pytest.mark.parametrize("name", ["pairs.csv", "pairs.tsv", "pairs.txt", "numbered.txt"])
+def test_a_gold_title_is_never_taken_into_the_article(name: str, data: Path) -> None:
+    separator, rows = "," if name.endswith("csv") else "\t", [[*one.values()] for one in pairs(6)]
+    named = [] if name == "numbered.txt" else [["article", "summarization"]]
+    lines = [separator.join(row) for row in [*named, *rows]]
+    (data / name).write_text("\n".join(lines), encoding="utf-8")
+    summarize(data, "run", steps=1)
+    used = ["summarize", data / "run", "--backend", "numpy", "--max-new-tokens", 4, "--file"]
+    if not named:
+        assert "has no column 'article'" in run(*used, data / name).refusal
+    field = [] if named else ["--field", 1]
+    lines_of(data / "articles.jsonl", [{"article": row[0]} for row in rows])
+    assert run(*used, data / name, *field).result == run(*used, data / "articles.jsonl").result
