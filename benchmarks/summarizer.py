@@ -59,7 +59,7 @@ SETTINGS: dict[str, Any] = {
         "resid_pdrop": 0.0,
     },
     "training": {"learning_rate": 2e-3},
-    "data": {"held_out": 0.048, "score": "output"},
+    "data": {"held_out": 0.048, "split": "last", "score": "output"},
 }
 PEER = "transformers, PyTorch"
 

@@ -58,6 +58,7 @@ def read_corpus(
     pad_id: int | None = None,
     ignore_index: int = -100,
     labels: Sequence[str] | None = None,
+    seed: int = 0,
 ) -> Corpus:
     """Read a file, tokenize it and lay it out in rows.
 
@@ -65,7 +66,7 @@ def read_corpus(
     if the tokenizer decides. pad_id None: padding is 0 (its value has no effect). A sample ends with the end-of-text
     token if the tokenizer has one, as every tokenizer trained here for a template does; otherwise packed samples end
     with a line break. Samples without a token are skipped. labels: those of an existing classifier; None: those of the
-    file, in order.
+    file, in order. seed: that of the run, which draws the held-out rows.
     Raises GPT2Error, naming file and line, for unreadable data, and if there is too little to fill a row.
     """
     length = n_positions if settings.block_size is None else settings.block_size
@@ -95,7 +96,11 @@ def read_corpus(
     if broken.messages:
         left_out = f"{len(broken.messages)} of the lines of {path} are left out"
         warnings.warn(f"{left_out}; the first: {broken.messages[0]}", stacklevel=2)
-    training, held_out = (split_stream if as_stream else split_rows)(rows, settings.held_out)
+    if as_stream:
+        training, held_out = split_stream(rows, settings.held_out)
+    else:
+        training, held_out = split_rows(rows, settings.held_out, settings.split, seed)
+    warn_of_one_label(path, [known[int(row.labels)] for row in held_out if known])
     training = weighted(path, training, settings.weights, {row.task for row in rows})
     pad = 0 if pad_id is None else pad_id
     held_out_records = tuple(row.record for row in held_out if row.record is not None)
@@ -150,6 +155,16 @@ def read_labelled(path: Path, settings: DataConfig, labels: Sequence[str], broke
             label_number(record.values[settings.label], labels)
             kept.append(record)
     return kept
+
+
+def warn_of_one_label(path: Path, labels: Sequence[str]) -> None:
+    """Warn if held-out samples, of these labels, all have the same one."""
+    if len(set(labels)) == 1:
+        warnings.warn(
+            f"the held-out samples of {path} ({len(labels)}) all have one label, {labels[0]!r}: accuracy on them says "
+            "little; hold out more (held_out), or give --test a file with every label",
+            stacklevel=3,
+        )
 
 
 def _learnt_text(values: Mapping[str, str], template: Template | None, field: str) -> str:

@@ -1,8 +1,8 @@
 """Turn records into rows of token ids: tokenized, cut to fit, with a label for each token or each row."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from tokenizers import Tokenizer
@@ -13,6 +13,9 @@ from gpt2.data.settings import DataConfig
 from gpt2.data.templates import SPECIAL, TASK, Template
 from gpt2.errors import GPT2Error
 from gpt2.tokenizer import END_OF_TEXT, KINDS, encode, end_id, load_tokenizer, surroundings, train_tokenizer
+from reference.data import order
+
+HELD_OUT_EPOCH = 2**64 - 1  # its order is no epoch's of any run
 
 
 class Row(NamedTuple):
@@ -170,10 +173,22 @@ def weighted(path: Path, rows: list[Row], weights: Mapping[str, int], tasks: set
     return [row for row in rows for _ in range(weights.get(row.task, 1))]
 
 
-def split_rows(rows: list[Row], held_out: float) -> tuple[list[Row], list[Row]]:
-    """Split off the last samples as held-out rows: (training, held out)."""
-    first = int(len(rows) * (1 - held_out))
-    return rows[:first], rows[first:]
+def split_rows(rows: list[Row], held_out: float, split: str, seed: int) -> tuple[list[Row], list[Row]]:
+    """Split off a share of the samples as held-out rows: (training, held out), both in the file's order.
+
+    split: "drawn" draws them by the seed, of each label (or else task) its share; "last" takes the last ones.
+    Row i of the n drawn rows of a label is due at (i + 1/2) / n, and those due first are held out. So the label's share
+    is rounded as Sainte-Lague's method rounds seats, and a share below 1/2 never takes the only row of a label.
+    """
+    count = len(rows) - int(len(rows) * (1 - held_out))
+    taken: Collection[int] = range(len(rows) - count, len(rows))
+    if split == "drawn":
+        groups: dict[Any, list[int]] = {}
+        for i in order(len(rows), seed, HELD_OUT_EPOCH).tolist():
+            groups.setdefault(rows[i].labels.item() if rows[i].labels.ndim == 0 else rows[i].task, []).append(i)
+        due = [((place + 0.5) / len(group), i) for group in groups.values() for place, i in enumerate(group)]
+        taken = {i for _, i in sorted(due, key=lambda pair: pair[0])[:count]}
+    return [row for i, row in enumerate(rows) if i not in taken], [row for i, row in enumerate(rows) if i in taken]
 
 
 def split_stream(rows: list[Row], held_out: float) -> tuple[list[Row], list[Row]]:

@@ -11,6 +11,7 @@ from gpt2.data.templates import SCORES, TASK, Template, find_template
 from gpt2.errors import GPT2Error
 
 LAYOUTS = ("packed", "padded")
+SPLITS = ("drawn", "last")
 PIPELINES = {"numpy": "reference.data", "mindspore": "ms_backend.data"}
 
 
@@ -29,7 +30,9 @@ class DataConfig:
     encoding: str | None = None
     """The file's encoding, such as "gb18030". None: UTF-8. A byte-order mark goes before both."""
     held_out: float = 0.1
-    """The share that is not trained on: the last tokens of packed text, else the last samples."""
+    """The share that is not trained on: the last tokens of packed text, else samples chosen as `split` says."""
+    split: str = "drawn"
+    """Which samples are held out: "drawn" by the seed, of each label or task its share; "last": the file's last."""
     tokenizer: str = ""
     """"characters", "bytes", "bpe", or a path of a tokenizer. "": the model's, or characters if it has none."""
     pipeline: str = "numpy"
@@ -58,6 +61,7 @@ class DataConfig:
             "null (the model's context) or an integer of at least 2",
         )
         self._require("held_out", type(share) in (int, float) and 0 <= share < 1, "a number from 0 to below 1")
+        self._require("split", self.split in SPLITS, f"one of {', '.join(SPLITS)}")
         self._require("format", self.format in (None, *FORMATS), f"null or one of {', '.join(FORMATS)}")
         self._require("pipeline", self.pipeline in PIPELINES, f"one of {', '.join(PIPELINES)}")
         for field in ("field", "tokenizer", "template", "label"):

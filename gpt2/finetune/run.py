@@ -15,7 +15,7 @@ from typing import Any
 from tokenizers import Tokenizer
 
 from gpt2.backends import Backend, get_backend
-from gpt2.data.corpus import read_labelled
+from gpt2.data.corpus import read_labelled, warn_of_one_label
 from gpt2.data.records import BrokenLines, Record, read_records
 from gpt2.data.settings import DataConfig
 from gpt2.data.templates import TASKS, Template
@@ -359,6 +359,7 @@ def _judge_labels(
     records: Sequence[Record] = plan.corpus.held_out_records
     if test is not None:
         records = read_labelled(test, data, labels, broken)
+        warn_of_one_label(test, [record.values[data.label] for record in records])
     rows, judged = [], []
     for record in records[:limit]:
         with broken.at(record.where):

@@ -87,6 +87,7 @@ def make_plan(data: Path, given: dict[str, Any], pipeline: str | None, begun: Pa
         shape.pad_token_id,
         training.ignore_index,
         None if start is None else hf_folder.read_labels(start),
+        given["seed"],
     )
     tokens = _tokens_of(corpus.tokenizer, settings.layout_template())
     if start is None:

@@ -173,7 +173,7 @@ def _last_checkpoint(folder: Path, resume: bool) -> Checkpoint | None:
         raise GPT2Error(f"{folder} exists and is not a folder of a training run: name another one, or remove it first")
     if path is not None and not resume:
         raise GPT2Error(f"{folder} holds a training run: give --resume to resume it, or name another folder")
-    return None if path is None else read_checkpoint(path)
+    return None if path is None else _read(path)
 
 
 def _is_free(folder: Path) -> bool:
@@ -189,7 +189,16 @@ def settings_before(folder: Path) -> dict[str, Any] | None:
     Raises GPT2Error if its last checkpoint is damaged.
     """
     path = latest_checkpoint(folder / CHECKPOINTS)
-    return None if path is None else read_checkpoint(path).facts["given"]
+    return None if path is None else _read(path).facts["given"]
+
+
+def _read(path: Path) -> Checkpoint:
+    """Read a checkpoint. Runs of earlier versions, which do not name `split`, held out the last samples."""
+    checkpoint = read_checkpoint(path)
+    if "split" not in checkpoint.facts["recipe"]["data"]:
+        for settings in (checkpoint.facts["recipe"], checkpoint.facts["given"]["config"]):
+            settings["data"]["split"] = "last"
+    return checkpoint
 
 
 def _complete(given: dict[str, Any], checkpoint: Checkpoint | None) -> dict[str, Any]:

@@ -1,14 +1,12 @@
-"""Laws of texts: tokenizers, templates, and the rows of a file.
+"""Laws of texts: tokenizers and templates.
 
 The code that they judge is the same for every backend. They make their texts from the seed of the case.
 """
 
 import contextlib
-import csv
-import io
 import json
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -26,7 +24,6 @@ END = "<|endoftext|>"
 SPECIAL = ["[CLS]", "[SEP]", END]
 KINDS = ("characters", "bytes", "bpe")
 IGNORED = -100
-ARRAYS = ("ids", "labels", "attention_mask")
 # The templates of the tasks, each as pieces that are encoded by themselves: texts and fields with their roles.
 TEMPLATES = {
     "{task}: {input}\n{output}": (
@@ -228,7 +225,7 @@ def _record(random: np.random.Generator, longest: int) -> dict[str, str]:
 Token = tuple[int, str, str]  # id, role, field
 
 
-def _laid_out(text: str, record: dict[str, str], tokenizer: Tokenizer) -> list[Token]:
+def laid_out(text: str, record: dict[str, str], tokenizer: Tokenizer) -> list[Token]:
     """The tokens of a sample, piece by piece. A token counts for the part that its last character stands in."""
     tokens: list[Token] = []
     for piece in TEMPLATES[text][1]:
@@ -250,7 +247,7 @@ def _samples(trial: Trial, longest: int) -> Iterator[tuple[Any, list[Token], str
         given = {field: record[field] for field in template.fields}
         tokenizer = tokenizer_of(trial, str(random.choice(KINDS)), text.format(**record) + "".join(record.values()))
         end = [tokenizer.token_to_id(END)]
-        yield template.lay_out(given, tokenizer, end), _laid_out(text, record, tokenizer), template.truncate, cut
+        yield template.lay_out(given, tokenizer, end), laid_out(text, record, tokenizer), template.truncate, cut
 
 
 @law("data")
@@ -300,178 +297,3 @@ def only_the_end_of_one_field_is_cut(trial: Trial) -> Verdicts:
                 del left[max(i for i, (_, _, name) in enumerate(left) if name == field)]
             cut = sample.cut(length, named)
             yield equal([*zip(cut.ids.tolist(), cut.roles, cut.fields, strict=True)], left)
-
-
-def corpus_of(
-    trial: Trial, lines: Sequence[str], form: str, settings: dict[str, Any], room: int, **options: Any
-) -> Any:
-    """A file of these lines, read as the training of a model with `room` positions reads it."""
-    modules = [shared_module(trial, f"gpt2.data.{name}") for name in ("corpus", "settings")]
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, f"samples.{form}")
-        path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8", newline="\n")
-        return modules[0].read_corpus(path, modules[1].DataConfig(**settings), room, **options)
-
-
-@law("data")
-def a_long_sample_keeps_its_output_in_its_row(trial: Trial) -> Verdicts:
-    """Padded rows are as long as is asked for, and hold the whole output and its end; a sample that is too long loses
-    the end of its input, with its labels.
-
-    Proof: what is cut is the input alone, so the last tokens of a row are those of its output.
-    """
-    random, sizes = random_of(trial), trial.case.sizes
-    records = [
-        {"task": "copy", "input": "a" * int(random.integers(1, 25)), "output": text_of(random, sizes["K"], "ab")}
-        for _ in range(1 + sizes["B"])
-    ]
-    length = len("copy: \n") + 1 + sizes["K"] + int(random.integers(1, 12))  # one of them ends the sample
-    settings = {"template": "text", "held_out": 0, "block_size": length}
-    rows = corpus_of(trial, [json.dumps(record) for record in records], "jsonl", settings, length + 4)
-    decode, ids = rows.tokenizer.decode, rows.training["ids"]
-    yield equal(ids.shape, (len(records), length))
-    for row, labels, mask, record in zip(*(rows.training[name] for name in ARRAYS), records, strict=True):
-        room = length - len("copy: \n") - 1 - sizes["K"]
-        expected = f"copy: {record['input'][:room]}\n{record['output']}{END}"
-        yield equal(decode(row[mask == 1], skip_special_tokens=False), expected)
-        yield equal(decode(labels[labels != IGNORED], skip_special_tokens=False), record["output"] + END)
-
-
-TASKS = ("copy", "sort", "count")
-
-
-def _tasks(trial: Trial) -> tuple[list[dict[str, str]], int]:
-    """Records of tasks that all differ, and how many of them are held out where a quarter is."""
-    random, count = random_of(trial), 2 + trial.case.sizes["N"]
-    records = [
-        {"task": str(random.choice(TASKS)), "input": f"{i}", "output": text_of(random, 3, "ab")} for i in range(count)
-    ]
-    return records, -(-count // 4)
-
-
-def _read_tasks(trial: Trial, records: list[dict[str, str]], weights: dict[str, int]) -> tuple[list[str], list[str]]:
-    """The texts of the training rows and of the held-out rows, where a quarter is held out."""
-    settings = {"template": "text", "held_out": 0.25, "weights": weights}
-    corpus = corpus_of(trial, [json.dumps(record) for record in records], "jsonl", settings, 64)
-    texts = [
-        [corpus.tokenizer.decode(ids[mask == 1], skip_special_tokens=False) for ids, mask in zip(*read, strict=True)]
-        for read in ((part["ids"], part["attention_mask"]) for part in (corpus.training, corpus.held_out))
-    ]
-    return texts[0], texts[1]
-
-
-def _texts(records: list[dict[str, str]]) -> list[str]:
-    return ["{task}: {input}\n{output}".format(**record) + END for record in records]
-
-
-@law("data")
-def what_is_held_out_is_not_trained_on(trial: Trial) -> Verdicts:
-    """The last records of a file are held out, the others are trained on: each record stands on one side, and on the
-    side held out just once, whatever its weight.
-
-    Proof: this is the definition of held out: the model must not have seen what it is tried on.
-    """
-    records, held = _tasks(trial)
-    for weights in ({}, {records[0]["task"]: 2, records[-1]["task"]: 2}):
-        training, held_out = _read_tasks(trial, records, weights)
-        yield equal(list(dict.fromkeys(training)), _texts(records[:-held]))
-        yield equal(held_out, _texts(records[-held:]))
-
-
-@law("data")
-def weights_repeat_the_rows_of_a_task(trial: Trial) -> Verdicts:
-    """A training row is there as many times as the weight of its task says, once without a weight.
-
-    Proof: this is the definition of a weight.
-    """
-    records, held = _tasks(trial)
-    weights = {records[0]["task"]: 2 + trial.case.seed % 2}
-    training, _ = _read_tasks(trial, records, weights)
-    expected = [[text] * weights.get(record["task"], 1) for record, text in zip(records, _texts(records), strict=True)]
-    yield equal(training, [text for copies in expected[:-held] for text in copies])
-
-
-@law("data")
-def packed_rows_are_the_texts_in_order(trial: Trial) -> Verdicts:
-    """Packed rows hold the texts one after the other, each with its end, without those that are empty; of a text file,
-    the first part to train on and the rest. What a template does not score is not scored.
-
-    Proof: this is the definition of packed. Rows that follow each other are the stream.
-    """
-    random, sizes = random_of(trial), trial.case.sizes
-    room = sizes["T"] + 1
-    lines = [text_of(random, n, "ab c") for n in (room, *random.integers(0, 6, sizes["N"]))]
-    packed = {"layout": "packed", "held_out": 0}
-    corpus = corpus_of(trial, [json.dumps(line) for line in lines], "jsonl", packed, room)
-    yield from _is_stream(corpus, corpus.training, "".join(f"{line}\n" for line in lines if line), room)
-    text = "\n".join(lines) + "\n" * (1 + (sum(map(len, lines)) + len(lines)) % 2)  # an even number of characters
-    text += "a" * (2 * room)
-    half = len(text) // 2
-    corpus = corpus_of(trial, [text[:-1]], "txt", {"held_out": 0.5}, room)
-    text = text[:-1] + "\n"
-    yield from _is_stream(corpus, corpus.training, text[:half], room)
-    yield from _is_stream(corpus, corpus.held_out, text[half:], room)
-    records = [{"task": "copy", "input": line + "a", "output": line + "b"} for line in lines]
-    settings = {"template": "text", **packed}
-    corpus = corpus_of(trial, [json.dumps(record) for record in records], "jsonl", settings, room)
-    laid = [token for record in records for token in _laid_out("{task}: {input}\n{output}", record, corpus.tokenizer)]
-    count = len(laid) // room * room
-    expected = [i if role in ("output", "end") else IGNORED for i, role, _ in laid]
-    yield equal(corpus.training["ids"].ravel().tolist(), [i for i, _, _ in laid][:count])
-    yield equal(corpus.training["labels"].ravel().tolist(), expected[:count])
-
-
-def _is_stream(corpus: Any, rows: dict[str, Any], text: str, length: int) -> Verdicts:
-    """Verdicts that packed rows hold a text, in tokens that are characters, and score it."""
-    yield equal(corpus.tokenizer.decode(rows["ids"].ravel()), text[: len(text) // length * length])
-    yield equal(rows["labels"].tolist(), rows["ids"].tolist())
-
-
-@law("data")
-def a_classifier_reads_the_beginning_of_a_text(trial: Trial) -> Verdicts:
-    """A classifier gets the first tokens of a text, as many as fit, between [CLS] and [SEP] if the tokenizer has them.
-    Its labels are numbered in order, labels that are numbers by their values.
-
-    Proof: this is the definition of its rows.
-    """
-    rows, random = shared_module(trial, "gpt2.data.rows"), random_of(trial)
-    length, text = trial.case.sizes["T"] + 2, text_of(random, trial.case.sizes["N"])
-    for special in (False, True):
-        tokenizer = shared_module(trial, "gpt2.tokenizer").train_tokenizer("characters", [text])
-        around = SPECIAL[:2] if special else []
-        tokenizer.add_special_tokens(around)
-        first, last = ([tokenizer.token_to_id(token) for token in part] for part in (around[:1], around[1:]))
-        ids, cut = rows.classifier_ids(tokenizer, text, length)
-        kept = plain_ids(tokenizer, text)[: length - len(around)]
-        yield equal((ids.tolist(), bool(cut)), ([*first, *kept, *last], len(text) > len(kept)))
-    numbers = [*map(int, random.permutation(12)), *map(int, random.integers(0, 12, 3))]
-    lines = [json.dumps({"text": "ab", "label": number}) for number in numbers]
-    corpus = corpus_of(trial, lines, "jsonl", {"label": "label", "held_out": 0}, 4)
-    yield equal(corpus.labels, tuple(map(str, range(12))))
-    yield equal(corpus.training["labels"].tolist(), numbers)
-
-
-@law("data")
-def columns_are_found_by_their_names(trial: Trial) -> Verdicts:
-    """A table gives the same records in any order of its columns, with others between them, and as JSON lines or as a
-    JSON array, whatever the file's name. Cells in quotes hold separators, quotes and line breaks.
-
-    Proof: the heading, or the key, names each value; the order says nothing. RFC 4180 defines the quotes.
-    """
-    records, random = shared_module(trial, "gpt2.data.records"), random_of(trial)
-    fields = [str(field) for field in random.permutation(["input", "output", "task"])]
-    text = '{} "a", b\t\n\u4eca {}.'.format  # with everything that needs quotes
-    values = [{field: text(field, i) for field in fields} for i in range(trial.case.sizes["B"])]
-    columns = [*map(str, random.permutation([*fields, "note"]))]
-    lines = [columns, *([row.get(column, "-") for column in columns] for row in values)]
-    written = {"txt": "\n".join(map(json.dumps, values)), "json": json.dumps(values)}
-    for form, separator in (("csv", ","), ("tsv", "\t")):
-        table = io.StringIO()
-        csv.writer(table, delimiter=separator).writerows(lines)
-        written[form] = table.getvalue()
-    for form, whole in written.items():
-        with tempfile.TemporaryDirectory() as folder:
-            Path(folder, f"a.{form}").write_text(whole, encoding="utf-8", newline="")
-            source = shared_module(trial, "gpt2.data.formats").read_source(Path(folder, f"a.{form}"))
-        found = records.records_of(source, fields, True, records.BrokenLines())
-        yield equal([record.values for record in found], values)

@@ -1,7 +1,7 @@
 """Planted bugs between a file and its rows: formats, columns, held-out rows, weights, labels."""
 
 from parity.mutants.base import Edit, Mutant
-from parity.mutants.places import CLASSIFIED, COLUMNS, HELD_OUT, KEPT, PACKED, WEIGHTED
+from parity.mutants.places import CLASSIFIED, COLUMNS, DRAWN, HELD_OUT, KEPT, PACKED, WEIGHTED
 
 OF_FILES = (
     Mutant(
@@ -69,27 +69,51 @@ OF_ROWS = (
     ),
     Mutant(
         "held-out rows among the training rows",
-        "The last rows are held out, and not taken away: the held-out loss praises what was learnt by heart.",
-        (Edit("gpt2.data.rows.split_rows", "return rows[:first], rows[first:]", "return rows, rows[first:]"),),
+        "Some rows are held out, and not taken away: the held-out loss praises what was learnt by heart.",
+        (
+            Edit(
+                "gpt2.data.rows.split_rows",
+                "return [row for i, row in enumerate(rows) if i not in taken]",
+                "return rows",
+            ),
+        ),
         (HELD_OUT,),
     ),
     Mutant(
         "a row between training and held-out rows lost",
         "One bound is inclusive, the other exclusive.",
-        (Edit("gpt2.data.rows.split_rows", "rows[first:]", "rows[first + 1 :]"),),
+        (Edit("gpt2.data.rows.split_rows", "if i in taken]", "if i in taken and i - 1 in taken]"),),
         (HELD_OUT,),
     ),
     Mutant(
         "the beginning held out",
-        "The share that is trained on is taken for the share that is held out.",
+        "The first rows are taken where the last are asked for.",
         (
             Edit(
                 "gpt2.data.rows.split_rows",
-                "first = int(len(rows) * (1 - held_out))",
-                "first = int(len(rows) * held_out)",
+                "taken: Collection[int] = range(len(rows) - count, len(rows))",
+                "taken: Collection[int] = range(count)",
             ),
         ),
         (HELD_OUT,),
+    ),
+    Mutant(
+        "held-out rows drawn whatever their label",
+        "Rows are drawn from all of them at random: a rare label may have none, or more than its share.",
+        (
+            Edit(
+                "gpt2.data.rows.split_rows",
+                "rows[i].labels.item() if rows[i].labels.ndim == 0 else rows[i].task",
+                "rows[i].task",
+            ),
+        ),
+        (DRAWN,),
+    ),
+    Mutant(
+        "the same rows held out for every seed",
+        "The generator of the split has a seed of its own.",
+        (Edit("gpt2.data.rows.split_rows", "order(len(rows), seed, HELD_OUT_EPOCH)", "order(len(rows), 0, 0)"),),
+        (DRAWN,),
     ),
     Mutant(
         "a stream held out twice",
@@ -109,10 +133,13 @@ OF_ROWS = (
         (
             Edit(
                 "gpt2.data.corpus.read_corpus",
-                "(split_stream if as_stream else split_rows)(rows, settings.held_out)",
-                "(split_stream if as_stream else split_rows)(\n"
-                "        weighted(path, rows, settings.weights, {row.task for row in rows}), settings.held_out\n"
-                "    )",
+                "split_rows(rows, settings.held_out, settings.split, seed)",
+                "split_rows(\n"
+                "            weighted(path, rows, settings.weights, {row.task for row in rows}),\n"
+                "            settings.held_out,\n"
+                "            settings.split,\n"
+                "            seed,\n"
+                "        )",
             ),
             Edit(
                 "gpt2.data.corpus.read_corpus",

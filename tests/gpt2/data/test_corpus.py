@@ -1,10 +1,12 @@
 """What a file becomes: its tokens in rows, the last of them held out, and one clear line for what cannot be read."""
 
 import hashlib
+import itertools
 import json
 import math
 import re
 import tempfile
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gpt2.data.corpus import Corpus, read_corpus
+from gpt2.data.rows import Row, split_rows
 from gpt2.data.settings import DataConfig, get_pipeline
 from gpt2.errors import GPT2Error
 from gpt2.tokenizer import END_OF_TEXT, encode, load_tokenizer, train_tokenizer
@@ -91,13 +94,43 @@ def test_padded_samples_come_in_order_and_the_last_are_held_out(write: Any, name
     def holds(samples: list[str]) -> None:
         lines = [json.dumps({"text": sample}) for sample in samples] if ".json" in name else samples
         file = write(name, "\n".join(["text", *lines] if name == "a.tsv" else lines))
-        corpus = read(file, n_positions=6, layout="padded", held_out=0.5)
+        corpus = read(file, n_positions=6, layout="padded", held_out=0.5, split="last")
         cut, first = [sample[:6] for sample in samples], len(samples) // 2
         assert text_of(corpus, "training") == cut[:first]
         assert text_of(corpus, "held_out") == cut[first:]
         assert corpus.facts["cut_samples"] == sum(len(sample) > 6 for sample in samples)
 
     holds()
+
+
+def test_samples_are_held_out_by_the_seed_in_the_order_of_the_file(write: Any) -> None:
+    lines = [f"{i:02}" for i in range(40)]
+    held = {}
+    for layout, seed in itertools.product(("padded", "packed"), range(3)):
+        settings = {"layout": layout, "held_out": 0.25, "block_size": 3}
+        corpus = read(write("a.jsonl", "\n".join(map(json.dumps, lines))), model={"seed": seed}, **settings)
+        parts = [[line.strip() for line in text_of(corpus, part)] for part in ("training", "held_out")]
+        assert parts[1] == sorted(set(lines) - set(parts[0]))
+        assert parts[0] == sorted(set(lines) - set(parts[1]))
+        assert len(parts[1]) == 10
+        held[layout, seed] = parts[1]
+    assert [held["padded", seed] for seed in range(3)] == [held["packed", seed] for seed in range(3)]
+    assert held["padded", 0] != held["padded", 1] != held["padded", 2] != lines[30:]
+
+
+@given(st.lists(st.integers(2, 30), min_size=2, max_size=5), st.floats(0, 0.49), st.integers(0, 9))
+def test_every_label_is_held_out_by_its_share(counts: list[int], share: float, seed: int) -> None:
+    labels = [i for i, count in enumerate(counts) for _ in range(count)]
+    rows = [Row(np.zeros(1, np.int32), np.array(label, np.int32)) for label in [*labels, len(counts)]]
+    training, held_out = split_rows(rows, share, "drawn", seed)
+    assert len(held_out) == len(rows) - int(len(rows) * (1 - share))
+    held = Counter(int(row.labels) for row in held_out)
+    for label, count in enumerate([*counts, 1]):
+        assert held[label] < count  # also of a label that is there once, something is left to learn from
+        assert all(
+            (2 * held[label] - 1) * counts[other] <= (2 * held[other] + 1) * count for other in range(len(counts))
+        )
+    assert sorted(map(id, [*training, *held_out])) == sorted(map(id, rows))
 
 
 def test_text_is_packed_and_samples_are_padded_unless_the_layout_says_otherwise(write: Any) -> None:
@@ -154,7 +187,7 @@ def test_the_tokenizer_is_the_one_asked_for_else_the_models_own_else_of_characte
 
 
 def test_the_facts_and_the_fingerprint_are_those_of_the_file(write: Any) -> None:
-    corpus = read(write("a.jsonl", '"abc"\n\n""\n{"text": "abcdef"}\n"b"\n'), n_positions=4, held_out=0.4)
+    corpus = read(write("a.jsonl", '"abc"\n\n""\n{"text": "abcdef"}\n"b"\n'), n_positions=4, held_out=0.4, split="last")
     assert corpus.fingerprint == hashlib.sha256(b'"abc"\n\n""\n{"text": "abcdef"}\n"b"\n').hexdigest()
     assert (text_of(corpus, "training"), text_of(corpus, "held_out")) == (["abc"], ["abcd", "b"])  # "" is left out
     assert json.loads(json.dumps(corpus.facts)) == {
@@ -210,12 +243,12 @@ RECORDS = (record("copy", "ab", "ab"), record("reverse", "abc", "cba"), record("
 @pytest.mark.parametrize("tokenizer", ["characters", "bytes", "bpe"])
 def test_a_template_lays_records_out_and_scores_the_output_and_its_end(write: Any, tokenizer: str) -> None:
     file = records_file(write, *RECORDS)
-    corpus = read(file, 32, {"vocab_size": 300}, template=TEMPLATE, held_out=0.4, tokenizer=tokenizer)
+    corpus = read(file, 32, {"vocab_size": 300}, template=TEMPLATE, held_out=0.4, split="last", tokenizer=tokenizer)
     assert text_of(corpus, "training") == ["copy: ab\nab<|endoftext|>"]
     assert text_of(corpus, "held_out") == ["reverse: abc\ncba<|endoftext|>", "copy: c\nc<|endoftext|>"]
     assert scored_of(corpus, "training") == ["ab<|endoftext|>"]
     assert scored_of(corpus, "held_out") == ["cba<|endoftext|>", "c<|endoftext|>"]
-    named = read(file, 32, {"vocab_size": 300}, template="text", held_out=0.4, tokenizer=tokenizer)
+    named = read(file, 32, {"vocab_size": 300}, template="text", held_out=0.4, split="last", tokenizer=tokenizer)
     assert all(np.array_equal(x, named.training[name]) for name, x in corpus.training.items())
 
 
@@ -255,7 +288,7 @@ def test_the_input_alone_is_cut_and_at_least_a_token_of_it_stays(given_text: str
 
 def test_weights_repeat_the_rows_to_learn_from_and_leave_the_held_out_ones_alone(write: Any) -> None:
     file = records_file(write, *RECORDS, *RECORDS)
-    corpus = read(file, 32, template=TEMPLATE, held_out=0.5, weights={"copy": 3, "reverse": 0})
+    corpus = read(file, 32, template=TEMPLATE, held_out=0.5, split="last", weights={"copy": 3, "reverse": 0})
     assert text_of(corpus, "training") == ["copy: ab\nab<|endoftext|>"] * 3 + ["copy: c\nc<|endoftext|>"] * 3
     assert scored_of(corpus, "held_out") == ["ab<|endoftext|>", "cba<|endoftext|>", "c<|endoftext|>"]
 
@@ -433,6 +466,9 @@ def test_a_file_that_is_not_there_or_is_a_folder_is_refused(tmp_path: Path) -> N
         ("block_size", 1),
         ("block_size", 2.0),
         ("block_size", True),
+        ("split", "first"),
+        ("format", "xml"),
+        ("encoding", 8),
         ("held_out", 1),
         ("held_out", -0.1),
         ("held_out", math.nan),

@@ -80,6 +80,11 @@ def evaluation(folder: Path) -> dict[str, Any]:
     return json.loads((folder / finetune_run.EVALUATION).read_text(encoding="utf-8"))
 
 
+def judged(folder: Path) -> list[int]:
+    """The samples, from 0, that were judged at the end of a run."""
+    return [int(example["where"].split()[-1]) - 1 for example in evaluation(folder)["examples"]]
+
+
 def command(data: Path, kind: str, *more: Any, file: str = "", output: str = "run", **options: Any) -> list[Any]:
     """The words of `gpt2 finetune` for a short run."""
     given = {

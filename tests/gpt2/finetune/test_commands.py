@@ -11,7 +11,7 @@ from gpt2.finetune.summarizer import Summarizer
 from gpt2.model.hf_folder import read_labels
 from gpt2.model.model import load
 from tests.gpt2.command import run
-from tests.gpt2.finetune.runs import WEIGHTS, classify, command, evaluation, lines_of, pairs, summarize, texts
+from tests.gpt2.finetune.runs import WEIGHTS, classify, command, evaluation, judged, lines_of, pairs, summarize, texts
 
 # The commands.
 
@@ -29,7 +29,9 @@ def test_the_commands_train_use_and_tell(data: Path) -> None:
     (data / "articles.txt").write_text(f"{article}\n\n{article}\n", encoding="utf-8")
     assert run(*used, "--file", data / "articles.txt").result == alone * 2
     of_file = run(*used, "--file", data / "pairs.jsonl").result.split("\n")[:-1]
-    assert of_file[18:] == [example["model"] for example in evaluation(data / "run")["examples"]]
+    assert [of_file[i] for i in judged(data / "run")] == [
+        example["model"] for example in evaluation(data / "run")["examples"]
+    ]
 
 
 def test_a_long_article_is_cut_at_its_end_and_a_note_says_so(data: Path) -> None:

@@ -2,13 +2,14 @@
 
 import json
 import math
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from gpt2.backends import get_backend
+from gpt2.backends import Backend, get_backend
 from gpt2.evaluation import metrics
 from gpt2.finetune import run as finetune_run
 from gpt2.finetune.summarizer import Summarizer
@@ -17,14 +18,25 @@ from gpt2.model.model import Model, load
 from gpt2.training.initial_weights import initial_parameters
 from parity.verdict.verdict import Reference
 from reference.ops import log_softmax
-from tests.gpt2.finetune.runs import GENERATION, MODEL, classify, evaluation, lines_of, pairs, summarize, texts
+from tests.gpt2.finetune.runs import (
+    CONFIG_OF_RUN,
+    GENERATION,
+    MODEL,
+    classify,
+    evaluation,
+    judged,
+    lines_of,
+    pairs,
+    summarize,
+    texts,
+)
 
 
 def test_the_scores_are_those_of_what_was_written(data: Path) -> None:
     outcome = summarize(data, "run")
     found, plan = evaluation(data / "run"), outcome.result.plan
     references = [example["reference"] for example in found["examples"]]
-    assert references == [one["summarization"] for one in pairs(24)[18:]]
+    assert references == [pairs(24)[i]["summarization"] for i in judged(data / "run")]
     assert list(found["scores"]) == ["model", "untrained", "lead"]
     for name, scores in found["scores"].items():
         expected = metrics.rouge([example[name] for example in found["examples"]], references)
@@ -79,13 +91,30 @@ def test_the_end_of_a_text_is_read_as_if_it_had_not_been_cut_short_on_disk(data:
 
 
 def test_a_classifier_learns_and_is_judged_beside_the_most_frequent_label(data: Path) -> None:
-    outcome = classify(data, "run", steps=40)
+    last = {**CONFIG_OF_RUN, "data": {"held_out": 0.25, "split": "last"}}
+    outcome = classify(data, "run", steps=40, config=last)
     found = evaluation(data / "run")
     right = [one["label"] for one in texts(24)[18:]]
     assert [example["label"] for example in found["examples"]] == right
     assert found["scores"]["most frequent label"] == {"accuracy": 100 * right.count("high") / len(right)}
     assert found["scores"]["model"] == {"accuracy": 100.0}
     assert outcome.result.validation_loss < math.log(2)
+
+
+def test_both_labels_of_a_sorted_file_are_held_out(data: Path, engine: Backend) -> None:
+    lines_of(data / "texts.jsonl", sorted(texts(24), key=lambda one: one["label"]))
+    outcome = classify(data, "run", steps=1, backend=engine)
+    assert Counter(example["label"] for example in evaluation(data / "run")["examples"]) == {"high": 4, "hot": 2}
+    assert Counter(outcome.result.plan.corpus.held_out["labels"].tolist()) == {0: 4, 1: 2}
+
+
+def test_samples_of_one_label_are_told_of(data: Path) -> None:
+    one = lines_of(data / "one.jsonl", texts(24)[1:3])
+    with pytest.warns(UserWarning, match=rf"^the held-out samples of {one} \(2\) all have one label, 'high': acc"):
+        classify(data, "run", steps=1, test=one)
+    config = {**CONFIG_OF_RUN, "data": {"held_out": 0.04}}
+    with pytest.warns(UserWarning, match=r"^the held-out samples of .*texts.jsonl \(1\) all have one label, 'high'"):
+        classify(data, "few", steps=1, config=config)
 
 
 def test_the_loss_of_held_out_rows_is_the_mean_of_all_labels_whatever_the_batch(data: Path) -> None:

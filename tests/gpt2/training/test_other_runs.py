@@ -7,6 +7,8 @@ import pytest
 
 import gpt2
 from gpt2.model.hf_folder import read_config
+from gpt2.training.checkpoint import latest_checkpoint, read_checkpoint, write_checkpoint
+from gpt2.training.run import CHECKPOINTS
 from tests.gpt2.conftest import usable
 from tests.gpt2.training.runs import (
     LEARNING,
@@ -89,3 +91,21 @@ def test_the_pipelines_make_the_same_weights(layout: str, text: Path, tmp_path: 
     train(data, tmp_path / "both", pipeline="mindspore", watch=train_to(5), **options)
     train(data, tmp_path / "both", pipeline="numpy", resume=True, **options)
     assert same_run(tmp_path / "both", tmp_path / "numpy")
+
+
+def test_a_run_of_an_earlier_version_goes_on_with_the_rows_that_it_had(tmp_path: Path) -> None:
+    """Earlier versions had no `split`, and held out the last samples."""
+    data = samples_file(tmp_path)
+    last = other_settings("data", split="last")
+    train(data, tmp_path / "whole", config=last)
+    train(data, tmp_path / "run", config=last, watch=train_to(3))
+    newest = latest_checkpoint(tmp_path / "run" / CHECKPOINTS)
+    assert newest is not None
+    checkpoint = read_checkpoint(newest)
+    for settings in (checkpoint.facts["recipe"], checkpoint.facts["given"]["config"]):
+        del settings["data"]["split"]
+    write_checkpoint(newest.parent, checkpoint, 1)
+    gpt2.train(data, tmp_path / "run", resume=True, eval_every=2, backend="numpy")
+    assert same_run(tmp_path / "run", tmp_path / "whole")
+    train(data, tmp_path / "drawn")
+    assert not same_run(tmp_path / "drawn", tmp_path / "whole")
