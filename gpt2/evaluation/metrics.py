@@ -1,8 +1,10 @@
 """Scores of generated text, in percent: ROUGE, BLEU, exact match and F1. Other packages compute the first two."""
 
+import functools
 import importlib
 import re
 import string
+import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -10,19 +12,31 @@ from typing import Any
 from gpt2.errors import GPT2Error
 
 ROUGE = ("rouge1", "rouge2", "rougeL", "rougeLsum")
-WORD = re.compile(r"[a-z0-9]+|[^\W_]")
+# Scripts that put no space between words.
+UNSPACED = r"\p{scx=Han}\p{scx=Hiragana}\p{scx=Katakana}\p{scx=Thai}\p{scx=Lao}\p{scx=Khmer}\p{scx=Myanmar}"
+# Letters and digits with the marks and joiners in and after them, or one letter of those scripts with its marks.
+WORD = (
+    rf"(?V1)[\p{{L}}\p{{N}}--[{UNSPACED}]][\p{{L}}\p{{N}}\p{{M}}\u200c\u200d--[{UNSPACED}]]*"
+    r"|[\p{L}\p{N}]\p{M}*"
+)
 ARTICLE = re.compile(r"\b(a|an|the)\b")
 
 
 class WordsAndCharacters:
-    """Tokenizer for ROUGE: words of a-z and 0-9, and single other letters or digits, so Chinese is scored by character.
+    """Tokenizer for ROUGE: words as the script writes them; single characters of scripts without spaces, as Chinese.
 
-    On English it equals rouge-score's tokenizer without stemming, which drops everything but a-z and 0-9.
+    On texts in ASCII it equals rouge-score's tokenizer without stemming, which drops everything but a-z and 0-9.
     """
 
     def tokenize(self, text: str) -> list[str]:
-        """The tokens of a text, in lower case."""
-        return WORD.findall(text.lower())
+        """The tokens of a text, in lower case and with composed characters (NFC)."""
+        return words().findall(unicodedata.normalize("NFC", text.lower()))
+
+
+@functools.cache
+def words() -> Any:
+    """The compiled pattern of a word; `re` knows neither scripts nor marks. Raises GPT2Error without package regex."""
+    return _package("regex", "regex").compile(WORD)
 
 
 def rouge(answers: Sequence[str], references: Sequence[str]) -> dict[str, float]:

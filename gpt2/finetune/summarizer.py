@@ -2,7 +2,6 @@
 
 import dataclasses
 import math
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -10,14 +9,13 @@ import numpy as np
 
 from gpt2.data.templates import Sample, Template
 from gpt2.errors import GPT2Error
-from gpt2.evaluation.metrics import WORD
+from gpt2.evaluation.metrics import words
 from gpt2.model.model import NO_TOKENIZER, Model, left_padded
 from gpt2.tokenizer import end_id
 from gpt2.training.plan import closing_token
 
 # The course's generation options; see gpt2.generation.GenerationConfig.
 GENERATION: Mapping[str, Any] = {"max_new_tokens": 50, "num_beams": 5, "no_repeat_ngram_size": 2}
-COUNTED = re.compile(WORD.pattern, re.IGNORECASE)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,9 +90,9 @@ class Summarizer:
 
 
 def lead(article: str, count: int) -> str:
-    """The first `count` words or Chinese characters of an article, counted as ROUGE does."""
+    """The first `count` words of an article, or characters if it is Chinese, counted as ROUGE does."""
     end = 0
-    for i, match in enumerate(COUNTED.finditer(article)):
+    for i, match in enumerate(words().finditer(article)):
         if i == count:
             break
         end = match.end()
@@ -103,4 +101,4 @@ def lead(article: str, count: int) -> str:
 
 def mean_length(texts: Sequence[str]) -> int:
     """Mean length of texts in words or Chinese characters, at least 1."""
-    return max(1, math.floor(sum(len(COUNTED.findall(text)) for text in texts) / len(texts) + 0.5))
+    return max(1, math.floor(sum(len(words().findall(text)) for text in texts) / len(texts) + 0.5))

@@ -312,14 +312,24 @@ def _f1(shared: int, one: int, other: int, nothing: float = 0.0) -> float:
 @law("evaluation")
 def rouge_is_the_f1_of_shared_n_grams(trial: Trial) -> Verdicts:
     """ROUGE-1 and ROUGE-2 are the F1 of the words and pairs of words that an answer shares with its reference, ROUGE-L
-    that of their longest common subsequence; each is the mean over the answers. A Chinese character is a word.
+    that of their longest common subsequence; each is the mean over the answers. A word is what stands between spaces
+    in any script that has them, a Chinese character is a word of its own.
 
     Proof: Lin 2004. Precision p and recall r of s shared of m and n words have the mean 2pr / (p + r) = 2s / (m + n).
     """
     if importlib.util.find_spec("rouge_score") is None:
         raise NotImplementedError("rouge-score is not installed")
     metrics, random = shared_module(trial, "gpt2.evaluation.metrics"), random_of(trial)
-    vocabulary = ["cat", "Cats", "sat", "b2", "\u4eca", "\u5929"]
+    vocabulary = [
+        "cat",
+        "Cats",
+        "sat",
+        "b2",
+        "\u4eca",
+        "\u5929",
+        "\u043a\u043e\u0442",
+        "\u0915\u0941\u0924\u094d\u0924\u093e",
+    ]
     texts = [
         [str(word) for word in random.choice(vocabulary, n)] for n in random.integers(1, 8, 2 * trial.case.sizes["B"])
     ]

@@ -318,6 +318,12 @@ OF_METRICS = (
         (ROUGE,),
     ),
     Mutant(
+        "words split at their vowel signs",
+        "Python's \\w knows no combining marks: a Hindi word falls into its consonants.",
+        (Edit("gpt2.evaluation.metrics", r"\p{{M}}\u200c\u200d", ""),),
+        (ROUGE,),
+    ),
+    Mutant(
         "exact match to the letter",
         "Answers are compared without normalising: a full stop makes them wrong.",
         (

@@ -1,5 +1,7 @@
 """The scores are those of the packages that others use, and of the papers."""
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -26,6 +28,31 @@ def test_chinese_is_scored_by_characters(answer: str, reference: str) -> None:
     ]
     each = RougeScorer(metrics.ROUGE).score(*spelt)
     assert metrics.rouge([answer], [reference]) == {name: 100 * each[name].fmeasure for name in metrics.ROUGE}
+
+
+@pytest.mark.parametrize(
+    ("answer", "reference", "expected"),
+    [
+        ("кот сидел на окне весь день", "правительство сократило налоги осенью", "0.00"),
+        ("Кот сидел, на окне.", "кот спал на окне", "75.00"),
+        ("कुत्ता सो रहा है", "बिल्ली सो रही है", "50.00"),
+        ("القطة نائمة", "الكلب نائم", "0.00"),
+        ("고양이가 잔다", "고양이가 논다", "50.00"),
+        ("cafe\u0301 noir", "CAFÉ", "66.67"),
+        ("naïve", "nave", "0.00"),
+        ("ไทย", "ไกล", "33.33"),
+        ("カメラ", "カメ", "80.00"),
+        ("新GPT模型2020", "旧gpt模型 2020", "80.00"),
+        ("♥️ 👍🏽", "♥️ 👍🏽", "0.00"),
+    ],
+)
+def test_other_scripts_are_scored_by_their_words(answer: str, reference: str, expected: str) -> None:
+    assert f"{metrics.rouge([answer], [reference])['rouge1']:.2f}" == expected
+
+
+@given(st.text("ab9 Z.,_-\n中文，。好", max_size=30))
+def test_english_and_chinese_are_split_as_ever(text: str) -> None:
+    assert metrics.WordsAndCharacters().tokenize(text) == re.findall(r"[a-z0-9]+|[^\W_]", text.lower())
 
 
 def test_exact_match_and_f1_are_those_of_squad() -> None:
