@@ -18,6 +18,7 @@ from gpt2.data.formats import read_source, rows
 from gpt2.data.records import BrokenLines, read_records, read_texts
 from gpt2.data.templates import Template
 from gpt2.errors import GPT2Error
+from gpt2.evaluation import find_task
 from gpt2.finetune import classify
 from gpt2.tokenizer import load_tokenizer
 from tests.gpt2.command import run
@@ -251,3 +252,23 @@ def test_no_warning_is_given_of_what_is_whole(tmp_path: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert values_of(file_of(tmp_path, "a.txt", LINES)) == PAIRS
+
+
+@pytest.mark.parametrize(
+    ("task", "content", "texts"),
+    [
+        ("lambada", '{"text": "one two"}\n', [("one", "two")]),
+        ("lambada", '[{"text": "one two"},\n {"text": "three four"}]', [("one", "two"), ("three", "four")]),
+        ("lambada", "one two\r\nthree four\r\n", [("one", "two"), ("three", "four")]),
+        ("perplexity", "one\r\ntwo\r\n", ["one", "two", ""]),
+        ("perplexity", '{"text": "one"}', ['{"text": "one"}']),
+        ("translation", 'en,fr\n"a, b",c\n', [("", ["c"])]),
+        ("translation", '[{"translation": {"en": "a", "fr": "c"}}]', [("", ["c"])]),
+    ],
+)
+def test_files_of_evaluations_are_known_by_what_they_hold(task: str, content: str, texts: Any, tmp_path: Path) -> None:
+    path = file_of(tmp_path, "a.txt", codecs.BOM_UTF8 + content.encode())
+    chosen = find_task(task, {"examples": 0} if task == "translation" else {})
+    found = chosen.read(path, BrokenLines())
+    pick = {"lambada": lambda one: (one.before, one.word), "translation": lambda one: (one.head, one.expected)}
+    assert [pick.get(task, str)(sample) for sample in found] == texts
