@@ -205,6 +205,7 @@ def export(data: Path, ours: Path, folder: Path, made: Facts) -> None:
         load_tokenizer(ours),
         config.vocab_size,
         config.pad_token_id,
+        seed=made["seed"],
     )
     if not (folder / "first").exists():
         write_folder(folder / "first", config, initial_parameters(config, made["seed"]), [])

@@ -23,6 +23,7 @@ from tests.gpt2.training.runs import (
     CONFIG,
     LEARNING,
     MODEL,
+    SEED,
     STEPS,
     WEIGHTS,
     checkpoints,
@@ -140,7 +141,8 @@ def test_importing_the_door_does_not_import_what_draws() -> None:
 
 def rows_of(data: Path, config: dict[str, Any]) -> Corpus:
     """What a run reads from a file."""
-    return read_corpus(data, recipe.data_settings(recipe.read_sections(config), None), MODEL["n_positions"])
+    settings = recipe.data_settings(recipe.read_sections(config), None)
+    return read_corpus(data, settings, MODEL["n_positions"], seed=SEED)
 
 
 def mean_loss(folder: Path, rows: dict[str, Any], dtype: Any, together: int) -> float:
