@@ -134,6 +134,8 @@ def test_half_a_record_is_never_read(name: str, content: str, message: str, tmp_
 def test_quotes_that_do_not_pair_are_characters_where_each_line_is_a_row(tmp_path: Path) -> None:
     text = 'one\t"two" or so\n1\t"half\n2\tboth"\n'
     assert read_source(file_of(tmp_path, "b.tsv", '1\t"a\nb"\t2\n3\t"c\nd"\t4\n')).form == "tsv"
+    for joined in ('1\t"half\n2\tboth"\n', '1\t"half\n"both\t2\n'):
+        assert read_source(file_of(tmp_path, "b.tsv", joined)).form == "tsv-plain"
     for path in (file_of(tmp_path, "a.tsv", text), file_of(tmp_path, "a.txt", text)):
         assert [record.values for record in read_texts(path, "2", BrokenLines())] == [
             {"2": '"two" or so'},
