@@ -34,7 +34,7 @@ SECTIONS = {
 
 def main() -> None:
     """Run the command; report every expected error as one line, with exit code 2."""
-    warnings.showwarning = lambda message, *_: click.echo(f"gpt2: note: {message}", err=True)
+    warnings.showwarning = lambda message, *_: click.echo(_one_line(f"gpt2: note: {message}"), err=True)
     try:
         cli(standalone_mode=False, prog_name="gpt2")
     except GPT2Error as error:
@@ -59,9 +59,13 @@ def main() -> None:
 
 
 def _stop(message: str, code: int = 2) -> None:
-    """End with a message of one line: what a file holds of line ends and terminal codes is escaped."""
-    click.echo(CONTROLS.sub(lambda found: repr(found[0])[1:-1], message), err=True)
+    click.echo(_one_line(message), err=True)
     sys.exit(code)
+
+
+def _one_line(message: str) -> str:
+    """The message with its line ends and terminal codes escaped, which come from the names in a file."""
+    return CONTROLS.sub(lambda found: repr(found[0])[1:-1], message)
 
 
 @click.group(

@@ -227,6 +227,16 @@ def test_an_index_that_would_fill_the_memory_is_refused(tmp_path: Path) -> None:
         open_checkpoint(index)
 
 
+def test_a_place_that_cannot_be_looked_into_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: Path) -> bool:
+        raise PermissionError(13, "Permission denied", str(self))
+
+    monkeypatch.setattr(Path, "is_file", refuse)
+    assert run("convert", "closed/model.bin", tmp_path / "folder").refusal == (
+        "cannot read closed/model.bin: Permission denied"
+    )
+
+
 def test_a_checkpoint_without_its_numbers_is_refused(openai: Path, tmp_path: Path) -> None:
     data = openai / "model.ckpt.data-00000-of-00001"
     whole = data.read_bytes()

@@ -83,7 +83,7 @@ def test_views_and_parameters_of_one_storage(way: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("protocol", [2, 3, 4, 5])
-@pytest.mark.parametrize("place", ["", *pytorch_bin.PLACES])
+@pytest.mark.parametrize("place", ["", "model", "state_dict", "model_state_dict", "module"])
 def test_the_state_is_found_where_projects_keep_it(protocol: int, place: str, tmp_path: Path) -> None:
     inner = state({"wte.weight": np.ones((2, 3), np.float32)})
     more = {
@@ -272,6 +272,17 @@ def test_a_file_with_wrong_bytes_is_refused_or_read(way: str, tmp_path: Path) ->
         assert "\n" not in attempt(tmp_path / "y.pt")
 
     holds()
+
+
+def test_compressed_numbers_are_not_unpacked(tmp_path: Path) -> None:
+    """A small file could fill the memory."""
+    path = save(tmp_path / "x.pt", state({"x": X}))
+    with zipfile.ZipFile(path) as plain, zipfile.ZipFile(tmp_path / "y.pt", "w") as packed:
+        for name in plain.namelist():
+            kind = zipfile.ZIP_DEFLATED if "/data/" in name else zipfile.ZIP_STORED
+            packed.writestr(name, plain.read(name), kind)
+    with pytest.raises(gpt2.GPT2Error, match="data/0 is compressed"):
+        open_pickle(tmp_path / "y.pt")
 
 
 def test_numbers_on_another_machine(tmp_path: Path) -> None:
