@@ -1,5 +1,7 @@
 """The command `gpt2`. Results go to standard output. An error is one line on standard error, with exit code 2."""
 
+import errno
+import re
 import sys
 import warnings
 
@@ -20,6 +22,7 @@ from gpt2.commands.tasks import tasks
 from gpt2.commands.train import train
 from gpt2.errors import GPT2Error, described
 
+CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 SECTIONS = {
     "Run a model": (generate, summarize, classify, logits, info, convert),
     "Train and evaluate": (train, tune, evaluation, tasks, levels),
@@ -31,7 +34,7 @@ SECTIONS = {
 
 def main() -> None:
     """Run the command; report every expected error as one line, with exit code 2."""
-    warnings.showwarning = lambda message, *_: click.echo(f"gpt2: note: {message}", err=True)
+    warnings.showwarning = lambda message, *_: click.echo(_one_line(f"gpt2: note: {message}"), err=True)
     try:
         cli(standalone_mode=False, prog_name="gpt2")
     except GPT2Error as error:
@@ -46,6 +49,8 @@ def main() -> None:
         sys.stderr.close()  # the reader of the output is gone, so there is nobody to report to
         sys.exit(1)
     except Exception as error:
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC and error.filename is None:
+            _stop(f"gpt2: error: cannot write the output: {error.strerror}")
         if not FOREIGN:
             raise
         if isinstance(error, NotImplementedError):
@@ -54,8 +59,13 @@ def main() -> None:
 
 
 def _stop(message: str, code: int = 2) -> None:
-    click.echo(message, err=True)
+    click.echo(_one_line(message), err=True)
     sys.exit(code)
+
+
+def _one_line(message: str) -> str:
+    """The message with its line ends and terminal codes escaped, which come from the names in a file."""
+    return CONTROLS.sub(lambda found: repr(found[0])[1:-1], message)
 
 
 @click.group(

@@ -51,9 +51,12 @@ def convert(source: Path, folder: Path, n_head: int | None = None, activation: s
     project decides: minGPT has always computed the tanh form of GELU; nanoGPT, since 2023, erf.
     Raises GPT2Error if anything is missing or contradictory.
     """
-    if n_head is None and activation is None and _is_hugging_face(source):
-        return _copy(source, folder)
-    source = _find_state(source)
+    try:
+        if n_head is None and activation is None and _is_hugging_face(source):
+            return _copy(source, folder)
+        source = _find_state(source)
+    except OSError as error:  # no permission to look into a folder
+        raise GPT2Error(f"cannot read {source}: {error.strerror or error}") from error
     why = SAID
     try:
         state, fields = _read(source)

@@ -25,6 +25,8 @@ from gpt2.errors import GPT2Error
 
 Array = NDArray[Any]
 LEGACY = (0x1950A86A20F9469CFC6C, 1001)  # the first two pickles of a file from before PyTorch 1.6
+MOST_BITS, MOST_SIZES = 80, 64  # of a number, that of LEGACY is the longest; of a shape, more than NumPy has
+MOST_COPIED = 10**6  # entries that calls may copy, as a small file can ask for it again and again
 STORAGES: dict[str, np.dtype[Any]] = {
     "FloatStorage": np.dtype("<f4"),
     "HalfStorage": np.dtype("<f2"),
@@ -158,6 +160,7 @@ def _legacy(path: Path, file: BinaryIO) -> tuple[Callable[[_Storage], bytes], An
     tree = _run(file, storages)
     places: dict[str, tuple[int, int]] = {}
     for key in _run(file):
+        _require(key, str)  # a tuple of tuples could take for ever to be looked up, or to be printed
         (numbers,) = struct.unpack("<q", file.read(8))
         if numbers != storages[key].numbers:
             raise ValueError(f"storage {key} has {numbers} numbers, not {storages[key].numbers}")
@@ -204,6 +207,7 @@ class _Machine:
         self._marks: list[int] = []
         self._memo: dict[int, Any] = {}
         self._storages = storages
+        self._copied = 0
 
     def result(self) -> Any:
         """The only value that is left. Raises ValueError if there are more."""
@@ -214,6 +218,8 @@ class _Machine:
         """Execute one instruction. Raises _RefusedError for one that plain tensors do not need."""
         stack = self._stack
         if code in PUSHED:
+            if isinstance(argument, int) and argument.bit_length() > MOST_BITS:
+                raise ValueError(f"a number has {argument.bit_length()} bits")
             stack.append(argument)
         elif code in CONSTANTS:
             stack.append(CONSTANTS[code]())
@@ -269,28 +275,33 @@ class _Machine:
         """What a function of the table returns, found here."""
         if name == "collections.OrderedDict":
             made: dict[Any, Any] = {}
-            for key, value in arguments[0] if arguments else ():
+            for key, value in self._to_copy(arguments[0]) if arguments else ():
                 self._set(made, [key, value])
             return made
         if name == "torch.Size":
-            return tuple(arguments[0])
+            return _sizes(arguments[0])
         if name == "torch._utils._rebuild_parameter":
             return _require(arguments[0], Pickled)
         if name in ("torch._utils._rebuild_tensor", "torch._utils._rebuild_tensor_v2"):
-            storage, offset, shape, strides = arguments[:4]
-            numbers = [offset, *shape, *strides]
-            if not all(type(x) is int and x >= 0 for x in numbers) or len(shape) != len(strides):
+            (offset,) = _sizes(arguments[1:2])
+            shape, strides = map(_sizes, arguments[2:4])
+            if len(shape) != len(strides):
                 raise ValueError(f"a tensor has the shape {shape} and the strides {strides}")
-            return Pickled(_require(storage, _Storage), offset, tuple(shape), tuple(strides))
+            return Pickled(_require(arguments[0], _Storage), offset, shape, strides)
         raise _RefusedError(f"a call of {name}")
+
+    def _to_copy(self, values: Any) -> Any:
+        self._copied += len(_require(values, list, tuple))
+        if self._copied > MOST_COPIED:
+            raise ValueError(f"it copies more than {MOST_COPIED} entries")
+        return values
 
     def _storage(self, identity: Any) -> _Storage:
         what, kind, key, _, numbers = identity[:5]
         if what != "storage" or any(part is not None for part in identity[5:]):
             raise _RefusedError("a view of a storage")
         dtype = STORAGES[_require(kind, _Name).name.rpartition(".")[2]]
-        if type(numbers) is not int or numbers < 0:
-            raise ValueError(f"a storage has {numbers} numbers")
+        (numbers,) = _sizes((numbers,))
         found = _Storage(dtype, _require(key, str), numbers)
         return self._storages.setdefault(found.key, found)
 
@@ -298,6 +309,13 @@ class _Machine:
 KNOWN = {f"{module}.{name}" for name in STORAGES for module in ("torch", "torch.cuda")}
 KNOWN |= {f"torch._utils.{name}" for name in ("_rebuild_parameter", "_rebuild_tensor", "_rebuild_tensor_v2")}
 KNOWN |= {"collections.OrderedDict", "torch.Size"}
+
+
+def _sizes(values: Any) -> tuple[int, ...]:
+    """The sizes of a tensor, or its strides. What they are is not in the message: it may be too long to be printed."""
+    if len(_require(values, list, tuple)) > MOST_SIZES or not all(type(x) is int and x >= 0 for x in values):
+        raise ValueError("the sizes of a tensor are no numbers, or too many")
+    return tuple(values)
 
 
 def _named(name: str) -> _Name:

@@ -25,7 +25,7 @@ from gpt2.model.tensors import Tensors
 
 HPARAMS = "hparams.json"
 VOCABULARY = {"encoder.json": "vocab.json", "vocab.bpe": "merges.txt"}  # OpenAI's names, and Hugging Face's
-MOST_SHARDS = 10_000
+MOST_SHARDS, LONGEST_KEY = 10_000, 10_000
 FOOTER, MAGIC = 48, 0xDB4775248B80FB57
 # The numbers of dtypes in TensorFlow's types.proto.
 DTYPES: dict[int, np.dtype[Any]] = {
@@ -117,12 +117,19 @@ def open_checkpoint(index: Path) -> Tensors:
 def _read(data: list[Path], name: str, entry: _Entry) -> NDArray[Any]:
     if entry.shard >= len(data) or entry.size != math.prod(entry.shape) * entry.dtype.itemsize:
         raise GPT2Error(f"{data[0]}: the size of {name} does not fit its shape {entry.shape}: fetch it again")
-    with data[entry.shard].open("rb") as file:
-        file.seek(entry.offset)
-        raw = file.read(entry.size)
-    if len(raw) < entry.size:
-        raise GPT2Error(f"{data[entry.shard]} ends within {name}: fetch it again")
-    x = np.frombuffer(bytearray(raw), entry.dtype).reshape(entry.shape)
+    path = data[entry.shard]
+    try:
+        if entry.offset + entry.size > path.stat().st_size:
+            raise GPT2Error(f"{path} ends within {name}: fetch it again")
+        with path.open("rb") as file:
+            file.seek(entry.offset)
+            raw = bytearray(file.read(entry.size))
+    except OSError as error:
+        raise GPT2Error(f"cannot read {path}: {error.strerror}") from error
+    try:
+        x = np.frombuffer(raw, entry.dtype).reshape(entry.shape)
+    except (ValueError, OverflowError) as error:  # a size of 0, and others that NumPy cannot hold
+        raise GPT2Error(f"{path}: {name} cannot have the shape {entry.shape}: fetch it again") from error
     # OpenAI's affine maps are convolutions of width 1
     return x[0] if x.ndim == 3 and x.shape[0] == 1 else x
 
@@ -143,8 +150,13 @@ def _entries(table: bytes) -> Iterator[tuple[bytes, bytes]]:
     if len(footer) < FOOTER or struct.unpack("<Q", footer[-8:])[0] != MAGIC:
         raise ValueError("it does not end as a table does")
     _, place = _handle(footer, 0)  # of the metaindex, which says nothing here
+    end = 0
     for _, handle in _block(table, *_handle(footer, place)[0]):
-        yield from _block(table, *_handle(handle, 0)[0])
+        offset, size = _handle(handle, 0)[0]
+        if offset < end:  # a small file could name the same block again and again
+            raise ValueError("its blocks overlap")
+        yield from _block(table, offset, size)
+        end = offset + size
 
 
 def _handle(data: bytes, place: int) -> tuple[tuple[int, int], int]:
@@ -166,6 +178,8 @@ def _block(table: bytes, offset: int, size: int) -> Iterator[tuple[bytes, bytes]
         shared, place = _varint(block, place)
         fresh, place = _varint(block, place)
         length, place = _varint(block, place)
+        if shared + fresh > LONGEST_KEY:
+            raise ValueError("a name is too long")
         key = key[:shared] + block[place : place + fresh]
         place += fresh
         yield key, block[place : place + length]

@@ -10,6 +10,7 @@ from gpt2.errors import GPT2Error
 from gpt2.json_input import read_json
 from gpt2.tokenizer.beside import CONFIG, SETTINGS, Beside, read_beside
 from gpt2.tokenizer.sentences import sentence_piece_tokenizer
+from gpt2.tokenizer.texts import is_panic, surroundings
 from gpt2.tokenizer.training import END_OF_TEXT, of_bytes
 
 WHOLE, VOCAB, MERGES, PIECES, SENTENCES = "tokenizer.json", "vocab.json", "merges.txt", "vocab.txt", "spiece.model"
@@ -52,10 +53,15 @@ def load_tokenizer(path: Path) -> Tokenizer | None:
         tokenizer = _read(file, beside)
         tokenizer.no_truncation()
         tokenizer.no_padding()
+        surroundings(tokenizer)
         return tokenizer
     except GPT2Error:
         raise
     except Exception as error:  # the library raises a plain Exception if it cannot parse a file
+        raise GPT2Error(f"cannot read the tokenizer in {path}: {error}") from error
+    except BaseException as error:
+        if not is_panic(error):
+            raise
         raise GPT2Error(f"cannot read the tokenizer in {path}: {error}") from error
 
 
@@ -118,18 +124,20 @@ def _whole(file: Path, beside: Beside) -> Tokenizer:
 def byte_pair_tokenizer(vocab: Path, merges: Path, beside: Beside | None = None) -> Tokenizer:
     """GPT-2's byte-level BPE tokenizer from OpenAI's two files, and what stands beside them.
 
-    Raises GPT2Error, naming the line, if the merges are damaged.
+    Raises GPT2Error, naming the line, if the merges are damaged, or make a token that the vocabulary lacks.
     Source: GPT-2 paper, section 2.2; encoder.py of GPT-2.
     """
     beside = beside or Beside(vocab.parent)
-    pairs = []
+    numbers, pairs = read_json(vocab, dict[str, int]), []
     for number, line in enumerate(_lines(merges), start=1):
         if line and not line.startswith("#version"):
             pair = line.split(" ")
             if len(pair) != 2:
                 raise GPT2Error(f"{merges}, line {number} must be two tokens with a space between, but is {line!r}")
+            if "".join(pair) not in numbers:  # the library would panic
+                raise GPT2Error(f"{merges}, line {number} makes {''.join(pair)!r}, which {vocab.name} does not have")
             pairs.append((pair[0], pair[1]))
-    tokenizer = of_bytes(models.BPE(read_json(vocab, dict[str, int]), pairs))
+    tokenizer = of_bytes(models.BPE(numbers, pairs))
     _set_spaces(tokenizer, beside)
     beside.add(tokenizer, GPT2_SPECIAL)
     first, last = (

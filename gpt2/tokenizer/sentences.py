@@ -48,6 +48,8 @@ def sentence_piece_tokenizer(path: Path) -> Tokenizer:
     spells_bytes = bool(_number(trainer, 35, 0))
     tokenizer = Tokenizer(models.Unigram(known, unknown, spells_bytes))
     rules = _bytes(normalizer, 2)
+    if rules and not 4 <= int.from_bytes(rules[:4], "little") + 4 <= len(rules):  # the library would believe it
+        raise GPT2Error(f"{path}: the rules that normalise a text are cut off")
     tokenizer.normalizer = normalizers.Sequence(
         [
             *([normalizers.Precompiled(rules)] if rules else []),
@@ -117,4 +119,6 @@ def _varint(raw: bytes, place: int) -> tuple[int, int]:
         value, shift, place = value | (byte & 127) << shift, shift + 7, place + 1
         if byte < 128:
             return value, place
+        if shift > 63:
+            raise ValueError(f"a number is too long, at byte {place}")
     raise ValueError(f"the message ends inside a number, at byte {len(raw)}")

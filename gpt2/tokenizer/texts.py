@@ -34,8 +34,13 @@ def encode_prompt(tokenizer: Tokenizer, text: str) -> list[int]:
 
 
 def surroundings(tokenizer: Tokenizer) -> tuple[list[int], list[int]]:
-    """The ids that the tokenizer puts before a text and after it: those of [CLS] and of [SEP], for BERT's."""
+    """The ids that the tokenizer puts before a text and after it: those of [CLS] and of [SEP], for BERT's.
+
+    Raises GPT2Error if it leaves the text out, or puts it in twice.
+    """
     around = tokenizer.post_process(ONE_TOKEN)
+    if around.special_tokens_mask.count(0) != 1:
+        raise GPT2Error("the tokenizer's post_processor must keep a text once: expected one $A in its template")
     place = around.special_tokens_mask.index(0)
     return around.ids[:place], around.ids[place + 1 :]
 
@@ -83,7 +88,16 @@ def _encodings(tokenizer: Tokenizer, text: str, add_special_tokens: bool) -> Ite
             raise GPT2Error(
                 f"the tokenizer has no token for {unknown!r}: leave it out, or train a tokenizer that has one"
             ) from error
+        except BaseException as error:
+            if not is_panic(error):
+                raise
+            raise GPT2Error(f"the tokenizer cannot encode {_short(text)}: {error}") from error
         start += len(piece)
+
+
+def is_panic(error: BaseException) -> bool:
+    """Whether the library failed within: such an error is no Exception, and its class cannot be imported."""
+    return type(error).__name__ == "PanicException"
 
 
 def _short(text: str) -> str:

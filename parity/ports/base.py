@@ -75,6 +75,6 @@ def _accuracy(framework: Framework, file: Path) -> Mapping[str, float]:
     known = getattr(framework, "accuracy", None)
     if not known:
         return measured_accuracy(framework)
-    text = file.read_text(encoding="utf-8") if file.is_file() else ""
+    text = file.read_text(encoding="utf-8-sig") if file.is_file() else ""
     called = re.search(r"\btanh\(|\bTanh\(", text)
     return {**known, "tanh": measured_accuracy(framework)["tanh"]} if called else known

@@ -280,7 +280,7 @@ def framework(name: str, device: str | None = None) -> Framework:
 def guessed(source: Path) -> str:
     """The framework that a source file imports, NumPy if none of the others."""
     imported: set[str] = set()
-    for node in ast.walk(ast.parse(source.read_text(encoding="utf-8"))):
+    for node in ast.walk(ast.parse(source.read_text(encoding="utf-8-sig"))):
         if isinstance(node, ast.Import):
             imported |= {alias.name.split(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:

@@ -41,6 +41,16 @@ def test_an_option_outranks_the_environment(small: Path) -> None:
     assert json.loads(run(*options, environment={"GPT2_BACKEND": "mindspore"}).result)["backend"] == "numpy"
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
+@pytest.mark.parametrize("arguments", [["--help"], ["info", "tiny"]])
+def test_output_on_a_full_disk_is_one_line(arguments: list[str]) -> None:
+    command = ["-m", "gpt2", *arguments]
+    program = "import subprocess, sys\nwith open('/dev/full', 'w') as full:\n"
+    program += f"    sys.exit(subprocess.run([sys.executable, *{command}], stdout=full).returncode)"
+    ran = run_outside(program=program)
+    assert (ran.code, ran.err) == (2, "gpt2: error: cannot write the output: No space left on device\n")
+
+
 # logits
 
 

@@ -6,7 +6,7 @@ import pytest
 from tokenizers import Tokenizer
 
 from gpt2.errors import GPT2Error
-from gpt2.tokenizer import bert_tokenizer, encode, load_tokenizer
+from gpt2.tokenizer import bert_tokenizer, decode, encode, load_tokenizer
 
 TEXT = "（今天）：ABC，你好！"
 PIECES = ["（", "今", "天", "）", "：", "abc", "，", "你", "好", "！"]
@@ -69,3 +69,10 @@ def test_word_pieces_without_what_bert_needs_are_refused(tmp_path: Path, missing
     vocab.write_text("\n".join({"[UNK]", "[CLS]", "[SEP]", "a"} - {missing}), encoding="utf-8")
     with pytest.raises(GPT2Error, match=rf"vocab.txt has no \{missing}: expected a vocab.txt of BERT"):
         bert_tokenizer(vocab)
+
+
+def test_no_space_stands_on_either_side_of_a_chinese_character(tmp_path: Path) -> None:
+    (tmp_path / "vocab.txt").write_text("[UNK]\n[CLS]\n[SEP]\na\nb\n我\n你\n", encoding="utf-8")
+    tokenizer = load_tokenizer(tmp_path)
+    assert tokenizer is not None
+    assert decode(tokenizer, [3, 5, 6, 4, 3]) == "a我你b a"

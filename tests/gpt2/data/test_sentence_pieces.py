@@ -105,3 +105,21 @@ def test_another_way_to_read_it_is_refused(settings: dict[str, object], message:
     (folder / "tokenizer_config.json").write_text(json.dumps(RINNA | settings), encoding="utf-8")
     with pytest.raises(GPT2Error, match=message):
         load_tokenizer(folder)
+
+
+def test_damaged_rules_and_numbers_are_refused(folder: Path) -> None:
+    for raw, message in (
+        (model_of(PIECES, normalizer=field(2, b"\xff" * 4 + b"abc")), "the rules that normalise a text are cut off"),
+        (b"\x08" + b"\xff" * 2**20, "a number is too long"),
+    ):
+        (folder / "spiece.model").write_bytes(raw)
+        with pytest.raises(GPT2Error, match=message):
+            load_tokenizer(folder)
+
+
+def test_rules_that_make_the_library_panic_are_refused(folder: Path) -> None:
+    (folder / "spiece.model").write_bytes(model_of(PIECES, normalizer=field(2, b"\x04\0\0\0" + b"\xff" * 4 + b"abc")))
+    tokenizer = load_tokenizer(folder)
+    assert tokenizer is not None
+    with pytest.raises(GPT2Error, match="the tokenizer cannot encode 'a'"):
+        encode(tokenizer, "a")

@@ -205,3 +205,36 @@ def test_a_damaged_merge_is_named_by_its_line(tmp_path: Path) -> None:
     (tmp_path / "merges.txt").write_text("#version: 0.2\nh e\nhe\n")
     with pytest.raises(GPT2Error, match=r"merges\.txt, line 3 must be two tokens with a space between, but is 'he'"):
         load_tokenizer(tmp_path)
+
+
+def test_a_merge_without_its_token_is_named_by_its_line(tmp_path: Path) -> None:
+    bytes_folder(tmp_path, {})
+    (tmp_path / "vocab.json").write_text('{"h": 0, "e": 1}')
+    (tmp_path / "merges.txt").write_text("#version: 0.2\nh e\n")
+    with pytest.raises(GPT2Error, match=r"merges\.txt, line 2 makes 'he', which vocab\.json does not have"):
+        load_tokenizer(tmp_path)
+
+
+TEMPLATES = {"no text": [], "the text twice": [{"Sequence": {"id": "A", "type_id": 0}}] * 2}
+
+
+@pytest.mark.parametrize("template", TEMPLATES.values(), ids=TEMPLATES)
+def test_a_template_without_the_text_is_refused(template: list[Any], tmp_path: Path) -> None:
+    train_tokenizer("bytes", []).save(str(tmp_path / "tokenizer.json"))
+    fields = json.loads((tmp_path / "tokenizer.json").read_bytes())
+    special = {"SpecialToken": {"id": "a", "type_id": 0}}
+    pair = [{"Sequence": {"id": name, "type_id": 0}} for name in "AB"]
+    known = {"a": {"id": "a", "ids": [64], "tokens": ["a"]}}
+    processor = {"type": "TemplateProcessing", "single": [special, *template], "pair": pair, "special_tokens": known}
+    (tmp_path / "tokenizer.json").write_text(json.dumps(fields | {"post_processor": processor}))
+    with pytest.raises(GPT2Error, match="must keep a text once"):
+        load_tokenizer(tmp_path)
+
+
+def test_what_makes_the_library_panic_is_one_error(tmp_path: Path) -> None:
+    train_tokenizer("bytes", []).save(str(tmp_path / "tokenizer.json"))
+    fields = json.loads((tmp_path / "tokenizer.json").read_bytes())
+    rules = {"type": "Precompiled", "precompiled_charsmap": "AAAA"}
+    (tmp_path / "tokenizer.json").write_text(json.dumps(fields | {"normalizer": rules}))
+    with pytest.raises(GPT2Error, match="cannot read the tokenizer in"):
+        load_tokenizer(tmp_path)

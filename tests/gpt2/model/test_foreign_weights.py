@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import struct
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -191,6 +192,49 @@ def test_a_damaged_checkpoint_is_refused_or_read(tmp_path: Path) -> None:
         assert "\n" not in attempt()
 
     holds()
+
+
+LIES = {
+    "a far place": ([4, 2], 2**69, 24, "ends within x"),
+    "a size beyond all memory": ([2**60], 0, 2**62, "ends within x"),
+    "no numbers, but a size": ([0, 2**69], 0, 0, "cannot have the shape"),
+}
+
+
+@pytest.mark.parametrize(("shape", "offset", "size", "said"), LIES.values(), ids=LIES)
+def test_a_checkpoint_whose_index_lies_is_refused(
+    shape: list[int], offset: int, size: int, said: str, tmp_path: Path
+) -> None:
+    index = checkpoint(tmp_path / "x", {"x": np.ones(6, np.float32)})
+    size = 4 * math.prod(shape) if size else 0
+    sizes = message([(2, message([(1, each)])) for each in shape])
+    entry = message([(1, 1), (2, sizes), (4, offset), (5, size)])
+    index.write_bytes(table([(b"", message([(1, 1)])), (b"x", entry)]))
+    with pytest.raises(gpt2.GPT2Error, match=said):
+        open_checkpoint(index)["x"]()
+
+
+def test_an_index_that_would_fill_the_memory_is_refused(tmp_path: Path) -> None:
+    index = tmp_path / "x.index"
+    index.write_bytes(table([(b"x" * 20_000 + b"%05d" % i, b"") for i in range(3)]))
+    with pytest.raises(gpt2.GPT2Error, match="a name is too long"):
+        open_checkpoint(index)
+    part = block([(b"x", b"")])
+    handles = block([(b"%d" % i, varint(0) + varint(len(part) - 5)) for i in range(3)], share=False)
+    ends = varint(0) + varint(len(part) - 5) + varint(len(part)) + varint(len(handles) - 5)
+    index.write_bytes(part + handles + ends.ljust(40, b"\x00") + struct.pack("<Q", MAGIC))
+    with pytest.raises(gpt2.GPT2Error, match="its blocks overlap"):
+        open_checkpoint(index)
+
+
+def test_a_place_that_cannot_be_looked_into_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: Path) -> bool:
+        raise PermissionError(13, "Permission denied", str(self))
+
+    monkeypatch.setattr(Path, "is_file", refuse)
+    assert run("convert", "closed/model.bin", tmp_path / "folder").refusal == (
+        "cannot read closed/model.bin: Permission denied"
+    )
 
 
 def test_a_checkpoint_without_its_numbers_is_refused(openai: Path, tmp_path: Path) -> None:

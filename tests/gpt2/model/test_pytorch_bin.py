@@ -83,7 +83,7 @@ def test_views_and_parameters_of_one_storage(way: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("protocol", [2, 3, 4, 5])
-@pytest.mark.parametrize("place", ["", *pytorch_bin.PLACES])
+@pytest.mark.parametrize("place", ["", "model", "state_dict", "model_state_dict", "module"])
 def test_the_state_is_found_where_projects_keep_it(protocol: int, place: str, tmp_path: Path) -> None:
     inner = state({"wte.weight": np.ones((2, 3), np.float32)})
     more = {
@@ -156,6 +156,22 @@ def test_what_plain_tensors_do_not_need_is_refused_by_name(
     assert not (tmp_path / MARKER).exists()
 
 
+def doubled() -> bytes:
+    """Instructions for a tuple of two times the same tuple of two times ..., which has 2**60 numbers."""
+    return b"K\x01" + b"".join(b"q%ch%c\x86" % (i, i) for i in range(60))
+
+
+def storage_program(numbers: bytes) -> bytes:
+    """Instructions for a storage of so many numbers."""
+    words = [b"X%c\x00\x00\x00" % len(word) + word for word in (b"storage", b"0", b"cpu")]
+    return b"(" + words[0] + b"ctorch\nFloatStorage\n" + words[1] + words[2] + numbers + b"tQ"
+
+
+def tensor_program(shape: bytes, strides: bytes = b"K\x01\x85") -> bytes:
+    """Instructions for a tensor."""
+    return b"ctorch._utils\n_rebuild_tensor_v2\n(" + storage_program(b"K\x04") + b"K\x00" + shape + strides + b"tR"
+
+
 DAMAGED: dict[str, bytes] = {
     "nothing": b"",
     "an instruction too few": b"\x80\x02}",
@@ -172,6 +188,26 @@ DAMAGED: dict[str, bytes] = {
     "attributes of a number": b"\x80\x02K\x01}b.",
     "two values": b"\x80\x02K\x01K\x02.",
     "a long number": b"\x80\x02I" + b"9" * 10_000 + b"\n.",
+    "a long number as a key": b"\x80\x02}\x8b\xff\xff\x00\x00" + b"\x7f" * 65535 + b"K\x01s.",
+    "a shape that fills the memory when it is printed": b"\x80\x02}X\x01\x00\x00\x00x"
+    + tensor_program(doubled())
+    + b"s.",
+    "strides that fill the memory when they are printed": b"\x80\x02}X\x01\x00\x00\x00x"
+    + tensor_program(b"K\x01\x85", doubled())
+    + b"s.",
+    "a size that fills the memory when it is printed": b"\x80\x02}X\x01\x00\x00\x00x"
+    + storage_program(doubled())
+    + b"s.",
+    "copies of copies": b"\x80\x02]("
+    + b"K\x01" * 10**5
+    + b"eq\x00(ctorch\nSize\nq\x01"
+    + b"h\x01h\x00\x85R" * 10**5
+    + b"t.",
+    "dicts of dicts": b"\x80\x02]("
+    + b"K\x01K\x01\x86" * 10**4
+    + b"eq\x00(ccollections\nOrderedDict\nq\x01"
+    + b"h\x01h\x00\x85R" * 10**5
+    + b"t.",
     "no tensors": b"\x80\x02}.",
     "a number": b"\x80\x02K\x01.",
 }
@@ -238,6 +274,17 @@ def test_a_file_with_wrong_bytes_is_refused_or_read(way: str, tmp_path: Path) ->
     holds()
 
 
+def test_compressed_numbers_are_not_unpacked(tmp_path: Path) -> None:
+    """A small file could fill the memory."""
+    path = save(tmp_path / "x.pt", state({"x": X}))
+    with zipfile.ZipFile(path) as plain, zipfile.ZipFile(tmp_path / "y.pt", "w") as packed:
+        for name in plain.namelist():
+            kind = zipfile.ZIP_DEFLATED if "/data/" in name else zipfile.ZIP_STORED
+            packed.writestr(name, plain.read(name), kind)
+    with pytest.raises(gpt2.GPT2Error, match="data/0 is compressed"):
+        open_pickle(tmp_path / "y.pt")
+
+
 def test_numbers_on_another_machine(tmp_path: Path) -> None:
     path = save_as_of_old(tmp_path / "x.pt", state({"x": X}))
     raw = path.read_bytes()
@@ -253,6 +300,22 @@ def test_a_storage_that_says_another_length_of_old(tmp_path: Path) -> None:
     path.write_bytes(raw.replace(struct.pack("<q", 6), struct.pack("<q", 5)))
     with pytest.raises(gpt2.GPT2Error, match="storage 0 has 5 numbers, not 6"):
         open_pickle(path)
+
+
+@pytest.mark.parametrize("name", ["a tuple of tuples", "a number"])
+def test_a_name_of_old_that_is_no_text(name: str, tmp_path: Path) -> None:
+    folder = pickled_folder(tmp_path / "folder")
+    begin = [*(pickle.dumps(number, 2) for number in pytorch_bin.LEGACY), pickle.dumps({"little_endian": True}, 2)]
+    key = doubled() if name == "a tuple of tuples" else b"K\x01"
+    tree, keys = b"\x80\x02}X\x01\x00\x00\x00x" + tensor_program(b"K\x04\x85") + b"s.", b"\x80\x02]" + key + b"a."
+    (folder / PICKLED).write_bytes(b"".join([*begin, tree, keys, bytes(24)]))
+    assert "its pickle is damaged" in run("info", folder).refusal
+
+
+def test_a_name_with_line_ends_is_escaped(tmp_path: Path) -> None:
+    folder = pickled_folder(tmp_path / "folder")
+    write_archive(folder / PICKLED, {"data.pkl": b"\x80\x04\x8c\x06os\n\x1b[m\x8c\x06system\x93."})
+    assert "asks for os\\n\\x1b[m.system" in run("info", folder).refusal
 
 
 def test_an_ordered_dict_of_pairs(tmp_path: Path) -> None:

@@ -144,6 +144,12 @@ def test_what_a_port_writes_to_is_a_copy(folder: Path) -> None:
     assert check("relu", "--with", "ports_of_mine.py:relu")[0] == 0
 
 
+def test_a_file_may_begin_with_a_byte_order_mark(folder: Path) -> None:
+    (folder / "marked.py").write_bytes(b"\xef\xbb\xbf" + PORT.encode())
+    ran = run("check", "attention.split_heads", "--with", f"{folder / 'marked.py'}:split_heads", "--examples", "2")
+    assert "agrees on" in ran.result or "identical" in ran.result
+
+
 def test_a_case_that_is_refused_does_not_undo_the_others(folder: Path) -> None:
     code, report = check("gelu", "--with", "ports_of_mine.py:gelu")
     (result,) = report["results"]
