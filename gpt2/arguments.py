@@ -18,6 +18,8 @@ def integers(name: str, value: ArrayLike) -> Array:
         raise GPT2Error(
             f"{name} must be a rectangle of integers: pad shorter rows on the left, and mask the pads"
         ) from error
+    if array.dtype.kind in "US":
+        raise GPT2Error(f"{name} must be integers, but are text: model.encode(text) makes ids of it")
     if array.size and array.dtype.kind not in "biu":
         raise GPT2Error(f"{name} must be integers below 2**63, but are {array.dtype}")
     converted = array.astype(np.int64)

@@ -10,6 +10,10 @@ class GPT2Error(ValueError):
     """Bad input, or something missing. The message is one line: what was expected, what was given, what to do."""
 
 
+class EndOfContextWarning(UserWarning):
+    """A text stopped because the model's context is full, before its end and before the tokens that were asked for."""
+
+
 def described(error: BaseException, file: Path | None = None) -> str:
     """An exception in one line, with its place: the last one in that file, if it came by there.
 

@@ -18,6 +18,7 @@ from gpt2.commands.options import (
     json_option,
     load_model,
     loading_options,
+    require_one,
     standard_input,
 )
 from gpt2.commands.train import facts_table, notices, result_facts, show_training, stop_interrupted, training_options
@@ -278,8 +279,7 @@ def _load(folder: str, task: str, engine: dict[str, Any]) -> tuple[Model, dict[s
 
 def _records(text: str | None, file: Path | None, field: str, form: str | None, encoding: str | None) -> list[Record]:
     """The texts to read. Raises GPT2Error unless exactly one of text and file is given, or if the text is empty."""
-    if (text is None) == (file is None):
-        raise GPT2Error("give either a TEXT or --file")
+    require_one({"TEXT": text, "--file": file}, "FOLDER")
     if file is not None:
         return read_texts(file, field, BrokenLines(), form, encoding)
     content = standard_input() if text == "-" else str(text)

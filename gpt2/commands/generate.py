@@ -1,6 +1,7 @@
 """`gpt2 generate`: continue prompts."""
 
 import sys
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,12 +19,13 @@ from gpt2.commands.options import (
     load_model,
     loading_options,
     read_prompt,
+    require_one,
     token_ids,
 )
 from gpt2.data.formats import read_source, whole
-from gpt2.errors import GPT2Error
+from gpt2.errors import EndOfContextWarning, GPT2Error
 from gpt2.generation.config import GenerationConfig
-from gpt2.generation.loop import Generation
+from gpt2.generation.loop import Generation, end_of_context
 from gpt2.model.model import left_padded
 from gpt2.tokenizer import encode, without_opening
 
@@ -86,6 +88,7 @@ def generate(
     A single continuation is printed token by token. Several are printed when complete, with a line --- between them.
     Ctrl-C stops generation: the text so far is printed, and the exit code is 130.
     """
+    require_one({"PROMPT": prompt, "--ids": ids, "--prompts": prompts}, "MODEL")
     loaded = load_model(model, **{name: options.pop(name) for name in LOADING})
     starts = read_prompts(loaded, prompt, ids, prompts, encoding)
     options |= {
@@ -106,7 +109,11 @@ def generate(
         padded, mask = left_padded(batch)
         options |= {"first_row": first * copies} | loaded.saved.after(padded.shape[1], lengths)
         try:
-            generation = loaded.generate_all(padded, attention_mask=mask, on_token=on_token, scored=as_json, **options)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", EndOfContextWarning)  # it is said once, after the last text
+                generation = loaded.generate_all(
+                    padded, attention_mask=mask, on_token=on_token, scored=as_json, **options
+                )
         except GPT2Error:
             if stream is not None:
                 stream.break_off()
@@ -126,6 +133,8 @@ def generate(
         stream.end()
     if ties and not as_json:
         _print_ties(facts)
+    for note in _notes(loaded, facts, model, prompt or ""):
+        click.echo(f"gpt2: note: {note}", err=True)
     if interrupted:
         click.echo("gpt2: interrupted: this is the text generated so far", err=True)
         sys.exit(130)
@@ -162,9 +171,7 @@ def _places_of_ties(loaded: Any, generation: Generation, mask: Array, options: d
 def read_prompts(
     loaded: Any, text: str | None, ids: str | None, path: Path | None, encoding: str | None = None
 ) -> list[Array]:
-    """The ids of every prompt, each (T,). Raises GPT2Error, naming the line of the file."""
-    if (text, ids, path).count(None) != 2:
-        raise GPT2Error("give one of PROMPT, --ids and --prompts")
+    """The ids of every prompt, each (T,), from one of the three. Raises GPT2Error, naming the line of the file."""
     if path is None:
         return [read_prompt(loaded, text, ids)[0]]
     source = read_source(path, "text", encoding)
@@ -210,6 +217,26 @@ def _print(loaded: Any, row: dict[str, Any], is_first: bool) -> None:
     if not is_first:
         click.echo(SEPARATOR)
     click.echo(_written(loaded, row["prompt_ids"], row["new_ids"]))
+
+
+def _notes(loaded: Any, facts: list[dict[str, Any]], name: str, prompt: str) -> Iterator[str]:
+    """What a person would not expect of the texts: that some stopped early, or ended before they began."""
+    new, reasons = ([row[field] for row in facts] for field in ("new_ids", "finish_reason"))
+    stopped = end_of_context(new, reasons, loaded.config.n_positions)
+    if stopped:
+        yield f"{stopped}: --sliding-window goes on"
+    ends = loaded.end_ids
+    empty = [ids[0] for ids in new if len(ids) == 1 and ids[0] in ends]
+    if not empty:
+        return
+    what = "the text at once: its" if len(new) == 1 else f"{len(empty)} of {len(new)} texts at once: their"
+    hint = ""
+    if prompt not in ("", "-") and not prompt.endswith("\n"):
+        hint = (
+            ". If its prompts in training end with a line end, this one needs one, too: "
+            f"printf '...\\n' | gpt2 generate {name} -"
+        )
+    yield f"the model ended {what} first new token is the end of text, id {empty[0]}{hint}"
 
 
 def _print_ties(facts: list[dict[str, Any]]) -> None:

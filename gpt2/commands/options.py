@@ -138,10 +138,21 @@ def engine_facts(loaded: Any) -> dict[str, Any]:
     return {"backend": backend.name, "device": backend.device, "dtype": backend.dtype, "mode": backend.mode}
 
 
+def require_one(given: Mapping[str, Any], after: str) -> None:
+    """Raise GPT2Error unless one value is not None; the first is that of an argument, which comes after another."""
+    argument, *options = given
+    count = sum(value is not None for value in given.values())
+    if count == 0:
+        raise GPT2Error(
+            f"{argument} is missing: give it after {after} ('-': standard input), or give {' or '.join(options)}"
+        )
+    if count > 1:
+        raise GPT2Error(f"give only one of {', '.join(given)}")
+
+
 def read_prompt(loaded: Any, text: str | None, ids: str | None) -> Array:
     """Ids of the prompt, (1, T), from a text ("-": standard input) or ids. Raises GPT2Error unless one is given."""
-    if (text is None) == (ids is None):
-        raise GPT2Error("give either a PROMPT or --ids")
+    require_one({"PROMPT": text, "--ids": ids}, "MODEL")
     if text is not None:
         return loaded.encode(standard_input() if text == "-" else text)
     return np.array([token_ids("--ids", ids or "")], np.int64)

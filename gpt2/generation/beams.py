@@ -6,7 +6,7 @@ import numpy as np
 
 from gpt2.backends import Array, BackendModel
 from gpt2.generation.config import GenerationConfig
-from gpt2.generation.reader import Hypothesis, Reader, Watch, finish_reason, process_scores, take_rows
+from gpt2.generation.reader import Hypothesis, Reader, Watch, finish_reason, process_scores, rooms, take_rows
 from reference import generate
 from reference.ops import log_softmax
 
@@ -20,6 +20,7 @@ def search_beams(
     ones are continued. Source: _beam_search in Hugging Face transformers.
     """
     prompts, width = len(ids), config.num_beams
+    room = rooms(attention_mask, config, context)
     reader = Reader(
         engine, np.repeat(ids, width, axis=0), np.repeat(attention_mask, width, axis=0), config.max_new_tokens, context
     )
@@ -43,7 +44,12 @@ def search_beams(
         new = np.concatenate((take_rows(new, beams), chosen[:, :, None]), axis=2)
         added = log_probs[np.arange(prompts)[:, None], beams, chosen]
         log_probabilities = np.concatenate((take_rows(log_probabilities, beams), added[:, :, None]), axis=2)
-        ended = np.array([[finish_reason(one.tolist(), config, watch.decode) for one in row] for row in new])
+        ended = np.array(
+            [
+                [finish_reason(one.tolist(), config, watch.decode, places) for one in row]
+                for row, places in zip(new, room, strict=True)
+            ]
+        )
         top = slice(width)  # the other candidates only replace finished beams
         _collect(collected, searching, new[:, top], log_probabilities[:, top], totals[:, top], ended[:, top], config)
         go_on = generate.best_unfinished(totals, ended != "", width)

@@ -18,40 +18,45 @@ class GenerationConfig:
     """Options of text generation, named as in Hugging Face. Raises GPT2Error, naming the field, for a bad value.
 
     temperature above 0: sampling; num_beams above 1: beam search; otherwise greedy.
+
+    * max_new_tokens: the most new tokens of a text.
+    * min_new_tokens: before that many new tokens, no stop id is chosen, and no stop string ends the text.
+    * temperature: 0: always choose the likeliest id; top_k, top_p and min_p then have no effect.
+    * top_k: sample from the top_k likeliest ids; 0: from all.
+    * top_p: sample from the smallest set of likeliest ids whose probabilities sum to top_p; 1: from all.
+    * min_p: sample from ids whose probability is at least min_p times that of the likeliest; 0: from all.
+    * repetition_penalty: above 1: make ids that occurred before less likely; 1: off.
+    * no_repeat_ngram_size: no n-gram of this size occurs twice, in prompt and new tokens together; 0: off.
+    * bad_words: sequences of ids that must not occur.
+    * stop_ids: ids that end the text; the text keeps them. None: those of the model (eos_token_id).
+    * stop_strings: strings that end the text once the new tokens contain them; the text keeps them.
+    * num_beams: above 1: beam search.
+    * length_penalty: finished beams are ranked by log-probability / length ** length_penalty.
+    * early_stopping: when beam search ends, True, False or "never": see reference.generate.beams_may_improve.
+    * num_return_sequences: continuations per prompt: samples, or the best beams.
+    * seed: the only source of randomness: the same seed, the same ids on every backend.
+    * first_row: the number of the batch's first row, if a larger batch is sampled in parts.
+    * sliding_window: beyond the context, predict from the last n_positions tokens, instead of ending the text.
     """
 
     max_new_tokens: int = 20
     min_new_tokens: int = 0
-    """Before that many new tokens, no stop id is chosen, and no stop string ends the text."""
     temperature: float = 0.0
-    """0: always choose the likeliest id; top_k, top_p and min_p then have no effect."""
     top_k: int = 0
-    """Sample from the top_k likeliest ids; 0: from all."""
     top_p: float = 1.0
-    """Sample from the smallest set of likeliest ids whose probabilities sum to top_p; 1: from all."""
     min_p: float = 0.0
-    """Sample from ids whose probability is at least min_p times that of the likeliest; 0: from all."""
     repetition_penalty: float = 1.0
     no_repeat_ngram_size: int = 0
-    """No n-gram of this size occurs twice, in prompt and new tokens together; 0: off."""
     bad_words: Sequence[Sequence[int]] = ()
-    """Sequences of ids that must not occur."""
     stop_ids: Sequence[int] | None = None
-    """Ids that end the text; the text keeps them. None: the model's eos_token_id."""
     stop_strings: Sequence[str] = ()
-    """Strings that end the text once the new tokens contain them; the text keeps them."""
     num_beams: int = 1
     length_penalty: float = 1.0
-    """Finished beams are ranked by log-probability / length ** length_penalty."""
     early_stopping: bool | str = False
-    """When beam search ends: see reference.generate.beams_may_improve."""
     num_return_sequences: int = 1
-    """Continuations per prompt: samples, or the best beams."""
     seed: int = 0
     first_row: int = 0
-    """The number of the batch's first row, if a larger batch is sampled in parts."""
     sliding_window: bool = False
-    """Beyond the context, predict from the last n_positions tokens, instead of raising an error."""
 
     def __post_init__(self) -> None:
         for field, end in (

@@ -5,13 +5,14 @@ reference's functions. This code is the same for every backend, so only the logi
 """
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 
 from gpt2.backends import Array, BackendModel, Decoder
 from gpt2.generation.beams import search_beams
 from gpt2.generation.config import GenerationConfig
-from gpt2.generation.reader import NOBODY, Hypothesis, Reader, Watch, finish_reason, process_scores, take_rows
+from gpt2.generation.reader import NOBODY, Hypothesis, Reader, Watch, finish_reason, process_scores, rooms, take_rows
 from reference import generate
 from reference.ops import log_softmax
 
@@ -25,7 +26,8 @@ class Generation:
     new_ids: list[list[int]]
     """The new ids of each row, without padding."""
     finish_reasons: list[str]
-    """"stop" (a stop id or string), "length", "interrupted", or "banned" (every id was banned)."""
+    """"stop" (a stop id or string), "length", "context" (no place is left for the next token), "interrupted", or
+    "banned" (every id was banned)."""
     log_probabilities: list[list[float]]
     """Log-probability of each new id, after penalties, bans, temperature, top_k, top_p and min_p."""
     scores: list[float]
@@ -44,7 +46,8 @@ def continue_batch(
 ) -> Generation:
     """Continue checked prompts (B, T), padded on the left. scored: compute log_probabilities, which is slower.
 
-    context: the model's n_positions. fill_id: the padding after the end of a sequence.
+    context: the model's n_positions; a sequence that fills it ends, unless config.sliding_window. No prompt may be
+    longer. fill_id: the padding after the end of a sequence.
     """
     if config.max_new_tokens == 0:
         nothing = Hypothesis(0.0, [], [], "length")
@@ -70,6 +73,16 @@ def _generation(ids: Array, found: list[Hypothesis], fill_id: int) -> Generation
     )
 
 
+def end_of_context(new_ids: Sequence[Sequence[int]], finish_reasons: Sequence[str], context: int) -> str:
+    """What to say of continuations of which some ended with "context"; empty if none did."""
+    counts = [len(new) for new, reason in zip(new_ids, finish_reasons, strict=True) if reason == "context"]
+    if not counts:
+        return ""
+    who = "" if len(new_ids) == 1 else f"{len(counts)} of {len(new_ids)} texts "
+    after = f"{min(counts)} to {max(counts)}" if min(counts) < max(counts) else f"{counts[0]}"
+    return f"{who}stopped at the end of the context, {context} tokens, after {after} new one{'s' * (after != '1')}"
+
+
 def choose_one_by_one(
     engine: BackendModel,
     ids: Array,
@@ -86,6 +99,7 @@ def choose_one_by_one(
     new_ids: list[list[int]] = [[] for _ in range(rows)]
     log_probabilities: list[list[float]] = [[] for _ in range(rows)]
     reasons = [""] * rows  # "": not finished
+    room = rooms(attention_mask, config, context)
     for step in range(config.max_new_tokens):
         if watch.interrupted():
             break
@@ -107,7 +121,7 @@ def choose_one_by_one(
             new_ids[row].append(int(chosen[row]))
             if log_probs is not None:
                 log_probabilities[row].append(float(log_probs[row]))
-            reasons[row] = finish_reason(new_ids[row], config, watch.decode)
+            reasons[row] = finish_reason(new_ids[row], config, watch.decode, room[row])
         watch.on_token(np.where(running, chosen, fill_id))
         if all(reasons):
             break

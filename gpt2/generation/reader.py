@@ -119,11 +119,24 @@ class Reader:
             self.decoder.read(column, np.ones_like(column), self._positions)
 
 
-def finish_reason(new_ids: list[int], config: GenerationConfig, decode: Callable[[list[int]], str] | None) -> str:
-    """Why the text ends after new_ids: "stop", "length", or "" if it does not end."""
+def rooms(attention_mask: Array, config: GenerationConfig, context: int) -> list[int]:
+    """The number of new tokens after which each prompt has filled the context, (B,); it is not filled if it slides.
+
+    The last new token is not read, so it needs no place.
+    """
+    if config.sliding_window:
+        return [config.max_new_tokens] * len(attention_mask)
+    return [context - int(tokens) + 1 for tokens in attention_mask.sum(axis=1)]
+
+
+def finish_reason(
+    new_ids: list[int], config: GenerationConfig, decode: Callable[[list[int]], str] | None, room: int
+) -> str:
+    """Why the text ends after new_ids: "stop", "length", "context" (room is filled), or "" if it does not end."""
     if new_ids[-1] in (config.stop_ids or ()) or _spells_a_stop(new_ids, config, decode):
         return "stop"
-    return "length" if len(new_ids) == config.max_new_tokens else ""
+    ended = "length" if len(new_ids) == config.max_new_tokens else ""
+    return ended or "context" * (len(new_ids) == room)
 
 
 def _spells_a_stop(new_ids: list[int], config: GenerationConfig, decode: Callable[[list[int]], str] | None) -> bool:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,13 +13,15 @@ from tokenizers import Tokenizer
 
 from gpt2.arguments import in_range, integers
 from gpt2.backends import Array, Backend, BackendModel, get_backend
-from gpt2.errors import GPT2Error
+from gpt2.errors import EndOfContextWarning, GPT2Error
 from gpt2.generation.config import GenerationConfig
-from gpt2.generation.loop import Generation, continue_batch
+from gpt2.generation.keywords import config_from, takes_options
+from gpt2.generation.loop import Generation, continue_batch, end_of_context
 from gpt2.generation.reader import Watch
 from gpt2.generation.saved import SavedOptions, read_saved
 from gpt2.interrupt import postponed_interrupt
 from gpt2.model import hf_folder
+from gpt2.model.stages import Stages
 from gpt2.tokenizer import decode, encode_prompt, load_tokenizer
 from reference.config import GPT2Config
 
@@ -65,6 +68,14 @@ class Model:
         self.tokenizer, self.folder = tokenizer, folder
         self.engine: BackendModel = backend.model(config, parameters)
 
+    def __repr__(self) -> str:
+        """What the model is, its size, and where it runs, in one line."""
+        config, backend = self.config, self.backend
+        name = "" if self.folder is None else f" {self.folder.name}"
+        size = f"{config.n_layer} layers, {config.n_head} heads, {config.n_embd} channels"
+        where = ", ".join(filter(None, (backend.name, backend.device, backend.dtype, backend.mode)))
+        return f"<GPT-2{name}: {size}, vocabulary {config.vocab_size}, context {config.n_positions}; {where}>"
+
     def logits(
         self, ids: ArrayLike, attention_mask: ArrayLike | None = None, position_ids: ArrayLike | None = None
     ) -> Array:
@@ -91,9 +102,13 @@ class Model:
     def stages(
         self, ids: ArrayLike, attention_mask: ArrayLike | None = None, position_ids: ArrayLike | None = None
     ) -> dict[str, Array]:
-        """Every named stage of the forward pass ("h.0.attn.q", ..., "logits"), in order. Arguments as for logits."""
-        return self.engine.stages(*self._check(ids, attention_mask, position_ids))
+        """Every named stage of the forward pass ("h.0.attn.q", ..., "logits"), in order. Arguments as for logits.
 
+        A name that is not among them raises a KeyError that names the nearest.
+        """
+        return Stages(self.engine.stages(*self._check(ids, attention_mask, position_ids)))
+
+    @takes_options
     def generate(
         self,
         ids: ArrayLike,
@@ -103,19 +118,24 @@ class Model:
         on_token: Callable[[Array], Any] | None = None,
         **options: Any,
     ) -> Array:
-        """Continue every sequence: ids (B, T) in, (B, T + new) int64 out.
+        """Continue every sequence: ids (B, T) or (T,) in, (B * num_return_sequences, T + new) int64 out.
 
-        Pad prompts of different lengths on the left; attention_mask (B, T) is 0 there. options: the other fields of
-        `gpt2.generation.GenerationConfig`, such as temperature, top_k and num_beams. The default is greedy decoding.
-        Sampling depends on `seed` alone, so the ids are the same on every backend. A sequence ends at one of stop_ids
-        (default: eos_token_id of generation_config.json, or else of the config) and is then padded with the pad id.
-        Generation ends when all sequences have ended, or at max_new_tokens. With num_return_sequences = n, each prompt
-        has n consecutive rows. on_token is called with the ids (rows,) of each step.
-        Raises GPT2Error for anything out of range, also if prompt and new tokens exceed the context.
+        Pad prompts of different lengths on the left; attention_mask (B, T) is 0 there, and 1 at tokens. options: the
+        other fields of `gpt2.generation.GenerationConfig`; the default is greedy decoding. A sequence ends at one of
+        stop_ids (default: eos_token_id of generation_config.json, or else of the config) and is then padded with the
+        pad id. It also ends, with an EndOfContextWarning, where the context (n_positions) is full: at most
+        n_positions + 1 tokens, as the last one is not read. Generation ends when all sequences have ended, or at
+        max_new_tokens: `new` is the length of the longest continuation. With num_return_sequences = n, each prompt has
+        n consecutive rows. on_token is called with the ids (rows,) of each step.
+        Raises GPT2Error for anything out of range, also for a prompt that exceeds the context, and TypeError for an
+        unknown option.
         """
-        config = GenerationConfig(max_new_tokens, **options)
-        return self._continue(ids, attention_mask, config, on_token, lambda: False, scored=False).ids
+        config = config_from(max_new_tokens, options)
+        found = self._continue(ids, attention_mask, config, on_token, lambda: False, scored=False)
+        self._warn_of_context(found)
+        return found.ids
 
+    @takes_options
     def generate_all(
         self,
         ids: ArrayLike,
@@ -128,12 +148,20 @@ class Model:
     ) -> Generation:
         """generate, but also returns log-probabilities, scores and the reason why each sequence ended.
 
-        scored: whether to compute log-probabilities and scores, which is slower (beam search always does). Ctrl-C ends
-        generation early: the ids so far are returned, with finish_reason "interrupted".
+        Arguments, warning and errors as for generate. scored: whether to compute log-probabilities and scores, which
+        is slower (beam search always does). Ctrl-C ends generation early: the ids so far are returned, with
+        finish_reason "interrupted".
         """
-        config = GenerationConfig(max_new_tokens, **options)
+        config = config_from(max_new_tokens, options)
         with postponed_interrupt() as interrupt:
-            return self._continue(ids, attention_mask, config, on_token, lambda: interrupt.asked, scored)
+            found = self._continue(ids, attention_mask, config, on_token, lambda: interrupt.asked, scored)
+        self._warn_of_context(found)
+        return found
+
+    def _warn_of_context(self, found: Generation) -> None:
+        note = end_of_context(found.new_ids, found.finish_reasons, self.config.n_positions)
+        if note:
+            warnings.warn(f"{note}: sliding_window=True goes on", EndOfContextWarning, stacklevel=3)
 
     def _continue(
         self,
@@ -180,18 +208,11 @@ class Model:
 
     def _check_room(self, longest: int, config: GenerationConfig) -> None:
         context = self.config.n_positions
-        room = context - longest + 1  # the last new token is not read
-        if config.sliding_window or config.max_new_tokens <= max(room, 0):
-            return
-        if room < 1:
+        if longest > context and config.max_new_tokens and not config.sliding_window:
             raise GPT2Error(
                 f"{longest} tokens exceed the context of {context}: shorten the prompt by {longest - context}, or let "
                 "the model see the last tokens alone (sliding_window=True, --sliding-window)"
             )
-        raise GPT2Error(
-            f"{longest} tokens and {config.max_new_tokens} new ones exceed the context of {context}: shorten the "
-            f"prompt, ask for at most {room}, or slide the window (sliding_window=True, --sliding-window)"
-        )
 
     def _fill_id(self, config: GenerationConfig) -> int:
         pad = self.saved.fields.get("pad_token_id", self.config.pad_token_id)

@@ -40,6 +40,7 @@ def find_ties(
         return [[] for _ in found.new_ids]
     ids, mask = ids[:, :-1], mask[:, :-1]  # the last token is not read
     positions = np.maximum(np.cumsum(mask, axis=1) - 1, 0)
+    positions = np.minimum(positions, model.config.n_positions - 1)  # those of rows that ended before do not count
     accuracy = accuracy_of(model.backend)
     logits = stage_references(model.config, model.parameters, ids, mask, positions, dtype, accuracy)["logits"]
 

@@ -1,5 +1,8 @@
 """Arrays from Python that are no ids, masks or positions are refused by name."""
 
+import dataclasses
+import inspect
+import re
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +11,7 @@ import pytest
 
 import gpt2
 from gpt2.backends import Backend
+from gpt2.generation.config import GenerationConfig
 from tests.gpt2.commands.bad_input import L, V
 from tests.gpt2.small import SMALL, model, parameters
 
@@ -114,3 +118,56 @@ def test_a_batch_to_classify_needs_to_know_its_pads() -> None:
     classifier = gpt2.Model(SMALL, parameters(SMALL, "sequence_classifier"), gpt2.get_backend("numpy"))
     with pytest.raises(gpt2.GPT2Error, match="attention_mask"):
         classifier.classify(TWO)
+
+
+TEXT = "must be integers, but are text: model.encode"
+
+
+@pytest.mark.parametrize("text", ["Hallo", ["one", "two"], b"Hallo"])
+def test_a_text_in_place_of_ids_is_told_how_to_become_ids(text: Any) -> None:
+    live = model()
+    for call in (live.logits, live.stages, live.generate, live.generate_all):
+        with pytest.raises(gpt2.GPT2Error, match=f"^ids {TEXT}"):
+            call(text)
+
+
+def test_a_stage_that_is_not_there_is_told_the_nearest() -> None:
+    stages = model().stages([1, 2])
+    with pytest.raises(
+        gpt2.GPT2Error, match=r"^there is no stage 'h\.0\.atn\.q': is 'h\.0\.attn\.q' meant\? list"
+    ) as told:
+        stages["h.0.atn.q"]
+    assert isinstance(told.value, KeyError)
+    assert stages.get("h.0.atn.q") is None
+    assert "h.0.atn.q" not in stages
+
+
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        ("temprature", "is temperature meant?"),
+        ("do_sample", "a temperature above 0 samples"),
+        ("xyz", "the options are max_new_tokens, min_new_tokens"),
+    ],
+)
+def test_an_option_that_is_not_there_is_told_the_nearest(option: str, said: str) -> None:
+    for call in (model().generate, model().generate_all):
+        with pytest.raises(TypeError, match=f"^generation has no option {option!r}: {re.escape(said)}"):
+            call([1], **{option: 1})
+
+
+def test_the_help_of_generate_has_every_option_with_its_default() -> None:
+    for method in (gpt2.Model.generate, gpt2.Model.generate_all):
+        shown = inspect.signature(method).parameters
+        listed = re.findall(r"^\* (\w+): ", inspect.getdoc(method) or "", re.MULTILINE)
+        assert listed == [field.name for field in dataclasses.fields(GenerationConfig)]
+        for field in dataclasses.fields(GenerationConfig):
+            assert shown[field.name].default == field.default
+        assert "options" not in shown
+
+
+def test_a_model_shows_what_it_is(small: Path) -> None:
+    shown = repr(gpt2.load(small, "numpy"))
+    assert shown == (
+        "<GPT-2 small: 2 layers, 2 heads, 16 channels, vocabulary 31, context 24; numpy, CPU, float32, eager>"
+    )

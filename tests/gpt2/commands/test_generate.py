@@ -19,7 +19,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 import gpt2
 from gpt2.commands.generate import Stream
 from gpt2.model.model import left_padded
-from tests.gpt2.command import run
+from tests.gpt2.command import Ran, run
 from tests.gpt2.conftest import usable
 from tests.gpt2.small import ROOT, SMALL, folder_of
 
@@ -406,3 +406,58 @@ def test_pieces_of_any_bytes_join_to_their_text(raw: bytes, data: st.DataObject)
 @given(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\N{REPLACEMENT CHARACTER}"), min_size=1))
 def test_no_piece_ends_inside_a_character(text: str) -> None:
     assert all(text.startswith(piece.removesuffix("\n")) or piece == text + "\n" for piece in pieces(text.encode(), 1))
+
+
+# What a person would not expect.
+
+AT_ONCE = "the model ended the text at once: its first new token is the end of text, id 65"
+LINE_END = (
+    r". If its prompts in training end with a line end, this one needs one, too: printf '...\n' | gpt2 generate tiny -"
+)
+
+
+def test_a_text_that_ends_at_once_is_told_and_why() -> None:
+    assert run("generate", "tiny", "reverse: spore") == Ran(0, "reverse: spore\n", f"gpt2: note: {AT_ONCE}{LINE_END}\n")
+    said = run("generate", "tiny", "reverse: spore", "--json")
+    assert (json.loads(said.out)["finish_reason"], said.err) == ("stop", f"gpt2: note: {AT_ONCE}{LINE_END}\n")
+    assert run("generate", "tiny", "-", stdin="reverse: spore\n").err == ""
+    assert run("generate", "tiny", "-", stdin="reverse: spore").err == f"gpt2: note: {AT_ONCE}\n"
+    assert run("generate", "tiny", "reverse: spore", "--min-new-tokens", 1).err == ""
+
+
+def test_texts_of_a_file_that_end_at_once_are_counted(tmp_path: Path) -> None:
+    said = run("generate", "tiny", "--prompts", file_of(tmp_path, "reverse: spore", "copy: spore", "sort: spore"), "--batch-size", 1).err
+    assert said == (
+        "gpt2: note: the model ended 2 of 2 texts at once: their first new token is the end of text, id 65\n"
+    )
+
+
+@pytest.mark.parametrize("options", [(), ("--num-beams", "2"), ("--temperature", "1", "--n", "2")])
+def test_a_text_stops_at_the_end_of_the_context_and_says_so_once(options: tuple[str, ...], small: Path) -> None:
+    ran = run("generate", small, "--ids", "1 2", "--max-new-tokens", 100, *options)
+    assert (ran.code, ran.err.count("\n")) == (0, 1)
+    assert ran.err.endswith(
+        "stopped at the end of the context, 24 tokens, after 23 new ones: --sliding-window goes on\n"
+    )
+    assert all(len(line.split()) == 25 for line in ran.out.splitlines() if line != "---")
+    told = json.loads(run("generate", small, "--ids", "1 2", "--max-new-tokens", 100, *options, "--json").out)
+    assert {row["finish_reason"] for row in told["continuations"]} == {"context"}
+    slid = run("generate", small, "--ids", "1 2", "--max-new-tokens", 26, *options, "--sliding-window").result
+    assert all(len(line.split()) == 28 for line in slid.splitlines() if line != "---")
+
+
+def test_batches_that_stop_at_the_end_of_the_context_have_one_note(tmp_path: Path, small: Path) -> None:
+    lines = file_of(tmp_path, "1 2", "3", "4 5 6")
+    ran = run("generate", small, "--prompts", lines, "--batch-size", 2, "--max-new-tokens", 23)
+    assert ran.err == (
+        "gpt2: note: 1 of 3 texts stopped at the end of the context, 24 tokens, after 22 new ones: "
+        "--sliding-window goes on\n"
+    )
+
+
+def test_a_missing_prompt_is_named_before_the_model_is_loaded() -> None:
+    for command in ("generate", "logits"):
+        said = run(command, "tiny").refusal
+        assert said.startswith("PROMPT is missing: give it after MODEL ('-': standard input), or give --ids")
+    assert run("generate", "/nowhere").refusal.startswith("PROMPT is missing")
+    assert run("generate", "tiny", "a", "--ids", "1").refusal == "give only one of PROMPT, --ids, --prompts"

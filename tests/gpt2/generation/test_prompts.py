@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 import gpt2
 from gpt2.backends import Backend
+from gpt2.errors import EndOfContextWarning
 from gpt2.generation.loop import uniform
 from gpt2.model.model import positions
 from reference import generate as reference
@@ -124,8 +125,10 @@ def test_the_context_may_be_filled_to_its_last_place(engine: Backend) -> None:
     for length in (1, 5, context):
         written = live.generate([1] * length, context - length + 1)
         assert written.shape == (1, context + 1)  # the last token is never read
-        with pytest.raises(gpt2.GPT2Error, match=f"context of {context}"):
-            live.generate([1] * length, context - length + 2)
+        with pytest.warns(EndOfContextWarning, match=f"context, {context} tokens, after {context - length + 1} new"):
+            assert (live.generate([1] * length, context + 9) == written).all()
+    with pytest.raises(gpt2.GPT2Error, match=f"context of {context}: shorten the prompt by 1"):
+        live.generate([1] * (context + 1), 1)
 
 
 def test_pads_take_no_room_in_the_context(engine: Backend) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 import gpt2
 from gpt2.backends import Backend
+from gpt2.errors import EndOfContextWarning
 from gpt2.generation.config import GenerationConfig
 from gpt2.generation.loop import uniform
 from reference import generate as reference
@@ -87,3 +88,28 @@ def test_a_prompt_beyond_the_context_is_seen_from_its_end(engine: Backend) -> No
         assert written.shape == (1, 44)
         expected = live.generate(prompt[-SMALL.n_positions :], 4, sliding_window=True, **options)[0, -4:]
         assert (written[0, -4:] == expected).all()
+
+
+@pytest.mark.parametrize("options", [{}, SAMPLED, {"repetition_penalty": 2.0}, {"num_beams": 3}])
+@pytest.mark.filterwarnings("ignore::gpt2.errors.EndOfContextWarning")
+def test_each_row_of_a_batch_fills_its_own_context(options: dict[str, Any], engine: Backend) -> None:
+    live, context = model(engine), SMALL.n_positions
+    rows = [[1, 2, 3, 4, 5, 6, 7, 8, 9], [4], [3, 7, 2]]
+    ids, mask = left_padded(rows)
+    found = live.generate_all(ids, 3 * context, attention_mask=mask, stop_ids=[], **options)
+    assert found.finish_reasons == ["context"] * 3
+    for i, (row, new) in enumerate(zip(rows, found.new_ids, strict=True)):
+        room = context + 1 - len(row)
+        alone = live.generate_all(row, room, first_row=i, stop_ids=[], **options)
+        assert (alone.new_ids, alone.finish_reasons) == ([new], ["length"])
+    assert found.ids.shape == (3, ids.shape[1] + context)
+
+
+def test_who_stopped_at_the_end_of_the_context_is_told_once() -> None:
+    live, (ids, mask) = model(), left_padded([list(range(20)), [1]])
+    with pytest.warns(EndOfContextWarning) as told:
+        found = live.generate_all(ids, 9, attention_mask=mask, stop_ids=[])
+    assert found.finish_reasons == ["context", "length"]
+    said = "1 of 2 texts stopped at the end of the context, 24 tokens, after 5 new ones: sliding_window=True goes on"
+    assert [str(one.message) for one in told] == [said]
+    assert told[0].filename == __file__

@@ -79,7 +79,7 @@ def test_a_twin_that_differs_is_told(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        (("--prompt", "a", "--ids", "1"), "give either a PROMPT or --ids"),
+        (("--prompt", "a", "--ids", "1"), "give only one of PROMPT, --ids"),
         (("--prompt", ""), "the prompt is empty"),
         (("--prompt", "a" * 65), "65 tokens exceed the context of 64"),
         (("--prompt", "日"), "the tokenizer has no token for '日'"),
