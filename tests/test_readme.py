@@ -12,6 +12,7 @@ from gpt2.commands.main import cli
 ROOT = Path(__file__).parents[1]
 READMES = ("README.md", "README.zh-CN.md")
 SORTER = ROOT.parent / "shared" / "data" / "gpt_nano_sort" / "gpt-nano-sort-model.json"
+SCREEN = 30  # lines
 in_both_languages = pytest.mark.parametrize("readme", READMES)
 
 
@@ -38,6 +39,18 @@ def commands(readme: str) -> list[tuple[list[str], list[str]]]:
 def test_both_languages_hold_the_same_code() -> None:
     assert code_blocks(READMES[0]) == code_blocks(READMES[1])
     assert len(code_blocks(READMES[0])) >= 5
+
+
+def test_both_languages_have_the_same_sections_and_tables() -> None:
+    english, chinese = (re.sub(r"```.*?```", "", text_of(readme), flags=re.DOTALL) for readme in READMES)
+    for mark in (r"^#+ ", r"^\|", r"^\* "):
+        assert len(re.findall(mark, english, re.MULTILINE)) == len(re.findall(mark, chinese, re.MULTILINE)), mark
+
+
+@in_both_languages
+def test_four_readers_find_where_to_begin_within_a_screen(readme: str) -> None:
+    rows = [line for line in text_of(readme).splitlines()[:SCREEN] if line.startswith("| ")]
+    assert len(rows) == 5  # a heading, and a row each for learner, teacher, porter and runner
 
 
 @in_both_languages
