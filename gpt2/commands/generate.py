@@ -25,7 +25,8 @@ from gpt2.commands.options import (
 from gpt2.data.formats import read_source, whole
 from gpt2.errors import EndOfContextWarning, GPT2Error
 from gpt2.generation.config import GenerationConfig
-from gpt2.generation.loop import Generation, end_of_context
+from gpt2.generation.loop import Generation
+from gpt2.generation.notes import end_of_context
 from gpt2.model.model import left_padded
 from gpt2.tokenizer import encode, without_opening
 

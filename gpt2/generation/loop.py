@@ -5,7 +5,6 @@ reference's functions. This code is the same for every backend, so only the logi
 """
 
 import dataclasses
-from collections.abc import Sequence
 
 import numpy as np
 
@@ -71,16 +70,6 @@ def _generation(ids: Array, found: list[Hypothesis], fill_id: int) -> Generation
         log_probabilities=[one.log_probabilities for one in found],
         scores=[one.score for one in found],
     )
-
-
-def end_of_context(new_ids: Sequence[Sequence[int]], finish_reasons: Sequence[str], context: int) -> str:
-    """What to say of continuations of which some ended with "context"; empty if none did."""
-    counts = [len(new) for new, reason in zip(new_ids, finish_reasons, strict=True) if reason == "context"]
-    if not counts:
-        return ""
-    who = "" if len(new_ids) == 1 else f"{len(counts)} of {len(new_ids)} texts "
-    after = f"{min(counts)} to {max(counts)}" if min(counts) < max(counts) else f"{counts[0]}"
-    return f"{who}stopped at the end of the context, {context} tokens, after {after} new one{'s' * (after != '1')}"
 
 
 def choose_one_by_one(

@@ -16,7 +16,8 @@ from gpt2.backends import Array, Backend, BackendModel, get_backend
 from gpt2.errors import EndOfContextWarning, GPT2Error
 from gpt2.generation.config import GenerationConfig
 from gpt2.generation.keywords import config_from, takes_options
-from gpt2.generation.loop import Generation, continue_batch, end_of_context
+from gpt2.generation.loop import Generation, continue_batch
+from gpt2.generation.notes import end_of_context
 from gpt2.generation.reader import Watch
 from gpt2.generation.saved import SavedOptions, read_saved
 from gpt2.interrupt import postponed_interrupt

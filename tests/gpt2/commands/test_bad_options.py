@@ -28,8 +28,6 @@ from tests.gpt2.small import json_state, zeros
         (["--ids", "1 two"], ["--ids", "'two'"]),
         (["--ids", "9" * 30], ["--ids", "9" * 30]),
         (["--ids", f"{FULL} 1"], [f"{L + 1} tokens", f"context of {L}"]),
-        (["--ids", FULL, "--max-new-tokens", "2"], [f"{L} tokens and 2 new", f"context of {L}", "at most 1"]),
-        ([*ONE, "--max-new-tokens", str(L + 1)], [f"context of {L}", f"at most {L}"]),
         ([*ONE, "--max-new-tokens", "-1"], ["max_new_tokens", "-1"]),
         ([*ONE, "--top-p", "0"], ["top_p", "0.0"]),
         ([*ONE, "--top-p", "1.1"], ["top_p", "1.1"]),
