@@ -19,6 +19,7 @@ REASONS: dict[tuple[str, str], str] = {
         "the last token ends every beam, and so the search"
     ),
     ("gpt2/generation/loop.py", "for step in range(config.max_new_tokens):"): "the last token ends every text",
+    ("gpt2/generation/reader.py", "Reader._origin"): "the words of an error: tests/gpt2/generation/test_not_finite.py",
     ("reference/data.py", ""): _DATA,
     ("reference/elementary.py", "if np.iscomplexobj(x):"): (
         "only the complex step has complex numbers: tests/reference/test_complex_step.py"
