@@ -64,7 +64,7 @@ EARLY_STOPPING: dict[str, bool | str] = {"no": False, "yes": True, "never": "nev
     show_default=True,
     help="yes: end the search when enough beams are finished; never: only when no beam can improve.",
 )
-@click.option("--sliding-window", is_flag=True, help="Beyond the context, use only the last tokens.")
+@click.option("--sliding-window", is_flag=True, help="Go on beyond the context, from the last tokens.")
 @click.option("--ties", is_flag=True, help="Say where rounding noise decided the choice of a token.")
 @loading_options
 @json_option
