@@ -18,6 +18,7 @@ from gpt2.commands.options import (
     load_model,
     loading_options,
     read_prompt,
+    standard_input,
     token_ids,
 )
 from gpt2.data.formats import read_source, whole
@@ -81,6 +82,8 @@ def generate(
     **options: Any,
 ) -> None:
     """Continue PROMPT ("-": standard input) with MODEL, a folder or a name on the Hugging Face hub.
+
+    An empty PROMPT begins a text of its own, at the model's bos_token_id.
 
     Options that are not given are those of the model's generation_config.json, if it has one: a note says which.
     A single continuation is printed token by token. Several are printed when complete, with a line --- between them.
@@ -162,11 +165,16 @@ def _places_of_ties(loaded: Any, generation: Generation, mask: Array, options: d
 def read_prompts(
     loaded: Any, text: str | None, ids: str | None, path: Path | None, encoding: str | None = None
 ) -> list[Array]:
-    """The ids of every prompt, each (T,). Raises GPT2Error, naming the line of the file."""
+    """The ids of every prompt, each (T,); an empty one is what begins every text.
+
+    Raises GPT2Error, naming the line of the file.
+    """
     if (text, ids, path).count(None) != 2:
         raise GPT2Error("give one of PROMPT, --ids and --prompts")
     if path is None:
-        return [read_prompt(loaded, text, ids)[0]]
+        text = standard_input() if text == "-" else text
+        empty = not text if ids is None else not token_ids("--ids", ids)
+        return [(loaded.beginning() if empty else read_prompt(loaded, text, ids))[0]]
     source = read_source(path, "text", encoding)
     lines = whole(source, source.text).split("\n")
     return [_prompt_of_line(loaded, line, f"{path}, line {i}") for i, line in enumerate(lines, 1) if line.strip()]
@@ -226,6 +234,8 @@ def _written(model: Any, prompt_ids: list[int], new_ids: list[int]) -> str:
         return " ".join(map(str, prompt_ids + new_ids))
     known = model.tokenizer.get_added_tokens_decoder()
     ends = bool(new_ids) and new_ids[-1] in known and known[new_ids[-1]].special
+    if len(prompt_ids) == 1 and prompt_ids[0] in known and known[prompt_ids[0]].special:  # the beginning of a text
+        prompt_ids = []
     return model.decode(without_opening(model.tokenizer, prompt_ids + (new_ids[:-1] if ends else new_ids)))
 
 
