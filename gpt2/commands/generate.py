@@ -1,11 +1,13 @@
 """`gpt2 generate`: continue prompts."""
 
+import itertools
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, NamedTuple
 
 import click
+import msgspec
 import numpy as np
 
 from gpt2.backends import Array
@@ -25,10 +27,12 @@ from gpt2.data.formats import read_source, whole
 from gpt2.errors import GPT2Error
 from gpt2.generation.config import GenerationConfig
 from gpt2.generation.loop import Generation
+from gpt2.json_input import parse_json
 from gpt2.model.model import left_padded
 from gpt2.tokenizer import encode, without_opening
 
 SEPARATOR = "---"  # between one continuation and the next
+Filled = Annotated[str, msgspec.Meta(min_length=1)]  # a line break ends texts too
 EARLY_STOPPING: dict[str, bool | str] = {"no": False, "yes": True, "never": "never"}
 
 
@@ -36,7 +40,11 @@ EARLY_STOPPING: dict[str, bool | str] = {"no": False, "yes": True, "never": "nev
 @click.argument("model")
 @click.argument("prompt", required=False)
 @click.option("--ids", help="The prompt as token ids, like '15496 995'.")
-@click.option("--prompts", type=click.Path(path_type=Path), help="A file of prompts (or ids), one per line.")
+@click.option(
+    "--prompts",
+    type=click.Path(path_type=Path),
+    help='A file of prompts (or ids), one per line; in FILE.jsonl each is {"prompt": ..., "stop": ...}.',
+)
 @encoding_option
 @click.option("--batch-size", type=click.IntRange(1), default=8, show_default=True, help="Prompts per batch.")
 @click.option("--max-new-tokens", type=int, default=20, show_default=True)
@@ -102,12 +110,14 @@ def generate(
     copies = options["num_return_sequences"]
     stream, on_token = None, None
     if len(starts) == copies == options["num_beams"] == 1 and not as_json:
-        stream = on_token = Stream(loaded, starts[0])
+        stream = on_token = Stream(loaded, starts[0].ids)
     facts: list[dict[str, Any]] = []
-    for first in range(0, len(starts), batch_size):
-        batch = starts[first : first + batch_size]
+    stops = options["stop_strings"]
+    for own_stops, batch in _batches(starts, batch_size):
         padded, mask = left_padded(batch)
-        options |= {"first_row": first * copies} | loaded.saved.after(padded.shape[1], lengths)
+        options |= {"first_row": len(facts), "stop_strings": (*stops, *own_stops)} | loaded.saved.after(
+            padded.shape[1], lengths
+        )
         try:
             generation = loaded.generate_all(padded, attention_mask=mask, on_token=on_token, scored=as_json, **options)
         except GPT2Error:
@@ -162,10 +172,29 @@ def _places_of_ties(loaded: Any, generation: Generation, mask: Array, options: d
     return find_ties(loaded, generation, mask, GenerationConfig(**options))
 
 
+class Start(NamedTuple):
+    """The ids (T,) of a prompt, and the texts that end its continuation beside those that end all."""
+
+    ids: Array
+    stops: tuple[str, ...] = ()
+
+
+class _Line(msgspec.Struct, forbid_unknown_fields=True):
+    prompt: str
+    stop: Filled | list[Filled] | None = None
+
+
+def _batches(starts: list[Start], size: int) -> Iterator[tuple[tuple[str, ...], list[Array]]]:
+    """The prompts in their order, at most so many at a time; those of a batch have the same stops, which come first."""
+    for stops, group in itertools.groupby(starts, lambda start: start.stops):
+        alike = [start.ids for start in group]
+        yield from ((stops, alike[first : first + size]) for first in range(0, len(alike), size))
+
+
 def read_prompts(
     loaded: Any, text: str | None, ids: str | None, path: Path | None, encoding: str | None = None
-) -> list[Array]:
-    """The ids of every prompt, each (T,); an empty one is what begins every text.
+) -> list[Start]:
+    """Every prompt; an empty one is what begins every text.
 
     Raises GPT2Error, naming the line of the file.
     """
@@ -174,17 +203,25 @@ def read_prompts(
     if path is None:
         text = standard_input() if text == "-" else text
         empty = not text if ids is None else not token_ids("--ids", ids)
-        return [(loaded.beginning() if empty else read_prompt(loaded, text, ids))[0]]
+        return [Start((loaded.beginning() if empty else read_prompt(loaded, text, ids))[0])]
     source = read_source(path, "text", encoding)
     lines = whole(source, source.text).split("\n")
-    return [_prompt_of_line(loaded, line, f"{path}, line {i}") for i, line in enumerate(lines, 1) if line.strip()]
+    read = _start_of_object if path.suffix == ".jsonl" else _start_of_line
+    return [read(loaded, line, f"{path}, line {i}") for i, line in enumerate(lines, 1) if line.strip()]
 
 
-def _prompt_of_line(loaded: Any, line: str, place: str) -> Array:
+def _start_of_object(loaded: Any, line: str, place: str) -> Start:
+    found = parse_json(line, _Line, place, "; expected one object per line")
+    stops = (found.stop,) if isinstance(found.stop, str) else tuple(found.stop or ())
+    start = _start_of_line(loaded, found.prompt, place) if found.prompt else Start(loaded.beginning()[0])
+    return start._replace(stops=stops)
+
+
+def _start_of_line(loaded: Any, line: str, place: str) -> Start:
     if loaded.tokenizer is None:
-        return np.array(token_ids(place, line), np.int64)
+        return Start(np.array(token_ids(place, line), np.int64))
     try:
-        return loaded.encode(line)[0]
+        return Start(loaded.encode(line)[0])
     except GPT2Error as error:
         raise GPT2Error(f"{place}: {error}") from error
 
