@@ -11,7 +11,7 @@ from mindspore import Parameter, Tensor, nn
 from mindspore import ops as P
 from mindspore.ops import constexpr
 
-from ms_backend import ops
+from ms_backend import activations
 from ms_backend.attention import attention_scale, mask_value, merge_heads, split_heads
 from ms_backend.model import shift_labels
 from ms_backend.ops import cross_entropy, dropout, embedding, layer_norm
@@ -166,7 +166,7 @@ def mlp_fast(x: Tensor, params: dict, config: GPT2Config, keep: dict | None = No
     name = config.activation_function
     h = linear(x, **params["c_fc"])
     few = h.size <= 1 << 12  # one slow operator is then faster than six fast ones
-    h = gelu_new_fast(h) if name == "gelu_new" and not few else getattr(ops, name)(h)
+    h = gelu_new_fast(h) if name == "gelu_new" and not few else getattr(activations, name)(h)
     return dropout(linear(h, **params["c_proj"]), part(keep, "c_proj"), config.resid_pdrop)
 
 

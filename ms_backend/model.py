@@ -6,7 +6,7 @@ Stages have the same names as there; a compiled graph has no stages.
 from mindspore import Tensor
 from mindspore import ops as P
 
-from ms_backend import ops
+from ms_backend import activations
 from ms_backend.attention import attention
 from ms_backend.ops import Pair, conv1d, cross_entropy, dropout, embedding, layer_norm, unembedding
 from ms_backend.stages import observe, observe_each
@@ -17,7 +17,7 @@ def mlp(x: Tensor, params: dict, config: GPT2Config, layer: int = 0, keep: dict 
     """Apply two affine maps, with a non-linearity between them, to each token alone."""
     at, name = f"h.{layer}.mlp", config.activation_function
     h = observe(f"{at}.c_fc", conv1d(x, **params["c_fc"]))  # (B, T, I)
-    h = observe(f"{at}.{name}", getattr(ops, name)(h))
+    h = observe(f"{at}.{name}", getattr(activations, name)(h))
     projected = observe(f"{at}.c_proj", conv1d(h, **params["c_proj"]))  # (B, T, C)
     return dropout(projected, part(keep, "c_proj"), config.resid_pdrop)
 

@@ -369,7 +369,7 @@ def offered_contract(rule: Rule, backend: Backend) -> Contract:
 
 
 # Files whose functions have branches for large inputs, or are made of such functions.
-SIZED = ("ops", "attention", "model", "fast", "engine")
+SIZED = ("ops", "activations", "attention", "model", "fast", "engine")
 
 
 def large_cases(rule: Rule, drawn: list[Case], supports: Supports = EVERYTHING) -> list[Case]:

@@ -8,9 +8,17 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
-ACTIVATIONS = ("gelu_new", "gelu", "relu", "silu")
-# Other spellings that Hugging Face accepts for the very same functions.
-ACTIVATION_ALIASES = {"gelu_pytorch_tanh": "gelu_new", "gelu_fast": "gelu_new", "swish": "silu"}
+USUAL_ACTIVATIONS = ("gelu_new", "gelu", "relu", "silu")
+ACTIVATIONS = (*USUAL_ACTIVATIONS, "quick_gelu", "mish", "tanh", "sigmoid", "leaky_relu", "relu2", "linear")
+# Other spellings that Hugging Face accepts for the very same functions, computed by other operators.
+ACTIVATION_ALIASES = {
+    "gelu_accurate": "gelu_new",
+    "gelu_fast": "gelu_new",
+    "gelu_python": "gelu",
+    "gelu_python_tanh": "gelu_new",
+    "gelu_pytorch_tanh": "gelu_new",
+    "swish": "silu",
+}
 # Hugging Face's general names for fields of GPT-2.
 FIELD_ALIASES = {
     "hidden_size": "n_embd",

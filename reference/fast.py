@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from reference import ops
+from reference import activations
 from reference.attention import attention_scale, attention_scores, mask_value, merge_heads
 from reference.config import GPT2Config, map_tree, part
 from reference.model import shift_labels
@@ -153,7 +153,7 @@ def mlp_fast(x: Array, params: dict, config: GPT2Config, keep: dict | None = Non
     """
     name = config.activation_function
     h = linear(x, **params["c_fc"])
-    h = gelu_new_fast(h) if name == "gelu_new" else getattr(ops, name)(h)
+    h = gelu_new_fast(h) if name == "gelu_new" else getattr(activations, name)(h)
     return dropout(linear(h, **params["c_proj"]), part(keep, "c_proj"), config.resid_pdrop)
 
 

@@ -6,7 +6,7 @@ value, or replace it. Without a judge, the names change nothing: see stages.py.
 
 import numpy as np
 
-from reference import ops
+from reference import activations
 from reference.attention import attention
 from reference.config import GPT2Config, part
 from reference.ops import Array, Pair, conv1d, cross_entropy, dropout, embedding, layer_norm, unembedding
@@ -21,7 +21,7 @@ def mlp(x: Array, params: dict, config: GPT2Config, layer: int = 0, keep: dict |
     """
     at, name = f"h.{layer}.mlp", config.activation_function
     h = observe(f"{at}.c_fc", conv1d(x, **params["c_fc"]))  # (B, T, I)
-    h = observe(f"{at}.{name}", getattr(ops, name)(h))
+    h = observe(f"{at}.{name}", getattr(activations, name)(h))
     projected = observe(f"{at}.c_proj", conv1d(h, **params["c_proj"]))  # (B, T, C)
     return dropout(projected, part(keep, "c_proj"), config.resid_pdrop)
 

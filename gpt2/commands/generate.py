@@ -1,12 +1,14 @@
 """`gpt2 generate`: continue prompts."""
 
+import itertools
 import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, NamedTuple
 
 import click
+import msgspec
 import numpy as np
 
 from gpt2.backends import Array
@@ -20,6 +22,7 @@ from gpt2.commands.options import (
     loading_options,
     read_prompt,
     require_one,
+    standard_input,
     token_ids,
 )
 from gpt2.data.formats import read_source, whole
@@ -27,10 +30,12 @@ from gpt2.errors import EndOfContextWarning, GPT2Error
 from gpt2.generation.config import GenerationConfig
 from gpt2.generation.loop import Generation
 from gpt2.generation.notes import end_of_context
+from gpt2.json_input import parse_json
 from gpt2.model.model import left_padded
 from gpt2.tokenizer import encode, without_opening
 
 SEPARATOR = "---"  # between one continuation and the next
+Filled = Annotated[str, msgspec.Meta(min_length=1)]  # a line break ends texts too
 EARLY_STOPPING: dict[str, bool | str] = {"no": False, "yes": True, "never": "never"}
 
 
@@ -38,7 +43,11 @@ EARLY_STOPPING: dict[str, bool | str] = {"no": False, "yes": True, "never": "nev
 @click.argument("model")
 @click.argument("prompt", required=False)
 @click.option("--ids", help="The prompt as token ids, like '15496 995'.")
-@click.option("--prompts", type=click.Path(path_type=Path), help="A file of prompts (or ids), one per line.")
+@click.option(
+    "--prompts",
+    type=click.Path(path_type=Path),
+    help='A file of prompts (or ids), one per line; in FILE.jsonl each is {"prompt": ..., "stop": ...}.',
+)
 @encoding_option
 @click.option("--batch-size", type=click.IntRange(1), default=8, show_default=True, help="Prompts per batch.")
 @click.option("--max-new-tokens", type=int, default=20, show_default=True)
@@ -85,6 +94,8 @@ def generate(
 ) -> None:
     """Continue PROMPT ("-": standard input) with MODEL, a folder or a name on the Hugging Face hub.
 
+    An empty PROMPT begins a text of its own, at the model's bos_token_id.
+
     Options that are not given are those of the model's generation_config.json, if it has one: a note says which.
     A single continuation is printed token by token. Several are printed when complete, with a line --- between them.
     Ctrl-C stops generation: the text so far is printed, and the exit code is 130.
@@ -103,12 +114,14 @@ def generate(
     copies = options["num_return_sequences"]
     stream, on_token = None, None
     if len(starts) == copies == options["num_beams"] == 1 and not as_json:
-        stream = on_token = Stream(loaded, starts[0])
+        stream = on_token = Stream(loaded, starts[0].ids)
     facts: list[dict[str, Any]] = []
-    for first in range(0, len(starts), batch_size):
-        batch = starts[first : first + batch_size]
+    stops = options["stop_strings"]
+    for own_stops, batch in _batches(starts, batch_size):
         padded, mask = left_padded(batch)
-        options |= {"first_row": first * copies} | loaded.saved.after(padded.shape[1], lengths)
+        options |= {"first_row": len(facts), "stop_strings": (*stops, *own_stops)} | loaded.saved.after(
+            padded.shape[1], lengths
+        )
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", EndOfContextWarning)  # it is said once, after the last text
@@ -169,22 +182,54 @@ def _places_of_ties(loaded: Any, generation: Generation, mask: Array, options: d
     return find_ties(loaded, generation, mask, GenerationConfig(**options))
 
 
+class Start(NamedTuple):
+    """The ids (T,) of a prompt, and the texts that end its continuation beside those that end all."""
+
+    ids: Array
+    stops: tuple[str, ...] = ()
+
+
+class _Line(msgspec.Struct, forbid_unknown_fields=True):
+    prompt: str
+    stop: Filled | list[Filled] | None = None
+
+
+def _batches(starts: list[Start], size: int) -> Iterator[tuple[tuple[str, ...], list[Array]]]:
+    """The prompts in their order, at most so many at a time; those of a batch have the same stops, which come first."""
+    for stops, group in itertools.groupby(starts, lambda start: start.stops):
+        alike = [start.ids for start in group]
+        yield from ((stops, alike[first : first + size]) for first in range(0, len(alike), size))
+
+
 def read_prompts(
     loaded: Any, text: str | None, ids: str | None, path: Path | None, encoding: str | None = None
-) -> list[Array]:
-    """The ids of every prompt, each (T,), from one of the three. Raises GPT2Error, naming the line of the file."""
+) -> list[Start]:
+    """Every prompt, from one of the three; an empty one is what begins every text.
+
+    Raises GPT2Error, naming the line of the file.
+    """
     if path is None:
-        return [read_prompt(loaded, text, ids)[0]]
+        text = standard_input() if text == "-" else text
+        empty = not text if ids is None else not token_ids("--ids", ids)
+        return [Start((loaded.beginning() if empty else read_prompt(loaded, text, ids))[0])]
     source = read_source(path, "text", encoding)
     lines = whole(source, source.text).split("\n")
-    return [_prompt_of_line(loaded, line, f"{path}, line {i}") for i, line in enumerate(lines, 1) if line.strip()]
+    read = _start_of_object if path.suffix == ".jsonl" else _start_of_line
+    return [read(loaded, line, f"{path}, line {i}") for i, line in enumerate(lines, 1) if line.strip()]
 
 
-def _prompt_of_line(loaded: Any, line: str, place: str) -> Array:
+def _start_of_object(loaded: Any, line: str, place: str) -> Start:
+    found = parse_json(line, _Line, place, "; expected one object per line")
+    stops = (found.stop,) if isinstance(found.stop, str) else tuple(found.stop or ())
+    start = _start_of_line(loaded, found.prompt, place) if found.prompt else Start(loaded.beginning()[0])
+    return start._replace(stops=stops)
+
+
+def _start_of_line(loaded: Any, line: str, place: str) -> Start:
     if loaded.tokenizer is None:
-        return np.array(token_ids(place, line), np.int64)
+        return Start(np.array(token_ids(place, line), np.int64))
     try:
-        return loaded.encode(line)[0]
+        return Start(loaded.encode(line)[0])
     except GPT2Error as error:
         raise GPT2Error(f"{place}: {error}") from error
 
@@ -254,6 +299,8 @@ def _written(model: Any, prompt_ids: list[int], new_ids: list[int]) -> str:
         return " ".join(map(str, prompt_ids + new_ids))
     known = model.tokenizer.get_added_tokens_decoder()
     ends = bool(new_ids) and new_ids[-1] in known and known[new_ids[-1]].special
+    if len(prompt_ids) == 1 and prompt_ids[0] in known and known[prompt_ids[0]].special:  # the beginning of a text
+        prompt_ids = []
     return model.decode(without_opening(model.tokenizer, prompt_ids + (new_ids[:-1] if ends else new_ids)))
 
 

@@ -60,18 +60,20 @@ def windows(tokens: int, context: int, stride: int) -> list[tuple[int, int, int]
 
     Each token is scored once, except the very first, which nothing predicts. A window begins every `stride` tokens and
     is as long as the context, so after the first window each scored token has at least context - stride before it.
-    Raises GPT2Error for a stride outside 1 to context - 1.
+    With a stride equal to the context, nothing predicts the first token of any window, and it is not scored.
+    Raises GPT2Error for a stride outside 1 to context, or a context of one token.
     Source: "Perplexity of fixed-length models" in the documentation of Hugging Face transformers.
     """
-    if not 1 <= stride < context:
-        raise GPT2Error(
-            f"stride must be from 1 to {context - 1}, one below the model's context, so that each token has another "
-            f"before it, but is {stride}"
-        )
+    if context < 2:
+        raise GPT2Error("the model's context is one token: it predicts no token of a text from another")
+    if not 1 <= stride <= context:
+        raise GPT2Error(f"stride must be from 1 to {context}, the model's context, but is {stride}")
     result, scored = [], 1
     for begin in range(0, tokens, stride):
         end = min(begin + context, tokens)
-        result.append((begin, scored, end))
+        first = max(scored, begin + 1)
+        if first < end:
+            result.append((begin, first, end))
         if end == tokens:
             break
         scored = end
@@ -79,7 +81,7 @@ def windows(tokens: int, context: int, stride: int) -> list[tuple[int, int, int]
 
 
 def token_log_probabilities(model: Model, ids: Array, stride: int, run: Run) -> Array:
-    """Log-probabilities, (N - 1,) float64, of a text's ids (N,) except the first, computed in sliding windows."""
+    """Log-probabilities, float64, of those of a text's ids (N,) that `windows` scores, in their order."""
     places = windows(len(ids), model.config.n_positions, stride)
     spans = [Span(ids[begin:end], first - begin) for begin, first, end in places]
     return np.concatenate([scored.log_probabilities for scored in score(model, spans, run)])

@@ -25,7 +25,8 @@ class Perplexity:
 
     Source: GPT-2 paper, section 3.1. It divides by units of the original data (words, bytes, characters), as do
     word_perplexity, bits_per_byte and bits_per_character here; perplexity is per token, as in Hugging Face's guide.
-    Different: the first token, which nothing predicts, is not scored; the paper's invertible de-tokenizers are not
+    Different: the first token, which nothing predicts, is not scored (with a stride equal to the context that of each
+    window, which then counts as the mean of the others); the paper's invertible de-tokenizers are not
     applied; the paper does not state its stride.
     """
 
@@ -43,12 +44,14 @@ class Perplexity:
         if len(ids) < 2:
             raise GPT2Error(f"the text has {len(ids)} token, and the first is not predicted: give at least two")
         stride = max(1, model.config.n_positions // 2) if self.stride is None else self.stride
-        loss = -float(token_log_probabilities(model, ids, stride, run).sum())
-        bits, count = loss / math.log(2), len(ids) - 1
+        scored = token_log_probabilities(model, ids, stride, run)
+        loss, count = -float(scored.sum()), len(scored)
+        whole = loss * ((len(ids) - 1) / count)  # a token that no window predicts counts as the mean of the others
+        bits = whole / math.log(2)
         scores = {
             "perplexity": _exp(loss / count),
             "loss": loss / count,
-            "word_perplexity": _exp(loss / max(1, len(text.split()))),
+            "word_perplexity": _exp(whole / max(1, len(text.split()))),
             "bits_per_byte": bits / len(text.encode()),
             "bits_per_character": bits / len(text),
         }

@@ -10,6 +10,7 @@ from gpt2.errors import GPT2Error
 from gpt2.generation.config import MOST_BEAMS, GenerationConfig
 from gpt2.json_input import read_json
 
+IDS = ("bos_token_id", "eos_token_id", "pad_token_id")
 FILE, OLDER_FILE = "generation_config.json", "config.json"  # transformers before 4.26 kept these fields in config.json
 # Our options, by transformers' names.
 NAMES = {name: name for name in ("max_new_tokens", "min_new_tokens", "temperature", "top_k", "top_p", "min_p")}
@@ -150,7 +151,7 @@ def read_saved(folder: Path) -> SavedOptions:
     for source in (FILE, OLDER_FILE):
         path = folder / source
         if path.is_file():
-            known = {*NAMES, *NOT_OFFERED, "do_sample", "max_length", "min_length", "eos_token_id", "pad_token_id"}
+            known = {*NAMES, *NOT_OFFERED, "do_sample", "max_length", "min_length", *IDS}
             fields = read_json(path, dict[str, Any])
             saved = {name: fields[name] for name in fields if name in known and fields[name] is not None}
             _require_ids(path, saved)
@@ -163,5 +164,6 @@ def _require_ids(path: Path, fields: Mapping[str, Any]) -> None:
     several = isinstance(ends, list) and bool(ends) and all(is_integer(one, 2**31, -(2**31)) for one in ends)
     whole = several or is_integer(ends, 2**31, -(2**31))
     require(f"{path}: eos_token_id", ends, whole, "null, an integer or a list of integers")
-    pad = fields.get("pad_token_id", 0)
-    require(f"{path}: pad_token_id", pad, is_integer(pad, 2**31, -(2**31)), "null or an integer")
+    for name in ("bos_token_id", "pad_token_id"):
+        one = fields.get(name, 0)
+        require(f"{path}: {name}", one, is_integer(one, 2**31, -(2**31)), "null or an integer")

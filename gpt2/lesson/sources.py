@@ -19,7 +19,7 @@ from gpt2.backends import Backend
 from gpt2.errors import GPT2Error
 
 REFERENCE = Path(reference.__file__).parent
-MIRROR = ("ops", "attention", "model", "fast", "generate", "data", "optim", "train", "precision")
+MIRROR = ("ops", "activations", "attention", "model", "fast", "generate", "data", "optim", "train", "precision")
 FORWARD = REFERENCE / "forward.py"  # the whole forward pass on one page
 # Names that differ between the two implementations, and what they are replaced by before lines are matched.
 NAMES = (

@@ -23,7 +23,7 @@ from gpt2.generation.saved import SavedOptions, read_saved
 from gpt2.interrupt import postponed_interrupt
 from gpt2.model import hf_folder
 from gpt2.model.stages import Stages
-from gpt2.tokenizer import decode, encode_prompt, load_tokenizer
+from gpt2.tokenizer import decode, encode_prompt, load_tokenizer, surroundings
 from reference.config import GPT2Config
 
 NO_TOKENIZER = "this model has no tokenizer (tokenizer.json, vocab.json and merges.txt, or vocab.txt)"
@@ -232,6 +232,22 @@ class Model:
         ids = encode_prompt(self.tokenizer, text)
         if not ids:
             raise GPT2Error("the prompt is empty: GPT-2 continues a text, so give at least one token")
+        return np.array([ids], np.int64)
+
+    def beginning(self) -> Array:
+        """The prompt without a word: ids (1, T) of what begins every text.
+
+        It is bos_token_id of generation_config.json, or else of the config, or else what the tokenizer puts before a
+        text. Raises GPT2Error if there is none, or if it is outside the vocabulary.
+        """
+        begin = self.saved.fields.get("bos_token_id", self.config.bos_token_id)
+        opening = [] if self.tokenizer is None else surroundings(self.tokenizer)[0]
+        ids = opening if begin is None else [begin]
+        if not ids:
+            raise GPT2Error(
+                "the prompt is empty, and no bos_token_id of the model says how a text begins: give at least one token"
+            )
+        in_range("bos_token_id", np.array(ids), self.config.vocab_size, "the vocabulary")
         return np.array([ids], np.int64)
 
     def decode(self, ids: ArrayLike) -> str:

@@ -156,7 +156,7 @@ def _defined_in(file: str) -> dict[str, Callable[..., Any]]:
 def files() -> list[str]:
     """The files of the mirror."""
     names = {module.name for module in pkgutil.iter_modules(reference.__path__)} - set(SUPPORT)
-    lesson = [name for name in ("ops", "attention", "model") if name in names]
+    lesson = [name for name in ("ops", "activations", "attention", "model") if name in names]
     return lesson + sorted(names - set(lesson))
 
 

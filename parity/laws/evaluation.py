@@ -126,18 +126,20 @@ def a_span_is_scored_by_the_tokens_before_it(trial: Trial) -> Verdicts:
 
 
 def _in_windows(known: Known, ids: Sequence[int], context: int, stride: int) -> Array:
-    """Log-probability of each token but the first, in the first window that reaches it."""
+    """Log-probability of each token in the first window that reaches it, unless it is the first there."""
     found = []
     for i in range(1, len(ids)):
         begin = next(start for start in itertools.count(0, stride) if i < start + context)
-        found.append(known.after(ids[begin:i])[ids[i]])
+        if begin < i:
+            found.append(known.after(ids[begin:i])[ids[i]])
     return np.array(found)
 
 
 @law("evaluation")
 def each_token_of_a_text_is_scored_once(trial: Trial) -> Verdicts:
     """Every token of a text but the first has one log-probability: that in the first window which reaches it, where
-    windows begin every `stride` tokens and are as long as the context.
+    windows begin every `stride` tokens and are as long as the context. It has none if that window begins with it, as
+    happens where the stride is the context.
 
     Proof: this is the definition of a sliding window. From one window to the next, `stride` tokens are new.
     """
@@ -145,7 +147,7 @@ def each_token_of_a_text_is_scored_once(trial: Trial) -> Verdicts:
     context = sizes["T"] + 1
     model, known = _model(trial, tokenizer_of(trial, "characters", LETTERS), context)
     ids = random.integers(0, model.config.vocab_size, 1 + sizes["N"])
-    stride = int(random.integers(1, context))
+    stride = int(random.integers(1, context + 1))
     found = likelihood.token_log_probabilities(model, ids, stride, _run(trial)) if len(ids) > 1 else np.zeros(0)
     yield _close(found, _in_windows(known, ids.tolist(), context, stride))
 

@@ -24,6 +24,20 @@ from parity.verdict.liveness import float_arguments, map_floats
 from parity.verdict.trial import Trial, leaves
 from parity.verdict.verdict import NOISE_FACTOR, ULP_TERM, Reference, Verdict, ulp
 
+# Activations whose slope jumps at 0, or bends there so that differences across it err by more than their square.
+KINKED = ("relu", "leaky_relu", "relu2")
+SMOOTH = (
+    "ops.softmax",
+    "ops.log_softmax",
+    "ops.gelu_new",
+    "ops.gelu",
+    "ops.silu",
+    "activations.quick_gelu",
+    "activations.mish",
+    "activations.tanh",
+    "activations.sigmoid",
+)
+
 
 def _function_of(gradient: Trial) -> Trial:
     """The function that a trial takes the gradient of, on the same arguments."""
@@ -33,8 +47,8 @@ def _function_of(gradient: Trial) -> Trial:
 
 def _gradients(trial: Trial) -> list[Trial]:
     """The trial, and gradients of the other functions that map one x to an array of its shape."""
-    like, square = ("softmax", "log_softmax", "gelu_new", "gelu", "silu"), changed(trial, {"N": trial.case.sizes["C"]})
-    return [trial, *(square.of(f"ops.{name}_vjp", **given_arguments(trial, "grad", "x")) for name in like)]
+    square = changed(trial, {"N": trial.case.sizes["C"]})
+    return [trial, *(square.of(f"{name}_vjp", **given_arguments(trial, "grad", "x")) for name in SMOOTH)]
 
 
 SLOPE, BAND = 2.0, 0.5  # halfway to the slope of a wrong gradient
@@ -127,7 +141,7 @@ def _slope_verdict(name: str, slope: float) -> Verdict:
 
 
 def _smooth(trial: Trial) -> Trial:
-    is_smooth = trial.arguments["config"].activation_function != "relu"
+    is_smooth = trial.arguments["config"].activation_function not in KINKED
     return trial if is_smooth else changed(trial, config={"activation_function": "gelu_new"})
 
 
@@ -144,7 +158,7 @@ def gradients_are_tangents(trial: Trial) -> Verdicts:
 
 @law("model.language_model_loss_vjp")
 def gradients_of_the_loss_are_tangents(trial: Trial) -> Verdicts:
-    """The same for the loss of a language model and all its parameters. gelu_new replaces relu, which has a kink.
+    """The same for the loss of a language model and all its parameters. gelu_new replaces what has a kink.
 
     Proof: as for gradients_are_tangents.
     """

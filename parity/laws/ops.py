@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from parity.cases.contracts import contracts
 from parity.laws.base import (
     Array,
     Verdicts,
@@ -23,24 +24,111 @@ from reference.config import ACTIVATIONS
 
 # The operations.
 
-ELEMENTWISE = (*(f"ops.{name}" for name in ACTIVATIONS), "fast.gelu_new_fast")
-# x, gelu_new(x), gelu(x), silu(x), relu(x): computed from the formulas with mpmath 1.4, to 20 digits.
-KNOWN = np.array(
-    [
-        (-5.0, -2.2917961966295060456e-7, -1.4332578593959695584e-6, -0.033464254621424277797, 0.0),
-        (-3.0, -0.0036373920817730188378, -0.00404969409489028358, -0.14227761953270034264, 0.0),
-        (-2.0, -0.045402305912224981219, -0.045500263896358414401, -0.23840584404423511188, 0.0),
-        (-1.0, -0.15880800939172329522, -0.15865525393145705141, -0.26894142136999512075, 0.0),
-        (-0.5, -0.15428599017485607796, -0.15426876936299344818, -0.18877033439907271768, 0.0),
-        (0.0, 0.0, 0.0, 0.0, 0.0),
-        (0.5, 0.34571400982514392204, 0.34573123063700655182, 0.31122966560092728232, 0.5),
-        (1.0, 0.84119199060827670478, 0.84134474606854294859, 0.73105857863000487925, 1.0),
-        (2.0, 1.9545976940877750188, 1.9544997361036415856, 1.7615941559557648881, 2.0),
-        (3.0, 2.9963626079182269812, 2.9959503059051097164, 2.8577223804672996574, 3.0),
-        (5.0, 4.999999770820380337, 4.999998566742140604, 4.9665357453785757222, 5.0),
-    ]
+ELEMENTWISE = (
+    *(f"{file}.{name}" for name in ACTIVATIONS for file in ("ops", "activations") if f"{file}.{name}" in contracts()),
+    "fast.gelu_new_fast",
 )
-KNOWN_COLUMNS = {"ops.gelu_new": 1, "fast.gelu_new_fast": 1, "ops.gelu": 2, "ops.silu": 3, "ops.relu": 4}
+# Those that are x times a gate.
+GATED = ("ops.gelu_new", "ops.gelu", "ops.relu", "ops.silu", "activations.quick_gelu", "fast.gelu_new_fast")
+# What the activations give for these, computed from the formulas with mpmath 1.4, to 20 digits.
+POINTS = (-5.0, -3.0, -2.0, -1.0, -0.5, 0.0, 0.5, 1.0, 2.0, 3.0, 5.0)
+KNOWN = {
+    "gelu_new": (
+        -2.2917961966295060456e-7,
+        -0.0036373920817730188378,
+        -0.045402305912224981219,
+        -0.15880800939172329522,
+        -0.15428599017485607796,
+        0.0,
+        0.34571400982514392204,
+        0.84119199060827670478,
+        1.9545976940877750188,
+        2.9963626079182269812,
+        4.999999770820380337,
+    ),
+    "gelu": (
+        -1.4332578593959695584e-6,
+        -0.00404969409489028358,
+        -0.045500263896358414401,
+        -0.15865525393145705141,
+        -0.15426876936299344818,
+        0.0,
+        0.34573123063700655182,
+        0.84134474606854294859,
+        1.9544997361036415856,
+        2.9959503059051097164,
+        4.999998566742140604,
+    ),
+    "relu": (0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.5, 1.0, 2.0, 3.0, 5.0),
+    "silu": (
+        -0.033464254621424277797,
+        -0.14227761953270034264,
+        -0.23840584404423511188,
+        -0.26894142136999512075,
+        -0.18877033439907271768,
+        0.0,
+        0.31122966560092728232,
+        0.73105857863000487925,
+        1.7615941559557648881,
+        2.8577223804672996574,
+        4.9665357453785757222,
+    ),
+    "quick_gelu": (
+        -0.0010070162673523689397,
+        -0.018071309707785966513,
+        -0.064341376855791850193,
+        -0.15420423406717870429,
+        -0.14961156339361987683,
+        0.0,
+        0.35038843660638012317,
+        0.84579576593282129571,
+        1.9356586231442081498,
+        2.9819286902922140335,
+        4.9989929837326476311,
+    ),
+    "mish": (
+        -0.033576237730161705396,
+        -0.14564746127562458731,
+        -0.25250148269570886364,
+        -0.30340146137410891807,
+        -0.22074377465172999682,
+        0.0,
+        0.37524521130489510482,
+        0.86509838826731034612,
+        1.9439589595339945203,
+        2.9865350049679573191,
+        4.9995520775294056873,
+    ),
+    "tanh": (
+        -0.99990920426259513121,
+        -0.99505475368673045133,
+        -0.96402758007581688395,
+        -0.76159415595576488812,
+        -0.4621171572600097585,
+        0.0,
+        0.4621171572600097585,
+        0.76159415595576488812,
+        0.96402758007581688395,
+        0.99505475368673045133,
+        0.99990920426259513121,
+    ),
+    "sigmoid": (
+        0.0066928509242848555594,
+        0.047425873177566780879,
+        0.11920292202211755594,
+        0.26894142136999512075,
+        0.37754066879814543536,
+        0.5,
+        0.62245933120185456464,
+        0.73105857863000487925,
+        0.88079707797788244406,
+        0.95257412682243321912,
+        0.99330714907571514444,
+    ),
+    "leaky_relu": (-0.05, -0.03, -0.02, -0.01, -0.005, 0.0, 0.5, 1.0, 2.0, 3.0, 5.0),
+    "relu2": (0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.25, 1.0, 4.0, 9.0, 25.0),
+    "linear": (-5.0, -3.0, -2.0, -1.0, -0.5, 0.0, 0.5, 1.0, 2.0, 3.0, 5.0),
+}
 
 
 @law("ops.matmul")
@@ -176,10 +264,10 @@ def layer_norm_applies_gain_and_bias_last(trial: Trial) -> Verdicts:
 
 @law("ops.gelu_new")
 def an_activation_less_its_mirror_image_is_x(trial: Trial) -> Verdicts:
-    """f(x) - f(-x) = x for each of GPT-2's activations.
+    """f(x) - f(-x) = x for relu, silu and each form of GELU.
 
     Proof: each is x g(x) with g(x) + g(-x) = 1, g being (1 + tanh(odd)) / 2, the normal distribution function, the
-    logistic sigmoid, or the step at 0 (where x is 0 too).
+    logistic sigmoid (of 1.702 x for quick_gelu), or the step at 0 (where x is 0 too).
     """
     x = trial.arguments["x"]
 
@@ -188,7 +276,7 @@ def an_activation_less_its_mirror_image_is_x(trial: Trial) -> Verdicts:
         difference = plus.run()[0].astype(np.float64) - minus.run()[0].astype(np.float64)
         yield trial.close(difference, x, plus.noise() + minus.noise(), size=largest(x))
 
-    return where_offered(*(mirrored(name) for name in ELEMENTWISE))
+    return where_offered(*(mirrored(name) for name in GATED))
 
 
 @law("ops.gelu_new")
@@ -197,12 +285,13 @@ def activations_have_known_values(trial: Trial) -> Verdicts:
 
     Proof: the values were computed to 20 digits with mpmath.
     """
-    known = KNOWN[random_of(trial).integers(0, len(KNOWN), trial.arguments["x"].shape)]
-    x = known[..., 0].astype(trial.dtype)
+    places = random_of(trial).integers(0, len(POINTS), trial.arguments["x"].shape)
+    x = np.array(POINTS)[places].astype(trial.dtype)
 
     def valued(name: str) -> Verdicts:
         point = trial.of(name, x=x)
-        yield trial.close(point.run()[0], known[..., KNOWN_COLUMNS[name]], point.noise())
+        known = KNOWN[name.partition(".")[2].removesuffix("_fast")]
+        yield trial.close(point.run()[0], np.array(known)[places], point.noise())
 
     return where_offered(*(valued(name) for name in ELEMENTWISE))
 

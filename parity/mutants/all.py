@@ -3,6 +3,7 @@
 import difflib
 
 from gpt2.errors import GPT2Error
+from parity.mutants.activations import ACTIVATIONS
 from parity.mutants.attention import HEADS, MASKS, SCORES
 from parity.mutants.base import Mutant
 from parity.mutants.data import DATA
@@ -13,7 +14,7 @@ from parity.mutants.evaluation import EVALUATION
 from parity.mutants.generation import GENERATION
 from parity.mutants.mindspore import OF_MINDSPORE
 from parity.mutants.model import BLOCKS, HEADS_OF_THE_MODEL, WEIGHTS
-from parity.mutants.ops import ACTIVATIONS, AFFINE_MAPS, EMBEDDINGS, LAYER_NORMS
+from parity.mutants.ops import AFFINE_MAPS, EMBEDDINGS, LAYER_NORMS
 from parity.mutants.rows import ROWS
 from parity.mutants.sampling import SAMPLING
 from parity.mutants.sizes import OF_SIZE

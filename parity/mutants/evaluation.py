@@ -79,7 +79,7 @@ OF_SPANS = (
         (
             Edit(
                 "gpt2.evaluation.likelihood.windows",
-                "result.append((begin, scored, end))",
+                "result.append((begin, first, end))",
                 "result.append((begin, begin + 1, end))",
             ),
         ),
@@ -97,9 +97,8 @@ OF_SPANS = (
         (
             Edit(
                 "gpt2.evaluation.likelihood.windows",
-                "        result.append((begin, scored, end))\n        if end == tokens:\n",
-                "        if begin == 0 or end - begin == context:\n"
-                "            result.append((begin, scored, end))\n        if end == tokens:\n",
+                "        if first < end:\n",
+                "        if first < end and (begin == 0 or end - begin == context):\n",
             ),
         ),
         (STRIDES,),
@@ -114,6 +113,12 @@ OF_SPANS = (
                 "for begin in range(0, tokens, context - 1):",
             ),
         ),
+        (STRIDES,),
+    ),
+    Mutant(
+        "a window's first token scored",
+        "Where windows do not overlap, the first token of each is scored by the scores at its end: index -1.",
+        (Edit("gpt2.evaluation.likelihood.windows", "max(scored, begin + 1)", "scored"),),
         (STRIDES,),
     ),
     Mutant(

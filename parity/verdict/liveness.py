@@ -243,7 +243,7 @@ def _softmax_forgets_a_shift(model: _Model) -> Silence:
 
 
 def _units_off(model: _Model) -> Silence:
-    if model.config.activation_function != "relu":
+    if model.config.activation_function not in ("relu", "relu2"):
         return
     for name, queries in model.layers():
         off = (model.stages[f"{name}.mlp.c_fc"][queries] <= 0).all(axis=0)

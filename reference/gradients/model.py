@@ -6,10 +6,10 @@ saves memory, and each function can be read alone.
 
 import numpy as np
 
-from reference import ops
+from reference import activations
 from reference.attention import attention
 from reference.config import GPT2Config, affine, part
-from reference.gradients import ops as gradients_of_ops
+from reference.gradients import activations as gradients_of_activations
 from reference.gradients.attention import attention_vjp
 from reference.gradients.ops import conv1d_vjp, cross_entropy_vjp, embedding_vjp, layer_norm_vjp, unembedding_vjp
 from reference.model import block, embed, gpt2, language_model, last_tokens, sequence_classifier, shift_labels
@@ -27,10 +27,10 @@ def mlp_vjp(
     """
     name = config.activation_function
     before = conv1d(x, **params["c_fc"])
-    after = getattr(ops, name)(before)
+    after = getattr(activations, name)(before)
     d_projected = dropout(as_low_as(grad, after), part(keep, "c_proj"), config.resid_pdrop)
     d_after, *d_c_proj = conv1d_vjp(d_projected, after, **params["c_proj"])
-    d_before = getattr(gradients_of_ops, f"{name}_vjp")(d_after, before)
+    d_before = getattr(gradients_of_activations, f"{name}_vjp")(d_after, before)
     d_x, *d_c_fc = conv1d_vjp(d_before, x, **params["c_fc"])
     return d_x, {"c_fc": affine(*d_c_fc), "c_proj": affine(*d_c_proj)}
 

@@ -11,7 +11,7 @@ from mindspore import Tensor, ops
 import ms_backend
 
 ROOM = Path(ms_backend.__file__).parent
-MODEL_FILES = ("ops", "attention", "model", "fast", "generate", "weights", "precision", "optim", "train")
+MODEL_FILES = ("ops", "activations", "attention", "model", "fast", "generate", "weights", "precision", "optim", "train")
 # Attributes that are no operators: they read what a tensor is, fetch it, or are methods of Python's own types.
 NO_OPERATORS = {"shape", "ndim", "dtype", "name", "append", "items", "itemsize", "asnumpy"}
 

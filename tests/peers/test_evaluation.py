@@ -20,7 +20,7 @@ pytestmark = pytest.mark.peer
 TEXT = "First Citizen:\nBefore we proceed any further, hear me speak.\n\nAll:\nSpeak, speak. 人工智能"
 
 
-@pytest.mark.parametrize("stride", [16, 5, 31])
+@pytest.mark.parametrize("stride", [16, 5, 31, 32])
 def test_perplexity(hugging_face: Peer, engine: str, stride: int, tmp_path: Path) -> None:
     """Window by window, the mean loss is what the reference in float64 says, within the noise of float32."""
     folder, backend = byte_folder(tmp_path / "bytes"), backend_of(engine)
@@ -31,7 +31,8 @@ def test_perplexity(hugging_face: Peer, engine: str, stride: int, tmp_path: Path
     found = windows(len(ids), BYTES.n_positions, stride)
     assert said["counts"] == [end - first for _, first, end in found]
     tokens = token_log_probabilities(ours, ids, stride, Run(batch_size=4))
-    means = [-tokens[first - 1 : end - 1].mean() for _, first, end in found]
+    ends = np.cumsum([end - first for _, first, end in found])
+    means = [-part.mean() for part in np.split(tokens, ends[:-1])]
     for who, value, accuracy in (
         ("ours", means, backend.accuracy),
         ("transformers", said["means"], accuracy_of(hugging_face)),

@@ -20,6 +20,7 @@ from gpt2.generation.config import GenerationConfig
 from gpt2.model.hf_folder import PROBLEMS, SINGLE_LABEL
 from parity.cases.cases import Case
 from parity.verdict.verdict import ULP_TERM
+from reference.config import ACTIVATION_ALIASES, ACTIVATIONS
 from tests.gpt2.command import run
 from tests.peers.choices import may_be_found
 from tests.peers.engines import accuracy_of, backend_of, for_all
@@ -60,6 +61,32 @@ def test_logits_of_every_layout(hugging_face: Peer, engine: str) -> None:
         folders += 1
 
     print(f"{engine}: {folders} folders")
+
+
+@pytest.mark.parametrize("engine", ["numpy", "mindspore pynative"], indirect=True)
+def test_logits_with_every_activation(hugging_face: Peer, engine: str) -> None:
+    """A folder that transformers writes, with every spelling of an activation that we take, in turn."""
+    names = [*ACTIVATIONS, *ACTIVATION_ALIASES]
+    left = list(names)
+
+    @settings(max_examples=max(len(names), settings().max_examples // 5), phases=[Phase.generate])
+    @given(questions("language_model", alone))
+    def law(question: Question) -> None:
+        name = left.pop() if left else names[question.case.seed % len(names)]
+        question = dataclasses.replace(question, config=dataclasses.replace(question.config, activation_function=name))
+        with tempfile.TemporaryDirectory() as room:
+            said = question.config.to_dict() | {"activation_function": name}
+            hugging_face.ask("save", question.parameters, folder=room, config=said)
+            assert json.loads(Path(room, "config.json").read_text(encoding="utf-8"))["activation_function"] == name
+            model = gpt2.load(room, backend_of(engine))
+            _, answer = hugging_face.ask("logits", question.sent, folder=room)
+        logits = {"logits": model.logits(**question.inputs)}
+        expect_agreement(f"{engine}, {name}", logits, question, model.backend.accuracy)
+        theirs = {"logits": answer["logits"]}
+        expect_agreement(f"transformers, {name}", theirs, question, accuracy_of(hugging_face))
+
+    law()
+    assert not left
 
 
 def alone(case: Case) -> Case:

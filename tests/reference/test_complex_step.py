@@ -8,6 +8,7 @@ from hypothesis import assume, given, settings
 
 from parity.cases.cases import Case, build, cases
 from parity.cases.contracts import Contract, contracts
+from parity.laws.gradients import KINKED
 from parity.verdict.liveness import STEP, map_floats
 from parity.verdict.trial import leaves
 from parity.verdict.verdict import judge
@@ -19,7 +20,7 @@ FLOAT64 = np.dtype(np.float64)
 DIFFERENTIABLE = [
     contract
     for name, contract in contracts().items()
-    if name.startswith(("ops.", "attention.", "model."))
+    if name.startswith(("ops.", "activations.", "attention.", "model."))
     and name not in ("attention.mask_scores_by_addition", "attention.attention_weights")
     and not name.endswith("_vjp")
     and any(not {"int", "mask"} & set(item.kinds) for item in contract.inputs)
@@ -56,7 +57,7 @@ def test_the_imaginary_part_is_the_derivative(contract: Contract) -> None:
     @given(cases(contract, FLOAT64))
     def holds(case: Case) -> None:
         config = case.scalars.get("config")
-        assume(config is None or config.activation_function != "relu")  # differences step across its kink
+        assume(config is None or config.activation_function not in KINKED)  # differences step across it
         derivative = along_a_line(case, 1j * STEP).imag / STEP
         differences = [(along_a_line(case, h) - along_a_line(case, -h)) / (2 * h) for h in (2**-10, 2**-11, 2**-12)]
         seen = np.maximum(np.abs(derivative), np.abs(differences[-1])) > resolution(case, 2**-12)

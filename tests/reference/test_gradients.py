@@ -11,6 +11,7 @@ from hypothesis import assume, given, settings
 
 from parity.cases.cases import Case, build, cases
 from parity.cases.contracts import contracts
+from parity.laws.gradients import KINKED
 from parity.verdict.liveness import STEP
 from parity.verdict.trial import references
 from parity.verdict.verdict import Verdict
@@ -61,12 +62,12 @@ def every_entry(name: str, x: Array) -> Iterator[Array]:
 
 
 def has_a_kink(case: Case) -> bool:
-    """Whether relu is given a 0, where it has no derivative."""
+    """Whether an activation is given a 0, where relu has no derivative."""
     seen: dict[str, Array] = {}
     with observing(keep_in(seen)):
         loss(case)
     units = [x for name, x in seen.items() if name.endswith("mlp.c_fc")]
-    return case.config.activation_function == "relu" and any((x.real == 0).any() for x in units)
+    return case.config.activation_function in KINKED and any((x.real == 0).any() for x in units)
 
 
 @of_both_heads

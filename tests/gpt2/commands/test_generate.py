@@ -227,6 +227,37 @@ def test_a_file_of_ids_does_where_there_is_no_tokenizer(small: Path, tmp_path: P
     assert said[1]["new_ids"] == first("generate", small, "--ids", "3")["new_ids"]
 
 
+def test_prompts_of_json_lines_stop_each_in_its_own_way(speaker: Path, tmp_path: Path) -> None:
+    new = ("--max-new-tokens", 9)
+    texts = [first("generate", speaker, text, *new)["text"][len(text) :] for text in ("a", "b")]
+    stops = [text[3] for text in texts]
+    lines: list[dict[str, Any]] = [{"prompt": "a", "stop": stops[0]}, {"prompt": "b", "stop": [stops[1], "\n"]}]
+    path = tmp_path / "prompts.jsonl"
+    path.write_text("\n".join(map(json.dumps, [*lines, {"prompt": "a"}])), encoding="utf-8")
+    said = facts("generate", speaker, "--prompts", path, *new)["continuations"]
+    alone = [first("generate", speaker, text, *new, "--stop", stop) for text, stop in zip("ab", stops, strict=True)]
+    assert [row["new_ids"] for row in said[:2]] == [row["new_ids"] for row in alone]
+    assert [row["finish_reason"] for row in said] == ["stop", "stop", "length"]
+    common = facts("generate", speaker, "--prompts", path, *new, "--stop", stops[0])["continuations"]
+    assert [common[i]["new_ids"] for i in (0, 2)] == [alone[0]["new_ids"]] * 2
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("a", "line 1 is not valid JSON"),
+        ("[]", "line 1 must be an object"),
+        ('{"text": "a"}', "line 1 has"),
+        ('{"prompt": "a", "stops": "b"}', "unknown field 'stops': is 'stop' meant?"),
+        ('{"prompt": "a", "stop": ""}', "'stop'"),
+        ('{"prompt": ""}', "the prompt is empty, and no bos_token_id"),
+    ],
+)
+def test_json_lines_that_are_no_prompts_are_named(line: str, said: str, speaker: Path, tmp_path: Path) -> None:
+    (tmp_path / "prompts.jsonl").write_text(line, encoding="utf-8")
+    assert said in run("generate", speaker, "--prompts", tmp_path / "prompts.jsonl").refusal
+
+
 @pytest.mark.parametrize("size", [1, 2, 5])
 def test_the_size_of_a_batch_changes_nothing(size: int, speaker: Path, tmp_path: Path) -> None:
     command = ("generate", speaker, "--prompts", file_of(tmp_path, *"abcab"), *SAMPLED, "--n", 2, "--max-new-tokens", 6)

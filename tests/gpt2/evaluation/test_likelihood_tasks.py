@@ -24,9 +24,10 @@ from tests.gpt2.small import SMALL, model
 
 @given(st.integers(1, 200), st.integers(2, 20), st.data())
 def test_windows_score_each_token_but_the_first_once(tokens: int, context: int, data: st.DataObject) -> None:
-    stride = data.draw(st.integers(1, context - 1))
+    stride = data.draw(st.integers(1, context))
     found = windows(tokens, context, stride)
-    assert [i for _, first, end in found for i in range(first, end)] == list(range(1, tokens))
+    unseen = range(0, tokens, context) if stride == context else range(1)
+    assert [i for _, first, end in found for i in range(first, end)] == [i for i in range(tokens) if i not in unseen]
     for i, (begin, first, end) in enumerate(found):
         assert begin == i * stride
         assert begin < first
@@ -34,10 +35,15 @@ def test_windows_score_each_token_but_the_first_once(tokens: int, context: int, 
         assert i == 0 or first - begin >= context - stride
 
 
-@pytest.mark.parametrize("stride", [0, 24, -1])
-def test_a_stride_leaves_a_token_to_look_at(stride: int) -> None:
-    with pytest.raises(GPT2Error, match=r"^stride must be from 1 to 23, .* but is "):
+@pytest.mark.parametrize("stride", [0, 25, -1])
+def test_a_stride_leaves_no_token_out(stride: int) -> None:
+    with pytest.raises(GPT2Error, match=r"^stride must be from 1 to 24, .* but is "):
         windows(100, 24, stride)
+
+
+def test_a_context_of_one_token_has_no_perplexity() -> None:
+    with pytest.raises(GPT2Error, match="the model's context is one token"):
+        windows(100, 1, 1)
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 8])

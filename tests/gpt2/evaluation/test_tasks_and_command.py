@@ -97,7 +97,7 @@ def test_the_command_refuses(speaker: Path, tmp_path: Path) -> None:
     path = written(tmp_path, "a.jsonl", ARTICLES)
     assert refusal("tldr", "--option", "max-new-tokens=-1").startswith("max_new_tokens must be ")
     path = written(tmp_path, "b.txt", "the cat sat\n")
-    assert refusal("perplexity", "--stride", 32).startswith("stride must be from 1 to 31")
+    assert refusal("perplexity", "--stride", 33).startswith("stride must be from 1 to 32")
 
 
 @pytest.mark.parametrize(

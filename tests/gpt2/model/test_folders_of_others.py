@@ -146,6 +146,27 @@ def test_the_folder_says_what_the_command_line_says(fields: dict[str, Any], opti
     assert all(note.startswith("gpt2: note: taken from generation_config.json: ") for note in notes)
 
 
+@pytest.mark.parametrize(
+    ("of_config", "of_generation", "first"), [(4, None, 4), (None, 5, 5), (4, 5, 5)], ids=["config", "newer", "both"]
+)
+def test_an_empty_prompt_begins_where_texts_begin(
+    of_config: int | None, of_generation: int | None, first: int, talker: Path
+) -> None:
+    say(talker, CONFIG, bos_token_id=of_config)
+    say(talker, bos_token_id=of_generation)
+    expected = run("generate", talker, "--ids", first, "--json").result
+    assert run("generate", talker, "", "--json").result == expected
+    assert run("generate", talker, "-", "--json", stdin="").result == expected
+    assert run("generate", talker, "--ids", " ", "--json").result == expected
+
+
+def test_what_is_no_id_begins_no_text(talker: Path) -> None:
+    say(talker, CONFIG, bos_token_id=31)
+    assert "bos_token_id: 31 is outside the vocabulary" in run("generate", talker, "").refusal
+    say(talker, CONFIG, bos_token_id=None)
+    assert "the prompt is empty, and no bos_token_id" in run("generate", talker, "").refusal
+
+
 def test_who_samples_without_a_word_on_top_k_has_fifty(tmp_path: Path) -> None:
     """As transformers does; the chances of the tokens tell."""
     folder = byte_folder(tmp_path / "speaker")

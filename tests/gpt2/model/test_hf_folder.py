@@ -248,7 +248,7 @@ BAD: dict[str, list[Any]] = {
     "n_layer": SIZE,
     "n_head": [*SIZE, SMALL.n_embd + 1],
     "n_inner": [value for value in SIZE if value is not None],
-    "activation_function": [None, "", "tanh", "GELU", "gelu, relu", 1, [], {}],
+    "activation_function": [None, "", "gelu_10", "GELU", "gelu, relu", 1, [], {}],
     "layer_norm_epsilon": RATE,
     "scale_attn_weights": SWITCH,
     "scale_attn_by_inverse_layer_idx": SWITCH,

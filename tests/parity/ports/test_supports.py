@@ -98,7 +98,7 @@ def test_a_call_beyond_it_is_refused(declared: dict[str, Any], arguments: dict[s
     [
         ({"pasts": False}, "supports names 'pasts', which the judge does not draw: did you mean 'past'"),
         ({"attention_mask": "top"}, "must be True, False or of left, right, both, whole, but is 'top'"),
-        ({"activation_function": ["mish"]}, "holds 'mish': choose from gelu_new"),
+        ({"activation_function": ["prelu"]}, "holds 'prelu': choose from gelu_new"),
         ({"eps": 1e-5}, "must be True, False or a list of values, but is 1e-05"),
     ],
 )
