@@ -66,9 +66,9 @@ class Favour:
         """In which direction the score of each id after `ids` is moved, (V,), from -1 to 1."""
         direction = np.full(self.config.vocab_size, -1.0)
         read = ids[len(self.prompt) :]
-        leading = [one for one in self.wanted if one[: len(read)] == read and len(one) > len(read)]
-        for place, one in reversed(list(enumerate(leading))):
-            direction[one[len(read)]] = 1 - 2 * place / len(leading)
+        for place, one in reversed(list(enumerate(self.wanted))):
+            if one[: len(read)] == read and len(one) > len(read):
+                direction[one[len(read)]] = 1 - 2 * place / len(self.wanted)
         return direction
 
 

@@ -120,7 +120,7 @@ def test_a_model_that_raises_is_told_with_the_line(tmp_path: Path) -> None:
     ("name", "error", "line", "why"),
     [
         ("unbuilt", "KeyError: 'h.0.attn.query' (numpy_model.py:{})", "return parameters[", "is raised here"),
-        ("flat", "TypeError: the model returned something of type ndarray; expected scores", "return found[0]", "last"),
+        ("flat", "TypeError: the model returned scores of shape (", "return found[0]", "last"),
     ],
 )
 def test_what_is_raised_has_its_line_in_build_or_forward(
