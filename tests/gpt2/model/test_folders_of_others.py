@@ -233,6 +233,7 @@ def test_a_file_without_an_end_has_none_and_says_so(talker: Path) -> None:
         ({"num_beams": "many"}, "num_beams must be"),
         ({"max_length": -1}, "max_length must be"),
         ({"do_sample": True, "temperature": "hot"}, "temperature must be"),
+        ({"do_sample": "false"}, "do_sample must be true or false, but is 'false'"),
         ({"max_length": 3}, "the prompt has 3 tokens"),
         ({"do_sample": True, "num_beams": 3}, "3 beams that sample"),
     ],
