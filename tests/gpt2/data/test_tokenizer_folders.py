@@ -234,7 +234,37 @@ def test_a_template_without_the_text_is_refused(template: list[Any], tmp_path: P
 def test_what_makes_the_library_panic_is_one_error(tmp_path: Path) -> None:
     train_tokenizer("bytes", []).save(str(tmp_path / "tokenizer.json"))
     fields = json.loads((tmp_path / "tokenizer.json").read_bytes())
-    rules = {"type": "Precompiled", "precompiled_charsmap": "AAAA"}
+    rules = {"type": "Precompiled", "precompiled_charsmap": "AAAAAP8="}
     (tmp_path / "tokenizer.json").write_text(json.dumps(fields | {"normalizer": rules}))
     with pytest.raises(GPT2Error, match="cannot read the tokenizer in"):
         load_tokenizer(tmp_path)
+
+
+@pytest.mark.parametrize("inside", [False, True])
+def test_rules_that_are_shorter_than_they_say_are_refused(inside: bool, tmp_path: Path) -> None:
+    """The library would set memory aside for what they say."""
+    train_tokenizer("bytes", []).save(str(tmp_path / "tokenizer.json"))
+    fields = json.loads((tmp_path / "tokenizer.json").read_bytes())
+    rules: dict[str, Any] = {"type": "Precompiled", "precompiled_charsmap": "CAAAAGFi"}
+    rules = {"type": "Sequence", "normalizers": [{"type": "NFC"}, rules]} if inside else rules
+    (tmp_path / "tokenizer.json").write_text(json.dumps(fields | {"normalizer": rules}))
+    with pytest.raises(GPT2Error, match=r"tokenizer\.json: the rules that normalise a text are cut off"):
+        load_tokenizer(tmp_path)
+
+
+def test_two_tokens_of_one_id_are_refused(tmp_path: Path) -> None:
+    bytes_folder(tmp_path, {})
+    numbers = {token: i for i, token in enumerate(TOKENS)}
+    (tmp_path / "vocab.json").write_text(json.dumps(numbers | {"hell": HELLO}), encoding="utf-8")
+    with pytest.raises(GPT2Error, match=r"vocab\.json: the tokens 'hell' and 'hello' have one id, 259"):
+        load_tokenizer(tmp_path)
+
+
+def test_a_character_whose_bytes_are_no_tokens_is_named(tmp_path: Path) -> None:
+    """The library would drop it."""
+    bytes_folder(tmp_path, {})
+    lacking = [token for token in TOKENS if token != "Ã"]  # the first byte of é
+    (tmp_path / "vocab.json").write_text(json.dumps({token: i for i, token in enumerate(lacking)}), encoding="utf-8")
+    assert ids_of(tmp_path, "hello") == [HELLO - 1]
+    with pytest.raises(GPT2Error, match="has no token for 'é'"):
+        ids_of(tmp_path, "hello é")
