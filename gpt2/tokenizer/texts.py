@@ -100,9 +100,9 @@ def _encodings(tokenizer: Tokenizer, text: str, add_special_tokens: bool) -> Ite
 def refuse_to_drop(tokenizer: Tokenizer) -> None:
     """Let the library fail where a vocabulary of byte pairs has no token for a character, which it would drop."""
     model = tokenizer.model
-    if isinstance(model, models.BPE) and model.unk_token is None:
-        if any(model.token_to_id(letter) is None for letter in pre_tokenizers.ByteLevel.alphabet()):
-            model.unk_token = NO_TOKEN
+    drops = isinstance(model, models.BPE) and model.unk_token is None
+    if drops and any(model.token_to_id(letter) is None for letter in pre_tokenizers.ByteLevel.alphabet()):
+        model.unk_token = NO_TOKEN
 
 
 def _lacks(tokenizer: Tokenizer, character: str) -> bool:
