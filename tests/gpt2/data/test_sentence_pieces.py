@@ -75,6 +75,7 @@ def test_unknown_characters_may_be_spelt_as_bytes(folder: Path) -> None:
     ids = encode(tokenizer, "今日é", add_special_tokens=False)
     assert ids == [5, *(len(PIECES) + byte for byte in "é".encode())]
     assert decode(tokenizer, ids) == "今日é"
+    assert decode(tokenizer, [4, 5]) == " 今日"  # the space before the text alone is left out
 
 
 @pytest.mark.parametrize(

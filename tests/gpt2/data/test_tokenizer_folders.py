@@ -32,6 +32,7 @@ BY_ID = {
 # The same tokens, told in other files or in other words.
 SPELLINGS: dict[str, dict[str, Any]] = {
     "by id": {SETTINGS: {"tokenizer_class": "GPT2Tokenizer", **ENDS, "added_tokens_decoder": BY_ID}},
+    "by id in any order": {SETTINGS: {**ENDS, "added_tokens_decoder": dict(reversed(BY_ID.items()))}},
     "by name": {ADDED: {"<|user|>": USER, "<pad>": PAD}, SPECIAL: {"additional_special_tokens": ["<|user|>"]}},
     "by a map alone": {SPECIAL: {"pad_token": "<|user|>", "mask_token": {"content": "<pad>", "lstrip": False}}},
     "by settings": {SETTINGS: {"pad_token": "<|user|>", "extra_special_tokens": ["<pad>"]}},
@@ -78,6 +79,26 @@ def ids_of(folder: Path, text: str, add_special_tokens: bool = False) -> list[in
 @pytest.mark.parametrize("files", SPELLINGS.values(), ids=SPELLINGS)
 def test_added_tokens_are_read_in_every_spelling(files: dict[str, Any], tmp_path: Path) -> None:
     assert ids_of(bytes_folder(tmp_path, files), TEXT) == IDS
+
+
+@pytest.mark.parametrize(
+    ("files", "special"),
+    [
+        ({SPECIAL: {"additional_special_tokens": [{"content": "<|user|>"}]}}, True),
+        ({SETTINGS: {"extra_special_tokens": [{"content": "<|user|>"}]}}, False),
+        ({SETTINGS: {"added_tokens_decoder": {str(USER): {"content": "<|user|>", "special": True}}}}, True),
+        ({SETTINGS: {"added_tokens_decoder": {str(USER): {"content": "<|user|>"}}}}, False),
+        ({ADDED: {"<|user|>": USER}, SPECIAL: {"pad_token": "<|user|>"}}, True),
+        ({ADDED: {"<|user|>": USER}}, False),
+    ],
+)
+def test_special_tokens_are_found_in_a_text_as_it_is_and_others_once_it_is_normalized(
+    files: dict[str, Any], special: bool, tmp_path: Path
+) -> None:
+    tokenizer = load_tokenizer(bytes_folder(tmp_path, files))
+    assert tokenizer is not None
+    token = tokenizer.get_added_tokens_decoder()[USER]
+    assert (token.special, token.normalized) == (special, not special)
 
 
 @pytest.mark.parametrize("files", SPELLINGS.values(), ids=SPELLINGS)
