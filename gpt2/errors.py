@@ -14,6 +14,10 @@ class EndOfContextWarning(UserWarning):
     """A text stopped because the model's context is full, before its end and before the tokens that were asked for."""
 
 
+class NotFiniteError(GPT2Error):
+    """Weights hold NaN or infinity. They can be loaded all the same; whoever offers that says how."""
+
+
 def described(error: BaseException, file: Path | None = None) -> str:
     """An exception in one line, with its place: the last one in that file, if it came by there.
 

@@ -11,7 +11,7 @@ import click
 from gpt2.backends import Backend
 from gpt2.commands.options import judged_engine, load_model, read_prompt, twin_options
 from gpt2.errors import GPT2Error
-from gpt2.files import write_text
+from gpt2.files import require_writable, write_text
 from gpt2.interrupt import one_interrupt
 
 LANGUAGES = ("en", "zh")
@@ -60,11 +60,15 @@ def lesson(
             raise GPT2Error("--notebook goes with --model, --prompt and --language alone: change the rest in its cells")
         _write_notebook(notebook, model, prompt, language)
         return
+    if not serve or output is not None:
+        output = output or Path("lesson.html")
+        if os.path.exists(output.parent):  # else it is made
+            require_writable(output)
     loaded = load_model(model, backend=second_engine(**engine))
     start = read_prompt(loaded, prompt, ids) if (prompt, ids) != (None, None) else None
     payload = course.build(loaded, start, server=serve)
-    if not serve or output is not None:
-        _write(output or Path("lesson.html"), render(payload | {"server": False}), payload)
+    if output is not None:
+        _write(output, render(payload | {"server": False}), payload)
     if serve:
         _serve(loaded, render(payload), port)
 

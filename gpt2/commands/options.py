@@ -13,7 +13,7 @@ from rich.console import Console
 
 from gpt2.backends import DTYPES, Array, Backend, get_backend
 from gpt2.data.formats import FORMATS
-from gpt2.errors import GPT2Error
+from gpt2.errors import GPT2Error, NotFiniteError
 
 Command = Callable[..., Any]
 
@@ -113,7 +113,13 @@ def load_model(model: str, **engine: Any) -> Any:
     """Load the model of this name or folder, on the backend that the options name."""
     import gpt2
 
-    loaded = gpt2.load(model, **engine)
+    try:
+        loaded = gpt2.load(model, **engine)
+    except GPT2Error as error:
+        if not isinstance(error.__cause__, NotFiniteError):
+            raise
+        allow = ", or load it all the same: --allow-nan" if "allow_nan" in engine else ""  # not every command has it
+        raise GPT2Error(f"{error.__cause__}{allow}") from error
     if loaded.backend.name not in OURS:
         FOREIGN.append(loaded.backend)
     return loaded

@@ -66,12 +66,15 @@ class SavedOptions:
     def options(self, given: Mapping[str, Any]) -> Options:
         """The options of the file that have an effect beside those that the user has given, which go before them.
 
-        Lengths that count the prompt are not among them. Raises GPT2Error for beams that sample, which we do not offer.
+        Lengths that count the prompt are not among them. Raises GPT2Error for a value of a wrong type or out of range,
+        and for beams that sample, which we do not offer.
         """
         found = {ours: self.fields[name] for name, ours in NAMES.items() if name in self.fields}
         for name, value in found.items():
             self._require_usable(name, value)
-        if self.fields.get("do_sample"):
+        samples = self.fields.get("do_sample", False)
+        require(f"{self.source}: do_sample", samples, isinstance(samples, bool), "true or false")
+        if samples:
             found = SAMPLING | found
         else:
             found.pop("temperature", None)

@@ -181,6 +181,8 @@ def decode_tensor(name: str, value: Any) -> NDArray[Any]:
     tensor = as_type(value, _Tensor, f"tensor {name!r}")
     if tensor.dtype != "torch.float32":
         raise GPT2Error(f"tensor {name!r} holds {tensor.dtype}, expected torch.float32")
+    if any(size < 0 for size in tensor.shape):  # NumPy would choose the size -1
+        raise GPT2Error(f"tensor {name!r}: its shape must be integers of at least 0, but is {tensor.shape}")
     try:
         return np.frombuffer(tensor.data, "<f4").astype(np.float32).reshape(tensor.shape)
     except (ValueError, OverflowError) as error:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
 from gpt2.arguments import is_finite
-from gpt2.errors import GPT2Error
+from gpt2.errors import GPT2Error, NotFiniteError
 from gpt2.files import write_folder_whole
 from gpt2.json_input import read_json
 from gpt2.model.tensors import (
@@ -176,7 +176,7 @@ def read_parameters(folder: Path, config: GPT2Config, allow_nan: bool = False) -
 
     Heads that config has no place for are left out, with one note that names them. Raises GPT2Error for a damaged file
     or one that could run code, for any tensor that is missing, of a shape that does not fit config, or in excess in the
-    body of the model, and, unless allow_nan, for one that holds NaN or infinity.
+    body of the model, and, unless allow_nan, NotFiniteError for one that holds NaN or infinity.
     """
     return fit(open_folder(folder), config, str(folder), allow_nan)
 
@@ -210,9 +210,9 @@ def fit(
             raise GPT2Error(f"{where}: {name} holds {parameter.dtype}, expected floating-point numbers")
         if not allow_nan and not is_finite(parameter):
             wrong = int((~np.isfinite(parameter)).sum())
-            raise GPT2Error(
+            raise NotFiniteError(
                 f"{where}: {name} holds NaN or infinity in {wrong} of its {parameter.size} numbers, so that the model "
-                "computes nothing: fetch or train it again, or load it all the same (allow_nan=True, --allow-nan)"
+                "computes nothing: fetch or train it again"
             )
     return parameters
 

@@ -13,7 +13,7 @@ from tokenizers import Tokenizer
 
 from gpt2.arguments import in_range, integers
 from gpt2.backends import Array, Backend, BackendModel, get_backend
-from gpt2.errors import EndOfContextWarning, GPT2Error
+from gpt2.errors import EndOfContextWarning, GPT2Error, NotFiniteError
 from gpt2.generation.config import GenerationConfig
 from gpt2.generation.keywords import config_from, takes_options
 from gpt2.generation.loop import Generation, continue_batch
@@ -47,7 +47,10 @@ def load(
     engine = get_backend(backend, device, dtype, mode) if backend is None or isinstance(backend, str) else backend
     folder = hf_folder.find_folder(path)
     config = hf_folder.read_config(folder)
-    parameters = hf_folder.read_parameters(folder, config, allow_nan)
+    try:
+        parameters = hf_folder.read_parameters(folder, config, allow_nan)
+    except NotFiniteError as error:
+        raise GPT2Error(f"{error}, or load it all the same: allow_nan=True") from error
     return Model(config, parameters, engine, load_tokenizer(folder), folder, read_saved(folder))
 
 

@@ -181,14 +181,14 @@ def _array(tensor: Pickled, data: bytes) -> Array:
     if len(data) != storage.numbers * storage.dtype.itemsize:
         raise ValueError(f"storage {storage.key} is cut off")
     last = tensor.offset + sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.strides, strict=True))
-    whole = np.frombuffer(bytearray(data), storage.dtype)  # a bytearray: the array may be written to
+    whole = np.frombuffer(data, storage.dtype)
     if math.prod(tensor.shape) == 0:
         return np.zeros(tensor.shape, storage.dtype)
     if last >= storage.numbers or math.prod(tensor.shape) > storage.numbers:
         raise ValueError(f"a tensor of shape {tensor.shape} exceeds storage {storage.key}")
     strides = [stride * storage.dtype.itemsize for stride in tensor.strides]
     view = np.lib.stride_tricks.as_strided(whole[tensor.offset :], tensor.shape, strides)
-    return np.asarray(view, order="C")
+    return np.array(view, order="C")  # a copy: it may be written to, and keeps no storage that others share
 
 
 def _run(file: BinaryIO, storages: dict[str, _Storage] | None = None) -> Any:

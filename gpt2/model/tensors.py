@@ -68,6 +68,8 @@ def weight_files(folder: Path) -> list[Path]:
     for name, index in ((WEIGHTS, INDEX), (PICKLED, PICKLED_INDEX)):
         if (folder / name).is_file():
             return [folder / name]
+        if (folder / name).exists():
+            raise GPT2Error(f"{folder / name} is not a file: expected the weights there")
         if (folder / index).is_file():
             return _shards(folder / index)
     pickled = [path for kind in ("*.bin", "*.pt", "*.pth") for path in sorted(folder.glob(kind))]
@@ -82,6 +84,8 @@ def weight_files(folder: Path) -> list[Path]:
 
 def _shards(index: Path) -> list[Path]:
     shards = sorted(set(read_json(index, _Index).weight_map.values()))
+    if not shards:
+        raise GPT2Error(f"{index}: 'weight_map' names no tensors, expected the file of each")
     outside = [name for name in shards if Path(name).name != name or name in ("", "..")]
     if outside:
         raise GPT2Error(f"{index} points outside its folder: {outside[0]!r}")
@@ -97,6 +101,11 @@ def open_file(path: Path) -> Tensors:
 
 
 def _open_safetensors(path: Path) -> Tensors:
+    try:
+        with path.open("rb"):  # the library says of every file that cannot be opened that it does not exist
+            pass
+    except OSError as error:
+        raise GPT2Error(f"cannot read {path}: {error.strerror}") from error
     try:
         file = safe_open(path, framework="numpy")
         names: list[str] = file.keys()  # type: ignore[no-untyped-call]

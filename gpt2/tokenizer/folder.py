@@ -1,6 +1,8 @@
 """Read a tokenizer from the files of a folder: tokenizer.json, or a vocabulary and what stands beside it."""
 
+import base64
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +11,8 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 from gpt2.errors import GPT2Error
 from gpt2.json_input import read_json
 from gpt2.tokenizer.beside import CONFIG, SETTINGS, Beside, read_beside
-from gpt2.tokenizer.sentences import sentence_piece_tokenizer
-from gpt2.tokenizer.texts import is_panic, surroundings
+from gpt2.tokenizer.sentences import require_whole_rules, sentence_piece_tokenizer
+from gpt2.tokenizer.texts import is_panic, refuse_to_drop, surroundings
 from gpt2.tokenizer.training import END_OF_TEXT, of_bytes
 
 WHOLE, VOCAB, MERGES, PIECES, SENTENCES = "tokenizer.json", "vocab.json", "merges.txt", "vocab.txt", "spiece.model"
@@ -51,6 +53,8 @@ def load_tokenizer(path: Path) -> Tokenizer | None:
         if file is None:
             return None
         tokenizer = _read(file, beside)
+        _require_an_id_for_each(tokenizer, file)
+        refuse_to_drop(tokenizer)
         tokenizer.no_truncation()
         tokenizer.no_padding()
         surroundings(tokenizer)
@@ -63,6 +67,14 @@ def load_tokenizer(path: Path) -> Tokenizer | None:
         if not is_panic(error):
             raise
         raise GPT2Error(f"cannot read the tokenizer in {path}: {error}") from error
+
+
+def _require_an_id_for_each(tokenizer: Tokenizer, file: Path) -> None:
+    vocabulary = tokenizer.get_vocab()
+    tokens = {i: token for token, i in vocabulary.items()}
+    if len(tokens) < len(vocabulary):
+        pair = next(sorted((token, tokens[i])) for token, i in vocabulary.items() if tokens[i] != token)
+        raise GPT2Error(f"{file}: the tokens {pair[0]!r} and {pair[1]!r} have one id, {vocabulary[pair[0]]}")
 
 
 def _vocabulary(folder: Path, kind: str = "") -> Path | None:
@@ -103,13 +115,15 @@ def _read(file: Path, beside: Beside) -> Tokenizer:
 
 def _whole(file: Path, beside: Beside) -> Tokenizer:
     """The tokenizer in a tokenizer.json, with the settings that transformers' class of it takes from elsewhere."""
+    fields = read_json(file, dict[str, Any])
+    for rules in _rules(fields.get("normalizer")):
+        require_whole_rules(rules, file)
     tokenizer = Tokenizer.from_file(str(file))
     is_gpt2 = beside.kind == GPT2 and isinstance(tokenizer.pre_tokenizer, pre_tokenizers.ByteLevel)
     is_bert = beside.kind in AS_BERT and isinstance(tokenizer.normalizer, normalizers.BertNormalizer)
     if (is_gpt2 or is_bert) and beside.by_id is not None:  # these classes know no other added tokens
         kept = {token.content for token in beside.by_id.values()}
         if any(token.content not in kept for token in tokenizer.get_added_tokens_decoder().values()):
-            fields = read_json(file, dict[str, Any])
             tokenizer = Tokenizer.from_str(json.dumps(fields | {"added_tokens": []}))
     if is_bert:
         return _with_bert(tokenizer, beside)
@@ -119,6 +133,15 @@ def _whole(file: Path, beside: Beside) -> Tokenizer:
     else:
         beside.add(tokenizer, {})
     return _with_settings(tokenizer, beside)
+
+
+def _rules(normalizer: Any) -> Iterator[bytes]:
+    """SentencePiece's rules in a normalizer, or in those that it is made of."""
+    if isinstance(normalizer, dict) and isinstance(rules := normalizer.get("precompiled_charsmap"), str):
+        yield base64.b64decode(rules)
+    parts = normalizer.values() if isinstance(normalizer, dict) else normalizer
+    for part in parts if isinstance(normalizer, dict | list) else ():
+        yield from _rules(part)
 
 
 def byte_pair_tokenizer(vocab: Path, merges: Path, beside: Beside | None = None) -> Tokenizer:

@@ -3,6 +3,7 @@
 Source: sentencepiece_model.proto of SentencePiece; Kudo 2018, Subword regularization.
 """
 
+import math
 import struct
 from collections.abc import Iterator
 from pathlib import Path
@@ -41,6 +42,8 @@ def sentence_piece_tokenizer(path: Path) -> Tokenizer:
     if _number(trainer, 24, 0):
         raise GPT2Error(f"{path}: treat_whitespace_as_suffix is true, which cannot be honoured")
     for piece in pieces:
+        if not math.isfinite(piece.score):
+            raise GPT2Error(f"{path}: the score of {piece.text!r} must be a number, but is {piece.score}")
         if piece.kind == USER_DEFINED:
             raise GPT2Error(f"{path}: the user-defined symbol {piece.text!r} cannot be honoured")
     unknown = next((i for i, piece in enumerate(pieces) if piece.kind == UNKNOWN), None)
@@ -48,8 +51,8 @@ def sentence_piece_tokenizer(path: Path) -> Tokenizer:
     spells_bytes = bool(_number(trainer, 35, 0))
     tokenizer = Tokenizer(models.Unigram(known, unknown, spells_bytes))
     rules = _bytes(normalizer, 2)
-    if rules and not 4 <= int.from_bytes(rules[:4], "little") + 4 <= len(rules):  # the library would believe it
-        raise GPT2Error(f"{path}: the rules that normalise a text are cut off")
+    if rules:
+        require_whole_rules(rules, path)
     tokenizer.normalizer = normalizers.Sequence(
         [
             *([normalizers.Precompiled(rules)] if rules else []),
@@ -64,6 +67,12 @@ def sentence_piece_tokenizer(path: Path) -> Tokenizer:
         tokenizer.decoder = decoders.Sequence([decoders.Replace(SPACE, " "), *text_of_bytes, decoders.Strip(" ", 1, 0)])
     tokenizer.add_special_tokens([piece.text for piece in pieces if piece.kind in (UNKNOWN, CONTROL)])
     return tokenizer
+
+
+def require_whole_rules(rules: bytes, path: Path) -> None:
+    """Raise GPT2Error if rules that normalise a text are shorter than they say, which the library would believe."""
+    if not 4 <= int.from_bytes(rules[:4], "little") + 4 <= len(rules):
+        raise GPT2Error(f"{path}: the rules that normalise a text are cut off")
 
 
 def _piece(raw: bytes) -> Piece:

@@ -14,6 +14,8 @@ BREAK = re.compile(r"(?<=\S)(?=[ \n])")
 # The WordPiece decoder puts spaces between tokens, which Chinese and Japanese do not have.
 IDEOGRAPH = "\u2e80-\u9fff\uf900-\ufaff\uff00-\uffef\U00020000-\U0003ffff"
 NEEDLESS_SPACE = re.compile(f"(?<=[{IDEOGRAPH}]) +| +(?=[{IDEOGRAPH}])")
+BYTES = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+NO_TOKEN = " no token "  # in no vocabulary
 ONE_TOKEN = Tokenizer(models.WordLevel({"a": 0}, "a")).encode("a")
 
 
@@ -82,7 +84,7 @@ def _encodings(tokenizer: Tokenizer, text: str, add_special_tokens: bool) -> Ite
         except (UnicodeEncodeError, TypeError) as error:  # the library rejects a lone surrogate
             raise GPT2Error(f"the text must be valid Unicode text, but is {_short(text)}") from error
         except Exception as error:  # a plain Exception, if a character has no token and there is no unknown token
-            unknown = next((c for c in text if tokenizer.token_to_id(c) is None), None)
+            unknown = next((c for c in text if _lacks(tokenizer, c)), None)
             if unknown is None:
                 raise GPT2Error(f"the tokenizer cannot encode {_short(text)}: {error}") from error
             raise GPT2Error(
@@ -93,6 +95,22 @@ def _encodings(tokenizer: Tokenizer, text: str, add_special_tokens: bool) -> Ite
                 raise
             raise GPT2Error(f"the tokenizer cannot encode {_short(text)}: {error}") from error
         start += len(piece)
+
+
+def refuse_to_drop(tokenizer: Tokenizer) -> None:
+    """Let the library fail where a vocabulary of byte pairs has no token for a character, which it would drop."""
+    model = tokenizer.model
+    drops = isinstance(model, models.BPE) and model.unk_token is None
+    if drops and any(model.token_to_id(letter) is None for letter in pre_tokenizers.ByteLevel.alphabet()):
+        model.unk_token = NO_TOKEN
+
+
+def _lacks(tokenizer: Tokenizer, character: str) -> bool:
+    """Whether a vocabulary has no token for a character; for its bytes, if it is one of bytes."""
+    letters = character
+    if isinstance(tokenizer.pre_tokenizer, pre_tokenizers.ByteLevel):
+        ((letters, _),) = BYTES.pre_tokenize_str(character)
+    return any(tokenizer.token_to_id(letter) is None for letter in letters)
 
 
 def is_panic(error: BaseException) -> bool:

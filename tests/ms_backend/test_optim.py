@@ -181,6 +181,16 @@ def test_a_run_goes_on_from_a_state_to_the_last_bit(mode: str) -> None:
     assert bits(everything(other)) == bits(everything(whole)) != bits(saved)
 
 
+def test_the_mean_over_no_scored_label_is_zero() -> None:
+    """Their weights sum to 0, by which nothing can be divided."""
+    optimizer = optim.AdamW(placed(masters()), TrainingConfig(accumulate_step=2))
+    accumulator = optim.Accumulator(optimizer, 2, max_grad_norm=1.0)
+    zeros = map_tree(lambda name, x: np.zeros_like(x), masters())
+    accumulator(on_device(zeros), Tensor(0))
+    updated, norm = accumulator(on_device(zeros), Tensor(0))
+    assert (bool(updated), float(norm)) == (True, 0.0)
+
+
 def test_a_state_goes_from_the_reference_to_the_twin_and_back() -> None:
     own, step = ReferenceStep("float32"), twin("pynative")
     for grads in micro_batches(3):

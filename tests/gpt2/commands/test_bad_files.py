@@ -1,6 +1,8 @@
 """Model folders that are damaged, hostile, of another kind or not there: one line says what was expected, what came."""
 
+import errno
 import json
+import os
 import re
 import shutil
 import struct
@@ -15,7 +17,7 @@ from hypothesis import strategies as st
 
 import gpt2
 from gpt2.model.hf_folder import CONFIG
-from gpt2.model.tensors import INDEX, WEIGHTS
+from gpt2.model.tensors import INDEX, WEIGHTS, read_tensors
 from tests.gpt2.command import run, run_outside
 from tests.gpt2.commands.bad_input import INNER, ONE, C, L, V, safetensors
 from tests.gpt2.conftest import examples
@@ -186,6 +188,7 @@ def test_an_index_that_points_outside_its_folder_is_refused(name: str, folder: P
     [
         ("[]", " must be an object, but is []"),
         ("{}", " has no field 'weight_map': it has none"),
+        ('{"weight_map": {}}', ": 'weight_map' names no tensors, expected the file of each"),
         ('{"weight_map": []}', ": 'weight_map' must be an object, but is []"),
         ('{"weight_map": {"a": 1}}', ": 'weight_map[...]' must be a string, but is an integer"),
         ("null", " must be an object, but is None"),
@@ -208,6 +211,21 @@ def test_what_only_has_the_name_of_a_pickle_is_refused(name: str, folder: Path) 
     (folder / WEIGHTS).rename(folder / name)
     refusal = run("info", folder).refusal
     assert f"{folder / name} is not a readable file of torch.save" in refusal
+
+
+def test_weights_that_are_a_folder_are_named(folder: Path) -> None:
+    (folder / WEIGHTS).unlink()
+    (folder / WEIGHTS).mkdir()
+    assert f"{folder / WEIGHTS} is not a file: expected the weights there" in run("info", folder).refusal
+
+
+def test_weights_without_permission_are_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path, *_: Any) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(gpt2.GPT2Error, match=f"^cannot read {re.escape(str(folder / WEIGHTS))}: Permission denied$"):
+        dict(read_tensors(folder / WEIGHTS))
 
 
 def test_a_folder_without_weights_is_told_what_to_hold(folder: Path) -> None:
@@ -248,10 +266,18 @@ def test_a_folder_without_config_is_told_how_to_get_one(folder: Path) -> None:
     assert "gpt2 convert" in refusal
 
 
-@pytest.mark.parametrize("text", ["", "{}", "[]", '{"model": {"type": "BPE"}}', "[" * 10_000])
+@pytest.mark.parametrize("text", ["{}", '{"model": {"type": "BPE"}}'])
 def test_a_broken_tokenizer_is_named(text: str, folder: Path) -> None:
     (folder / "tokenizer.json").write_text(text)
     assert f"cannot read the tokenizer in {folder}" in run("generate", folder, *ONE).refusal
+
+
+@pytest.mark.parametrize(
+    ("text", "said"), [("", "is not valid JSON"), ("[" * 10_000, "is not valid JSON"), ("[]", "must be an object")]
+)
+def test_a_tokenizer_that_is_no_object_is_named(text: str, said: str, folder: Path) -> None:
+    (folder / "tokenizer.json").write_text(text)
+    assert f"{folder / 'tokenizer.json'} {said}" in run("generate", folder, *ONE).refusal
 
 
 # Names that lead nowhere.

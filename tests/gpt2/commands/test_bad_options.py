@@ -155,6 +155,7 @@ WTE = "transformer.wte.weight"
         ({WTE: zeros([3, 2], shape=[3, 3])}, [WTE]),
         ({WTE: zeros([3, 2], shape=[float("inf")])}, [WTE]),
         ({WTE: zeros([3, 2], shape=6)}, [WTE]),
+        ({WTE: zeros([3, 2], shape=[-1, 2])}, [WTE, "[-1, 2]"]),
         ({WTE: 3}, [WTE]),
         ({WTE: zeros([6])}, ["wte.weight", "minGPT"]),
         ({"transformer.ln_f.weight": zeros([3])}, ["ln_f.weight", "(3,)", "(2,)"]),

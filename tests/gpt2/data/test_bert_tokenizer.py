@@ -6,7 +6,7 @@ import pytest
 from tokenizers import Tokenizer
 
 from gpt2.errors import GPT2Error
-from gpt2.tokenizer import bert_tokenizer, decode, encode, load_tokenizer
+from gpt2.tokenizer import bert_tokenizer, decode, encode, encode_prompt, load_tokenizer
 
 TEXT = "（今天）：ABC，你好！"
 PIECES = ["（", "今", "天", "）", "：", "abc", "，", "你", "好", "！"]
@@ -40,6 +40,7 @@ def test_words_are_cut_into_pieces_without_case_and_accents(chinese: Tokenizer) 
 def test_a_text_stands_between_cls_and_sep(chinese: Tokenizer) -> None:
     assert encode(chinese, "你好") == [101, 872, 1962, 102]
     assert encode(chinese, "你好", add_special_tokens=False) == [872, 1962]
+    assert encode_prompt(chinese, "你好") == [101, 872, 1962]
 
 
 def test_mindspores_own_tokenizer_gives_full_width_punctuation_other_ids(data: Path) -> None:

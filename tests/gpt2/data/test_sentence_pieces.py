@@ -1,6 +1,7 @@
 """SentencePiece's vocabularies, as rinna's Japanese models have them, written here byte by byte."""
 
 import json
+import math
 import struct
 from pathlib import Path
 
@@ -74,6 +75,7 @@ def test_unknown_characters_may_be_spelt_as_bytes(folder: Path) -> None:
     ids = encode(tokenizer, "今日é", add_special_tokens=False)
     assert ids == [5, *(len(PIECES) + byte for byte in "é".encode())]
     assert decode(tokenizer, ids) == "今日é"
+    assert decode(tokenizer, [4, 5]) == " 今日"  # the space before the text alone is left out
 
 
 @pytest.mark.parametrize(
@@ -83,6 +85,8 @@ def test_unknown_characters_may_be_spelt_as_bytes(folder: Path) -> None:
         (model_of(PIECES, trainer=field(24, 1)), "treat_whitespace_as_suffix is true, which cannot be honoured"),
         (model_of(PIECES, normalizer=field(3, 0)), "add_dummy_prefix is false, which cannot be honoured"),
         (model_of([*PIECES, ("<user>", 0.0, USER_DEFINED)]), "the user-defined symbol '<user>' cannot be honoured"),
+        (model_of([*PIECES, ("b", math.nan, NORMAL)]), "the score of 'b' must be a number, but is nan"),
+        (model_of([*PIECES, ("b", math.inf, NORMAL)]), "the score of 'b' must be a number, but is inf"),
         (model_of([piece for piece in PIECES if piece[0] != "</s>"])[:-1], "cannot read the tokenizer in"),
         (b"\x0b", "no message: a field of type 3"),
         (b"\x80", "the message ends inside a number"),

@@ -32,6 +32,7 @@ BY_ID = {
 # The same tokens, told in other files or in other words.
 SPELLINGS: dict[str, dict[str, Any]] = {
     "by id": {SETTINGS: {"tokenizer_class": "GPT2Tokenizer", **ENDS, "added_tokens_decoder": BY_ID}},
+    "by id in any order": {SETTINGS: {**ENDS, "added_tokens_decoder": dict(reversed(BY_ID.items()))}},
     "by name": {ADDED: {"<|user|>": USER, "<pad>": PAD}, SPECIAL: {"additional_special_tokens": ["<|user|>"]}},
     "by a map alone": {SPECIAL: {"pad_token": "<|user|>", "mask_token": {"content": "<pad>", "lstrip": False}}},
     "by settings": {SETTINGS: {"pad_token": "<|user|>", "extra_special_tokens": ["<pad>"]}},
@@ -78,6 +79,26 @@ def ids_of(folder: Path, text: str, add_special_tokens: bool = False) -> list[in
 @pytest.mark.parametrize("files", SPELLINGS.values(), ids=SPELLINGS)
 def test_added_tokens_are_read_in_every_spelling(files: dict[str, Any], tmp_path: Path) -> None:
     assert ids_of(bytes_folder(tmp_path, files), TEXT) == IDS
+
+
+@pytest.mark.parametrize(
+    ("files", "special"),
+    [
+        ({SPECIAL: {"additional_special_tokens": [{"content": "<|user|>"}]}}, True),
+        ({SETTINGS: {"extra_special_tokens": [{"content": "<|user|>"}]}}, False),
+        ({SETTINGS: {"added_tokens_decoder": {str(USER): {"content": "<|user|>", "special": True}}}}, True),
+        ({SETTINGS: {"added_tokens_decoder": {str(USER): {"content": "<|user|>"}}}}, False),
+        ({ADDED: {"<|user|>": USER}, SPECIAL: {"pad_token": "<|user|>"}}, True),
+        ({ADDED: {"<|user|>": USER}}, False),
+    ],
+)
+def test_special_tokens_are_found_in_a_text_as_it_is_and_others_once_it_is_normalized(
+    files: dict[str, Any], special: bool, tmp_path: Path
+) -> None:
+    tokenizer = load_tokenizer(bytes_folder(tmp_path, files))
+    assert tokenizer is not None
+    token = tokenizer.get_added_tokens_decoder()[USER]
+    assert (token.special, token.normalized) == (special, not special)
 
 
 @pytest.mark.parametrize("files", SPELLINGS.values(), ids=SPELLINGS)
@@ -234,7 +255,37 @@ def test_a_template_without_the_text_is_refused(template: list[Any], tmp_path: P
 def test_what_makes_the_library_panic_is_one_error(tmp_path: Path) -> None:
     train_tokenizer("bytes", []).save(str(tmp_path / "tokenizer.json"))
     fields = json.loads((tmp_path / "tokenizer.json").read_bytes())
-    rules = {"type": "Precompiled", "precompiled_charsmap": "AAAA"}
+    rules = {"type": "Precompiled", "precompiled_charsmap": "AAAAAP8="}
     (tmp_path / "tokenizer.json").write_text(json.dumps(fields | {"normalizer": rules}))
     with pytest.raises(GPT2Error, match="cannot read the tokenizer in"):
         load_tokenizer(tmp_path)
+
+
+@pytest.mark.parametrize("inside", [False, True])
+def test_rules_that_are_shorter_than_they_say_are_refused(inside: bool, tmp_path: Path) -> None:
+    """The library would set memory aside for what they say."""
+    train_tokenizer("bytes", []).save(str(tmp_path / "tokenizer.json"))
+    fields = json.loads((tmp_path / "tokenizer.json").read_bytes())
+    rules: dict[str, Any] = {"type": "Precompiled", "precompiled_charsmap": "CAAAAGFi"}
+    rules = {"type": "Sequence", "normalizers": [{"type": "NFC"}, rules]} if inside else rules
+    (tmp_path / "tokenizer.json").write_text(json.dumps(fields | {"normalizer": rules}))
+    with pytest.raises(GPT2Error, match=r"tokenizer\.json: the rules that normalise a text are cut off"):
+        load_tokenizer(tmp_path)
+
+
+def test_two_tokens_of_one_id_are_refused(tmp_path: Path) -> None:
+    bytes_folder(tmp_path, {})
+    numbers = {token: i for i, token in enumerate(TOKENS)}
+    (tmp_path / "vocab.json").write_text(json.dumps(numbers | {"hell": HELLO}), encoding="utf-8")
+    with pytest.raises(GPT2Error, match=r"vocab\.json: the tokens 'hell' and 'hello' have one id, 259"):
+        load_tokenizer(tmp_path)
+
+
+def test_a_character_whose_bytes_are_no_tokens_is_named(tmp_path: Path) -> None:
+    """The library would drop it."""
+    bytes_folder(tmp_path, {})
+    lacking = [token for token in TOKENS if token != "Ã"]  # the first byte of é
+    (tmp_path / "vocab.json").write_text(json.dumps({token: i for i, token in enumerate(lacking)}), encoding="utf-8")
+    assert ids_of(tmp_path, "hello") == [HELLO - 1]
+    with pytest.raises(GPT2Error, match="has no token for 'é'"):
+        ids_of(tmp_path, "hello é")

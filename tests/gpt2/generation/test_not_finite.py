@@ -42,8 +42,12 @@ def test_a_weight_that_is_no_number_is_named_at_load(value: float, tmp_path: Pat
     for command in ("generate", "logits"):
         refusal = run(command, folder, *IDS).refusal
         assert "h.1.mlp.c_proj.weight holds NaN or infinity in 1 of its 1024 numbers" in refusal
-        assert "--allow-nan" in refusal
+        assert refusal.endswith("train it again, or load it all the same: --allow-nan")
+    for command in (("convert", folder, tmp_path / "new"), ("lesson", "--model", folder, "--backend", "numpy")):
+        assert run(*command).refusal.endswith("fetch or train it again")  # these have no such option
     assert "h.1.mlp.c_proj.weight" in run("info", folder).result
+    with pytest.raises(gpt2.GPT2Error, match=r"load it all the same: allow_nan=True$"):
+        gpt2.load(folder, "numpy")
     loaded = gpt2.load(folder, "numpy", allow_nan=True)
     assert not np.isfinite(loaded.parameters["h.1.mlp.c_proj.weight"]).all()
 

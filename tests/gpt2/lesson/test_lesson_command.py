@@ -96,11 +96,15 @@ def test_what_does_not_fit_is_one_line(tmp_path: Path, arguments: tuple[str, ...
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.usefixtures("without_bugs")
-def test_what_cannot_be_written_leaves_what_was_there(tmp_path: Path) -> None:
+def test_what_cannot_be_written_is_refused_before_the_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(course, "build")
     (tmp_path / "folder").mkdir()
-    refused = run("lesson", "--output", tmp_path / "folder", "--backend", "numpy").refusal
-    assert refused.startswith(f"cannot write {tmp_path / 'folder'}")
+    (tmp_path / "file").touch()
+    for output in (tmp_path / "folder", tmp_path / "file" / "page.html"):
+        assert run("lesson", "--output", output, "--backend", "numpy").refusal.startswith(f"cannot write {output}")
+
+
+def test_a_classifier_has_no_lesson(tmp_path: Path) -> None:
     classifier = folder_of(tmp_path / "classifier", tensors=parameters(head="sequence_classifier"))
     assert "classification head" in run("lesson", "--model", classifier, "--backend", "numpy").refusal
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 import gpt2
 from gpt2.backends import Backend
+from gpt2.generation.saved import read_saved
 from gpt2.model.hf_folder import CONFIG
 from reference.config import GPT2Config
 from tests.gpt2.command import run
@@ -207,6 +208,9 @@ def test_a_least_length_counts_the_prompt(talker: Path) -> None:
     say(talker, eos_token_id=ends)
     assert len(continued(talker)[0]) == 1
     assert len(continued(say(talker, min_length=7))[0]) >= 5
+    saved = read_saved(talker)
+    assert saved.after(3, saved.lengths(())) == {"min_new_tokens": 4}
+    assert saved.after(9, saved.lengths(())) == {"min_new_tokens": 0}
 
 
 def test_what_is_not_offered_is_named(talker: Path) -> None:
@@ -233,6 +237,7 @@ def test_a_file_without_an_end_has_none_and_says_so(talker: Path) -> None:
         ({"num_beams": "many"}, "num_beams must be"),
         ({"max_length": -1}, "max_length must be"),
         ({"do_sample": True, "temperature": "hot"}, "temperature must be"),
+        ({"do_sample": "false"}, "do_sample must be true or false, but is 'false'"),
         ({"max_length": 3}, "the prompt has 3 tokens"),
         ({"do_sample": True, "num_beams": 3}, "3 beams that sample"),
     ],

@@ -122,6 +122,24 @@ def test_a_table_of_its_own_unties_a_head_that_the_config_ties(tmp_path: Path) -
     assert bits(hf_folder.read_parameters(folder, config)) == bits(two)
 
 
+def test_nan_is_like_nan_in_a_copy_of_the_embeddings(tmp_path: Path) -> None:
+    tensors = parameters()
+    tensors["wte.weight"][1, 2] = np.nan
+    folder = folder_of(tmp_path / "folder", SMALL, tensors | {"lm_head.weight": tensors["wte.weight"]})
+    assert hf_folder.read_config(folder) == SMALL
+
+
+@pytest.mark.parametrize("kind", ["classifier", "untied classifier"])
+def test_a_classifier_leaves_the_head_of_a_language_model_out(kind: str, tmp_path: Path) -> None:
+    config, head = MODELS[kind]
+    tensors = parameters(config, head)
+    folder = folder_of(tmp_path / "folder", config, tensors | {"lm_head.weight": -tensors["wte.weight"]})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert hf_folder.read_config(folder) == config
+        assert bits(read(folder)) == bits(tensors)
+
+
 @pytest.mark.parametrize("said", [True, False])
 def test_the_only_table_serves_as_both(said: bool, tmp_path: Path) -> None:
     tensors = parameters()

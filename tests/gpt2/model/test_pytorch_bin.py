@@ -82,6 +82,16 @@ def test_views_and_parameters_of_one_storage(way: str, tmp_path: Path) -> None:
     assert bits(found) == bits({"turned": np.ascontiguousarray(x.T), "part": x[1:3, 1:4].copy(), "trained": x})
 
 
+@each_way
+def test_a_view_keeps_its_own_numbers_alone(way: str, tmp_path: Path) -> None:
+    shared = Storage(np.zeros(24, np.float32), "0")
+    tree = {"rows": Tensor(shared, 6, (2, 6), (6, 1)), "all": Tensor(shared, 0, (24,), (1,))}
+    for each in open_pickle(WAYS[way](tmp_path / "x.pt", tree)).values():
+        x = each()
+        assert x.base is None
+        x[0] = 1.0  # may be written to
+
+
 @pytest.mark.parametrize("protocol", [2, 3, 4, 5])
 @pytest.mark.parametrize("place", ["", "model", "state_dict", "model_state_dict", "module"])
 def test_the_state_is_found_where_projects_keep_it(protocol: int, place: str, tmp_path: Path) -> None:
