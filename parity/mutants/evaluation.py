@@ -172,8 +172,8 @@ OF_LIKELIHOOD_TASKS = (
         (
             Edit(
                 "gpt2.evaluation.likelihood_tasks.Perplexity.judge",
-                "loss / max(1, len(text.split()))",
-                "loss / count",
+                "whole / max(1, len(text.split()))",
+                "whole / count",
             ),
         ),
         (PERPLEXITY,),
@@ -184,8 +184,8 @@ OF_LIKELIHOOD_TASKS = (
         (
             Edit(
                 "gpt2.evaluation.likelihood_tasks.Perplexity.judge",
-                "loss / math.log(2), len(ids) - 1",
-                "loss / math.log(2), len(ids)",
+                "loss, count = -float(scored.sum()), len(scored)",
+                "loss, count = -float(scored.sum()), len(scored) + 1",
             ),
         ),
         (PERPLEXITY,),
@@ -193,7 +193,7 @@ OF_LIKELIHOOD_TASKS = (
     Mutant(
         "bits that are nats",
         "The natural logarithm is not divided by log 2.",
-        (Edit("gpt2.evaluation.likelihood_tasks.Perplexity.judge", "loss / math.log(2), ", "loss, "),),
+        (Edit("gpt2.evaluation.likelihood_tasks.Perplexity.judge", "whole / math.log(2)", "whole"),),
         (PERPLEXITY,),
     ),
     Mutant(
