@@ -4,7 +4,7 @@ import numpy as np
 from numpy import einsum
 
 from gpt2.backends import NumPyBackend, NumPyModel, numpy_dtype
-from reference import ops
+from reference import activations, ops
 from reference.attention import attention_scale, mask_scores, visible_keys
 
 
@@ -30,7 +30,7 @@ class EinsumModel(NumPyModel):  # inherits classify, stages and decoder
         for i, layer in enumerate(params["h"]):
             x = x + attention(ops.layer_norm(x, **layer["ln_1"], eps=eps), layer["attn"], config, i, attention_mask)[0]
             h = conv1d(ops.layer_norm(x, **layer["ln_2"], eps=eps), **layer["mlp"]["c_fc"])
-            x = x + conv1d(getattr(ops, config.activation_function)(h), **layer["mlp"]["c_proj"])
+            x = x + conv1d(getattr(activations, config.activation_function)(h), **layer["mlp"]["c_proj"])
         head = params["wte"] if config.tie_word_embeddings else params["lm_head"]
         return einsum("btc,vc->btv", ops.layer_norm(x, **params["ln_f"], eps=eps), head["weight"])
 

@@ -240,7 +240,8 @@ def test_prompts_are_read_without_their_mark_and_in_their_encoding(engine: str, 
     if engine == "mindspore":
         pytest.importorskip("mindspore", reason="MindSpore is not installed")
     text = "reverse: spore\nreverse: lamp\n"
-    words = ["generate", "tiny", "--json", "--backend", engine, "--max-new-tokens", 3, "--prompts"]
+    words = ["generate", "tiny", "--json", "--backend", engine, "--max-new-tokens", 3, "--min-new-tokens", 3]
+    words.append("--prompts")
     plain = run(*words, file_of(tmp_path, "plain.txt", text)).result
     assert [len(one["prompt_ids"]) for one in json.loads(plain)["continuations"]] == [14, 13]
     marked = codecs.BOM_UTF8 + text.replace("\n", "\r\n").encode()
