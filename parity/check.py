@@ -331,12 +331,18 @@ def check_rule(
 
 
 def _worst(rule: Rule, backend: Backend, closest: list[tuple[Verdict, Case]]) -> tuple[Verdict, Case]:
-    """Which of these comes closest to an objection, by all forms of its input: a few have settled that it agrees."""
+    """Which of these comes closest to an objection, by all forms of its input: a few have settled that it agrees.
+
+    More forms only bring a case further from it, so those that are behind already are not looked at.
+    """
+    ranked = sorted(closest, key=lambda pair: -pair[0].severity)
     again: list[tuple[Verdict, Case]] = []
-    for case in {id(case): case for _, case in closest}.values():
+    for bound, case in ranked[: 1 if rule.trains else None]:
+        if any(case is other or verdict.severity >= bound.severity for verdict, other in again):
+            continue
         with contextlib.suppress(Exception):  # a backend of chance may raise the second time
             again += [(verdict, case) for verdict in rule.judge(Trial(case, backend)) if verdict.agrees]
-    return max(again or closest, key=lambda pair: pair[0].severity)
+    return max(again or ranked, key=lambda pair: pair[0].severity)
 
 
 _FURTHER = 1_000_003  # from the seed of one search to that of the next
