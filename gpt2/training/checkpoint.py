@@ -57,7 +57,7 @@ def write_checkpoint(folder: Path, checkpoint: Checkpoint, keep: int) -> Path:
     with write_whole(path) as part:
         _save(tensors, part, {"format": FORMAT, "checkpoint": json.dumps(facts), "sha256": "0" * 64})
         _seal(part)
-    _tidy(folder, path, keep)
+    remove_old_checkpoints(folder, keep, path)
     return path
 
 
@@ -94,6 +94,21 @@ def read_checkpoint(path: Path) -> Checkpoint:
         named[kind][rest] = x
     (facts,) = metadata.keys() - {"format", "sha256"}
     return Checkpoint(parameters=named["model"], state=named["state"], **json.loads(metadata[facts]))
+
+
+def remove_old_checkpoints(folder: Path, keep: int, newest: Path | None = None) -> None:
+    """Remove all checkpoints but `keep`, and the partial files of killed runs.
+
+    newest: kept whatever its step (default: that with the highest). Raises GPT2Error if one cannot be removed.
+    """
+    oldest_first = sorted(_checkpoints(folder), key=lambda path: (path == newest, _step(path)))
+    try:
+        for path in oldest_first[:-keep]:
+            path.unlink()
+    except OSError as error:
+        raise GPT2Error(f"cannot remove the old checkpoint {path}: {error.strerror}") from error
+    for part in folder.glob(f".step-*{PART}"):
+        shutil.rmtree(part, ignore_errors=True)
 
 
 def write_weights(path: Path, parameters: Mapping[str, Array]) -> None:
@@ -160,14 +175,3 @@ def _way_out(path: Path) -> str:
     if older is None:
         return "remove it and start again, as there is no older one"
     return f"remove it to resume from {older}"
-
-
-def _tidy(folder: Path, newest: Path, keep: int) -> None:
-    others = sorted((path for path in _checkpoints(folder) if path != newest), key=_step)
-    try:
-        for path in others[: max(0, len(others) + 1 - keep)]:
-            path.unlink()
-    except OSError as error:
-        raise GPT2Error(f"cannot remove the old checkpoint {path}: {error.strerror}") from error
-    for part in folder.glob(f".step-*{PART}"):
-        shutil.rmtree(part, ignore_errors=True)

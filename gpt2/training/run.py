@@ -23,7 +23,14 @@ from gpt2.interrupt import Interrupt, postponed_interrupt
 from gpt2.model import hf_folder
 from gpt2.model.tensors import WEIGHTS
 from gpt2.training import recipe
-from gpt2.training.checkpoint import Checkpoint, latest_checkpoint, read_checkpoint, write_checkpoint, write_weights
+from gpt2.training.checkpoint import (
+    Checkpoint,
+    latest_checkpoint,
+    read_checkpoint,
+    remove_old_checkpoints,
+    write_checkpoint,
+    write_weights,
+)
 from gpt2.training.metrics_file import METRICS, TrainingLog, perplexity, plot_curves
 from gpt2.training.plan import Plan, make_plan, require_as_before, write_beginning
 from reference.config import StepReport, parameter_shapes
@@ -162,6 +169,7 @@ def _open_run(
         run.save()  # now, so that a full disk is noticed at once and not hours later
     else:
         run.restore(checkpoint)
+        remove_old_checkpoints(folder / CHECKPOINTS, keep)  # a run that was killed may have left one more
     write_beginning(folder, plan, engine.dtype)
     return run
 

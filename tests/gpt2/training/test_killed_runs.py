@@ -151,6 +151,14 @@ def test_a_run_killed_before_its_first_checkpoint_is_begun_again(text: Path, tmp
         assert same_run(left, tmp_path / "whole")
 
 
+def test_a_run_killed_between_its_last_checkpoint_and_the_removal_of_the_oldest_removes_it(
+    text: Path, tmp_path: Path
+) -> None:
+    train(text, tmp_path / "run", keep=3)
+    train(text, tmp_path / "run", keep=2, resume=True)
+    assert checkpoints(tmp_path / "run") == [f"step-{step:08d}.safetensors" for step in (STEPS - 1, STEPS)]
+
+
 def test_a_run_killed_after_its_first_checkpoint_knows_its_settings(
     text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
