@@ -482,3 +482,9 @@ def draw(
     with contextlib.suppress(_EnoughError):
         collect()
     return drawn[:first]
+
+
+def draw_for(rule: Rule, backend: Backend, examples: int, start: int = 0) -> list[Case]:
+    """The cases that a search draws for this backend: of its dtype, and none with what it does not offer."""
+    offered = dataclasses.replace(rule, contract=offered_contract(rule, backend))
+    return draw(offered, numpy_dtype(backend.dtype), examples, start, supports=Supports.of(backend))

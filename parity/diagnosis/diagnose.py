@@ -5,7 +5,6 @@ import dataclasses
 import re
 
 from gpt2.backends import Backend, NumPyBackend
-from parity.cases.supports import Supports
 from parity.check import Rule, SearchResult, rules
 from parity.diagnosis.blame import RANDOM, Stage, blame, first_wrong, is_random, recorded_too_late, source_lines
 from parity.diagnosis.evidence import evidence
@@ -68,14 +67,14 @@ def locate(backend: Backend, examples: int = 25, start: int = 0, originals: bool
     """
     heads = [rules()[name] for name in ("model.language_model", "model.sequence_classifier")]
     for rule in heads:
-        for case, memory in drawn(rule.name, backend.dtype, examples, start, Supports.of(backend)):
+        for case, memory in drawn(rule.name, backend, examples, start):
             with contextlib.suppress(*BREAKDOWNS):  # then a function fails too, and is named below
                 first = first_wrong(blame_stages(Trial(case, backend, memory)) or [])
                 if first is not None:
                     return _role(first.name)
     slow_last = sorted(rules().values(), key=lambda rule: (rule.trains, rule.is_law and not rule.group))
     for rule in slow_last:
-        for case, memory in drawn(rule.name, backend.dtype, examples, start, Supports.of(backend)):
+        for case, memory in drawn(rule.name, backend, examples, start):
             trial = Trial(case, backend, memory)
             if breaks(rule, trial, breakdown=True):
                 return " and ".join(map(_role, find_fault(rule, trial, originals).places)) or rule.name

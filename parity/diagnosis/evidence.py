@@ -7,9 +7,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from gpt2.backends import Backend, numpy_dtype
-from parity.cases.supports import Supports
-from parity.check import Rule, draw, offered_contract
+from gpt2.backends import Backend
+from parity.check import Rule, draw_for
 from parity.verdict import orbit
 from parity.verdict.trial import Trial
 from parity.verdict.verdict import Verdict
@@ -36,9 +35,8 @@ class Evidence:
 
 def evidence(rule: Rule, backend: Backend, examples: int, start: int) -> str:
     """The facts in one line per array that fails; "" if no case could be judged."""
-    offered = dataclasses.replace(rule, contract=offered_contract(rule, backend))
     count = min(examples, OF_TRAINING) if rule.trains else examples
-    cases = draw(offered, numpy_dtype(backend.dtype), count, start, supports=Supports.of(backend))
+    cases = draw_for(rule, backend, count, start)
     facts: dict[str, Evidence] = collections.defaultdict(Evidence)
     judged = raised = 0
     for case in cases:

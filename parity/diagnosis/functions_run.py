@@ -1,7 +1,6 @@
 """Which functions run when a rule judges a backend, and which of them is wrong by itself."""
 
 import dataclasses
-import functools
 import inspect
 import sys
 from collections.abc import Iterator
@@ -9,10 +8,10 @@ from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any
 
-from gpt2.backends import Backend, NumPyBackend, numpy_dtype
+from gpt2.backends import Backend, NumPyBackend
 from parity.cases.cases import Case
-from parity.cases.supports import EVERYTHING, Supports
-from parity.check import Rule, agrees, draw, large_cases, offered_contract, rules, verdicts
+from parity.cases.supports import Supports
+from parity.check import Rule, agrees, draw_for, large_cases, offered_contract, rules, verdicts
 from parity.mutants.base import short_name
 from parity.verdict.trial import Memory, Trial
 from parity.verdict.verdict import Verdict
@@ -133,10 +132,7 @@ def _verdicts_on_others(rule: Rule, backend: Backend) -> list[Verdict]:
         _results[""] = backend
     if rule.name not in _results:
         count = OWN_GRAPHS if backend.mode == "graph" else OWN_CASES
-        trials = (
-            Trial(case, backend, memory)
-            for case, memory in drawn(rule.name, backend.dtype, count, 0, Supports.of(backend))
-        )
+        trials = (Trial(case, backend, memory) for case, memory in drawn(rule.name, backend, count, 0))
         known: list[Verdict] = []
         for trial in trials:
             known += verdicts(rule, trial)
@@ -169,15 +165,14 @@ def _fitted(rule: Rule, failed: Trial) -> Trial | None:
     return trial.on(failed.backend) if agrees(rule, trial) else None
 
 
-@functools.cache
-def drawn(
-    rule_name: str,
-    dtype: str,
-    examples: int,
-    start: int,
-    supports: Supports = EVERYTHING,
-) -> list[tuple[Case, Memory]]:
-    """The cases of a rule, each with a cache of the reference's results, which serve every backend."""
-    rule = rules()[rule_name]
-    cases = draw(rule, numpy_dtype(dtype), examples, start, supports=supports)
-    return [(case, {}) for case in [*cases, *large_cases(rule, cases, supports)]]
+def drawn(rule_name: str, backend: Backend, examples: int, start: int) -> list[tuple[Case, Memory]]:
+    """The cases of a rule for a backend, each with a cache of the reference's results, which serve every backend."""
+    key = rule_name, backend.dtype, getattr(backend, "trainer", None) is not None, Supports.of(backend), examples, start
+    if key not in _drawn:
+        rule = rules()[rule_name]
+        cases = draw_for(rule, backend, examples, start)
+        _drawn[key] = [(case, {}) for case in [*cases, *large_cases(rule, cases, Supports.of(backend))]]
+    return _drawn[key]
+
+
+_drawn: dict[tuple[Any, ...], list[tuple[Case, Memory]]] = {}

@@ -17,8 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import reference
-from parity.cases.supports import Supports
-from parity.check import Rule, agrees, draw
+from parity.check import Rule, agrees, draw_for
 from parity.verdict import orbit
 from parity.verdict.steps import accuracy_of
 from parity.verdict.trial import Trial, as_float64, leaves
@@ -99,7 +98,7 @@ def _shown(file: Path, numbers: list[int], why: str) -> str:
 
 def _telling(rule: Rule, trial: Trial) -> Iterator[Trial]:
     """Failing cases with several tokens, heads and channels, where few numbers are alike by chance."""
-    cases = draw(rule, trial.dtype, DRAWN, supports=Supports.of(trial.backend))
+    cases = draw_for(rule, trial.backend, DRAWN)
     several = [case for case in cases if all(case.sizes[letter] > 1 for letter in "THD")]
     several.sort(key=lambda case: len({case.sizes[letter] for letter in "BTHDC"}), reverse=True)
     others = (Trial(dataclasses.replace(case, regime="live"), trial.backend) for case in several)

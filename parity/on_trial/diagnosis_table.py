@@ -125,7 +125,7 @@ def chosen(mutants: Iterable[Mutant], words: Iterable[str]) -> list[Mutant]:
 def first_failure(backend: Backend, examples: int, seed: int) -> tuple[Rule, Trial] | None:
     """The first rule that a backend breaks by a wrong result, not by an exception, and the smallest case found."""
     for rule in rules().values():
-        cases = drawn(rule.name, backend.dtype, examples, seed)
+        cases = drawn(rule.name, backend, examples, seed)
         if any(breaks(rule, Trial(case, backend, memory)) for case, memory in cases):
             trial = smallest_trial(rule, check_rule(rule, backend, examples, seed), backend)
             if trial is not None:

@@ -167,7 +167,8 @@ def judge(value: Any, oracle: Array, orbit: list[Array], rows: Array | None = No
     if not error.size:
         return Verdict(True, 0.0, noise, 0.0, (), 0.0, 0.0)
     allowed = NOISE_FACTOR * noise + ULP_TERM * unit
-    worst = np.unravel_index(np.argmax(error / allowed), error.shape)
+    with np.errstate(over="ignore"):  # the ratio is infinite where next to no error is allowed
+        worst = np.unravel_index(np.argmax(error / allowed), error.shape)
     where = tuple(int(i) for i in worst)
     return Verdict(
         bool((error <= allowed).all()),

@@ -2,14 +2,14 @@
 
 import dataclasses
 import re
-from collections.abc import Iterator
-from typing import NoReturn
+from collections.abc import Iterator, Mapping
+from typing import Any, NoReturn
 
 import numpy as np
 import pytest
 
 from gpt2.backends import Backend, NumPyBackend
-from parity.check import agrees, draw, rules
+from parity.check import agrees, draw, draw_for, rules
 from parity.diagnosis import swap
 from parity.diagnosis.diagnose import Fault, blame_stages, explain, find_fault
 from parity.mutants.all import mutant
@@ -79,6 +79,27 @@ class Gone(NumPyBackend):
 def test_a_backend_that_only_raises_errors_is_blamed_all_the_same(name: str) -> None:
     trial = Trial(draw(rules()[name], np.dtype(np.float32), 4, first=1)[0], Gone())
     assert re.match(r"ops\.\w+: OSError: the device is gone", explain(rules()[name], trial))  # the innermost function
+
+
+class WithoutDropout(NumPyBackend):
+    """Does not train, so its functions need not know of dropout masks; its model is wrong, its functions are right."""
+
+    trainer: Any = None
+
+    def call(self, function: str, arguments: Mapping[str, Any]) -> Any:
+        assert function == "ops.dropout" or "keep" not in arguments
+        return super().call(function, arguments)
+
+    def model(self, *_: object) -> NoReturn:
+        raise OSError("the device is gone")
+
+
+def test_a_backend_that_does_not_train_is_never_asked_for_dropout() -> None:
+    backend = WithoutDropout()
+    trial = Trial(draw_for(rules()["engine.logits"], backend, 4)[0], backend)
+    fault = find_fault(rules()["engine.logits"], trial)
+    assert fault.places == ()
+    assert "agree by themselves: " in fault.text
 
 
 # A copy of our sources: originals are tried in the place of its functions.

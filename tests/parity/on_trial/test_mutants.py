@@ -85,7 +85,7 @@ def rules_about(planted: Mutant) -> list[Rule]:
 def seen(planted: Mutant, chosen: list[Rule], examples: int) -> bool:
     """Whether one of the rules objects within so many cases; they are asked in turn, case by case."""
     backend = planted.backend()
-    columns = [drawn(rule.name, planted.dtype, examples, 0) for rule in chosen]
+    columns = [drawn(rule.name, backend, examples, 0) for rule in chosen]
     return any(
         not agrees(rule, Trial(put[0], backend, put[1]))
         for row in itertools.zip_longest(*columns)
