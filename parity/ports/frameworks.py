@@ -4,6 +4,7 @@ import ast
 import functools
 import importlib
 import importlib.util
+import itertools
 import math
 import sys
 from collections.abc import Callable, Hashable, Iterator, Mapping
@@ -202,6 +203,17 @@ class MindSpore:
         self._ms: Any = importlib.import_module("mindspore")
         self._place, self.device = twin.MindSporeDevice(device or "CPU", "float32", "pynative"), device or "CPU"
         self.version = self._ms.__version__
+        self._warm_up()
+
+    def _warm_up(self) -> None:
+        """Let no port suffer from a fault of MindSpore's.
+
+        If the first gradient of ops.softmax in a process, for this rank, axis and dtype, is over a single number, all
+        later ones are wrong (2.10, CPU, op by op). So it is over two here.
+        """
+        for rank, kind in itertools.product(range(1, 5), (np.float32, np.float16)):
+            for axis in (-1, rank - 1):
+                self._ms.grad(self._ms.ops.softmax)(self._ms.Tensor(np.ones([1] * (rank - 1) + [2], kind)), axis)
 
     @property
     def accuracy(self) -> Mapping[str, float]:
@@ -246,9 +258,16 @@ class MindSpore:
         return {x.name: x for x in model.trainable_params()} if isinstance(model, self._ms.nn.Cell) else {}
 
     def losses_gradients(self, parameters: Mapping[str, Any], loss: Callable[[], Any], grad: float) -> dict[str, Array]:
-        """By value_and_grad."""
+        """By grad. Raises NotImplementedError where MindSpore's own gradient of ops.matmul fails."""
         weights = self._ms.ParameterTuple(list(parameters.values()))
-        found = self._ms.grad(lambda: loss() * grad, grad_position=None, weights=weights)()
+        try:
+            found = self._ms.grad(lambda: loss() * grad, grad_position=None, weights=weights)()
+        except RuntimeError as error:
+            if "'MatMulExt'" not in str(error):
+                raise
+            loss()  # raises too if it is the port that multiplies what does not fit
+            why = "MindSpore's own gradient of ops.matmul fails where the inner size is 1 (ops.MatMul has a right one)"
+            raise NotImplementedError(why) from error
         return {name: self.array(x) for name, x in zip(parameters, found, strict=True)}
 
     def without_gradients(self) -> AbstractContextManager[Any]:

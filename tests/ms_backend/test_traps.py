@@ -312,6 +312,11 @@ def test_softmax_has_the_right_gradient_after_one_over_a_single_number() -> None
     assert theirs > 1e5 * ours, "MindSpore has mended its softmax: ms_backend/ops.py can use it again"
 
 
+def test_somebodys_port_is_spared_that_fault() -> None:
+    framework = "from parity.ports.frameworks import MindSpore; MindSpore()"
+    assert softmax_error("ops.softmax", framework) <= np.finfo(np.float32).eps
+
+
 def test_a_product_over_a_single_number_has_a_gradient() -> None:
     """ops.matmul, which is MatMulExt, raises there: its backward pass takes the inner size 1 for a vector."""
     given = {"grad": np.ones((1, 1, 2, 2), np.float32), "a": np.float32([[[[2], [3]]]]), "b": np.float32([[[[5, 7]]]])}

@@ -11,8 +11,9 @@ from hypothesis import settings
 
 from benchmarks.peers.client import peer_python
 from gpt2.backends import Backend, NumPyBackend
+from parity.cases.cases import resized
 from parity.cases.supports import Supports
-from parity.check import agrees, check_rule, draw, rules, select
+from parity.check import agrees, check_rule, draw, draw_for, rules, select
 from parity.diagnosis.blame import blame, first_wrong, is_random, recorded_too_late
 from parity.diagnosis.diagnose import diagnose, wrong_gradient
 from parity.ports.port import get_port
@@ -272,6 +273,14 @@ def test_the_example_in_mindspore_is_right(rule: str, tmp_path: Path) -> None:
     result = check_rule(rules()[rule], mindspore_port(tmp_path), 300 if DEEP else 4)
     assert result.agrees, result.to_dict()
     assert result.cases >= 4
+
+
+def test_a_gradient_that_mindspore_does_not_have_is_not_blamed_on_the_port(tmp_path: Path) -> None:
+    rule, port = rules()["model.language_model_loss_vjp"], mindspore_port(tmp_path)
+    case = draw_for(rule, port, 1)[0]
+    one = resized(case, {"B": 1, "T": 1, "H": 1, "I": 4 * case.sizes["D"]})
+    with pytest.raises(NotImplementedError, match=r"MindSpore's own gradient of ops\.matmul fails where the inner"):
+        Trial(one, port).run()
 
 
 @pytest.mark.parametrize(
