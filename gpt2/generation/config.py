@@ -25,8 +25,7 @@ class GenerationConfig:
     * top_k: sample from the top_k likeliest ids; 0: from all.
     * top_p: sample from the smallest set of likeliest ids whose probabilities sum to top_p; 1: from all.
     * min_p: sample from ids whose probability is at least min_p times that of the likeliest; 0: from all.
-    * typical_p: sample from the ids whose surprise is nearest to the mean surprise, as many as sum to typical_p; 1: from
-      all.
+    * typical_p: sample from the ids whose surprise is nearest to its mean, as many as sum to typical_p; 1: from all.
     * repetition_penalty: above 1: make ids that occurred before less likely; 1: off.
     * no_repeat_ngram_size: no n-gram of this size occurs twice, in prompt and new tokens together; 0: off.
     * bad_words: sequences of ids that must not occur.

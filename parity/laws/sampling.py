@@ -34,8 +34,8 @@ def greedy_is_the_first_of_the_highest(trial: Trial) -> Verdicts:
 
 @law("generate.sample")
 def sampling_from_one_id_is_greedy(trial: Trial) -> Verdicts:
-    """With top_k = 1, with a top_p that one id exceeds, or with the random number 0 if typical_p is off, sampling chooses
-    an id of the highest score.
+    """With top_k = 1, with a top_p that one id exceeds, or with the random number 0 and without typical_p, sampling
+    chooses an id of the highest score.
 
     Proof: sampling goes through the ids from the likeliest; the first two options keep only this id, the third stops at
     it. Of V ids the likeliest has a probability of at least 1 / V. Of the options, typical_p alone may cut it off.
@@ -100,13 +100,13 @@ def shares_of_numbers_are_probabilities(trial: Trial) -> Verdicts:
 
 @law("generate.sample")
 def typical_ids_are_near_the_mean_surprise(trial: Trial) -> Verdicts:
-    """Of five ids, one of probability m and four that share the rest, a typical_p that the nearer kind exceeds keeps this
-    kind alone, be it the likelier or not: m = 1/4 is cut off, m = 3/4 is drawn alone. A typical_p that it does not
-    exceed keeps all five. An id that top_k cuts off has no part in this.
+    """Of five ids, one of probability m and four that share the rest, a typical_p below the share of the nearer kind
+    keeps this kind alone, be it the likelier or not: m = 1/4 is cut off, m = 3/4 is drawn alone. A typical_p above it
+    keeps all five. An id that top_k cuts off has no part in this.
 
     Proof: let d be the difference of the two surprises. The mean surprise is m of the way from the four to the one, so
-    the four are m d away from it, and the one (1 - m) d; for m = 1/4 and 3/4 these differ by half of d, and d is log 4/3
-    or log 12, far more than rounding. Ids of equal scores are equally near and stay or go together; their sums are
+    the four are m d away from it, and the one (1 - m) d; for m = 1/4 and 3/4 these differ by half of d, and d is log
+    4/3 or log 12, far more than rounding. Ids of equal scores are equally near and stay or go together; their sums are
     1/32 or more from typical_p. Shares of 64 numbers are as in `shares_of_numbers_are_probabilities`.
     """
     order = random_of(trial).permutation(6)
