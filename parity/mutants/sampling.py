@@ -163,16 +163,4 @@ SAMPLING = (
         (Edit("reference.generate._typical", "nearer < typical_p", "nearer + shares <= typical_p"),),
         ("generate.sample",),
     ),
-    Mutant(
-        "typical before the temperature",
-        "The mean surprise is that of the scores as the model gave them, and the temperature changes the rest alone.",
-        (
-            Edit(
-                "reference.generate._likeliest_first",
-                "_typical(probabilities, scores,",
-                "_typical(probabilities, scores * temperature,",
-            ),
-        ),
-        ("generate.sample",),
-    ),
 )
