@@ -191,12 +191,11 @@ def test_a_course_on_generation(hugging_face: Peer, engine: str, record_property
     expect_agreement(engine, hugging_face, record_property, choices, share=0.5)
 
 
-@pytest.mark.parametrize("engine", ["numpy", "mindspore pynative"], indirect=True)
-def test_typical_ids(hugging_face: Peer, engine: str) -> None:
-    """The probabilities that typical_p leaves, after temperature and min_p."""
-    contract, backend = contracts()["generate.sampling_probabilities"], backend_of(engine)
+def test_typical_ids(hugging_face: Peer) -> None:
+    """The probabilities that typical_p leaves, after temperature and min_p. (`gpt2 check` compares MindSpore's.)"""
+    contract, backend = contracts()["generate.sampling_probabilities"], backend_of("numpy")
 
-    @for_all(engine, case=cases(contract, DTYPE))
+    @for_all("numpy", case=cases(contract, DTYPE))
     def law(case: Case) -> None:
         case = dataclasses.replace(case, scalars=case.scalars | {"top_k": 0, "top_p": 1.0})
         logits = build(case, DTYPE)[0]["logits"]
