@@ -31,7 +31,6 @@ from tests.gpt2.small import Parameters
 from tests.peers.question import Question, alone, expect_agreement, questions
 
 HEAD, TABLE = "lm_head.weight", "wte.weight"
-MASKS = ("attn.bias", "attn.masked_bias")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,9 +56,8 @@ class Given:
         return {f"transformer.h.{i}.attn.bias": mask for i in layers}
 
 
-Loaded = tuple[Path, dict[str, Any]]
-"""What was written, and the arguments with which `gpt2 convert` reads it; None if it loads as it is."""
 Writer = Callable[[Path, Given], tuple[Path, dict[str, Any] | None]]
+"""It returns what it wrote, and the arguments with which `gpt2 convert` reads that; None if it loads as it is."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -140,7 +138,7 @@ def llm_c_file(folder: Path, given: Given) -> tuple[Path, dict[str, Any]]:
 # minGPT and nanoGPT.
 
 
-def of_karpathy(folder: Path, given: Given, tensors: Parameters) -> tuple[Path, dict[str, Any]]:
+def torch_state(folder: Path, given: Given, tensors: Parameters) -> tuple[Path, dict[str, Any]]:
     """A state, by itself or in a checkpoint, of a compiled model or not, as a pickle or as safetensors."""
     prefix = ["", "_orig_mod."][given.random.integers(2)]
     tensors = {prefix + name: np.ascontiguousarray(x) for name, x in tensors.items()}
@@ -155,16 +153,16 @@ def of_karpathy(folder: Path, given: Given, tensors: Parameters) -> tuple[Path, 
 
 
 def nanogpt(folder: Path, given: Given) -> tuple[Path, dict[str, Any]]:
-    return of_karpathy(folder, given, turned(given.named()) | {HEAD: given.parameters[TABLE].copy()} | given.masks())
+    return torch_state(folder, given, turned(given.named()) | {HEAD: given.parameters[TABLE].copy()} | given.masks())
 
 
 def nanogpt_without_biases(folder: Path, given: Given) -> tuple[Path, dict[str, Any]]:
     tensors = {name: x for name, x in turned(given.named()).items() if not name.endswith("bias")}
-    return of_karpathy(folder, given, tensors | {HEAD: given.parameters[TABLE].copy()})
+    return torch_state(folder, given, tensors | {HEAD: given.parameters[TABLE].copy()})
 
 
 def mingpt(folder: Path, given: Given) -> tuple[Path, dict[str, Any]]:
-    return of_karpathy(folder, given, turned(given.named()) | given.masks())
+    return torch_state(folder, given, turned(given.named()) | given.masks())
 
 
 # MindSpore.
