@@ -17,33 +17,46 @@ def greedy(logits: Tensor) -> Tensor:
 
 
 def sample(
-    logits: Tensor, uniform: Tensor, temperature: float = 1.0, top_k: int = 0, top_p: float = 1.0, min_p: float = 0.0
+    logits: Tensor,
+    uniform: Tensor,
+    temperature: float = 1.0,
+    top_k: int = 0,
+    top_p: float = 1.0,
+    min_p: float = 0.0,
+    typical_p: float = 1.0,
 ) -> Tensor:
     """Draw an id: sort by probability, cut off the tail, take the first id whose cumulative sum exceeds uniform.
 
     temperature above 0 divides the scores; top_k > 0 keeps that many ids; top_p keeps the fewest likeliest ids that
-    together have that probability; min_p keeps the ids that are at least that many times as probable as the likeliest.
-    They apply in this order. uniform is one number per sequence, 0 <= u < 1: the only source of randomness.
+    together have that probability; min_p keeps the ids that are at least that many times as probable as the likeliest;
+    typical_p keeps the ids whose surprise, -log of their probability, is nearest to the mean surprise: the fewest that
+    together have that probability, and all that are as near as the last. They apply in this order. uniform is one
+    number per sequence, 0 <= u < 1: the only source of randomness.
     """
-    probabilities, order = _likeliest_first(logits, temperature, top_k, top_p, min_p)
+    probabilities, order = _likeliest_first(logits, temperature, top_k, top_p, min_p, typical_p)
     cumulated = P.cumsum(probabilities, -1)
     passed = cumulated <= uniform[:, None].astype(ms.float32) * cumulated[:, -1:]
-    last = (probabilities > 0).astype(ms.int32).sum(-1) - 1
+    last = ((probabilities > 0).astype(ms.int32) * P.arange(probabilities.shape[-1]).astype(ms.int32)).max(axis=-1)
     rank = P.minimum(passed.astype(ms.int32).sum(-1), last)  # u can round up to 1
     return P.gather_elements(order, 1, rank[:, None])[:, 0]
 
 
 def sampling_probabilities(
-    logits: Tensor, temperature: float = 1.0, top_k: int = 0, top_p: float = 1.0, min_p: float = 0.0
+    logits: Tensor,
+    temperature: float = 1.0,
+    top_k: int = 0,
+    top_p: float = 1.0,
+    min_p: float = 0.0,
+    typical_p: float = 1.0,
 ) -> Tensor:
     """The probability with which `sample` draws each id: 0 if it is cut off; the others sum to 1."""
-    probabilities, order = _likeliest_first(logits, temperature, top_k, top_p, min_p)
+    probabilities, order = _likeliest_first(logits, temperature, top_k, top_p, min_p, typical_p)
     shares = probabilities / probabilities.sum(-1, keepdims=True)
     return P.tensor_scatter_elements(P.zeros_like(shares), order, shares, 1).astype(logits.dtype)
 
 
 def _likeliest_first(
-    logits: Tensor, temperature: float, top_k: int, top_p: float, min_p: float
+    logits: Tensor, temperature: float, top_k: int, top_p: float, min_p: float, typical_p: float
 ) -> tuple[Tensor, Tensor]:
     scores, order = P.sort(logits.astype(ms.float32), axis=-1, descending=True)  # (B, V), likeliest first
     scores = scores / temperature
@@ -53,7 +66,20 @@ def _likeliest_first(
     probabilities = softmax(scores)
     likelier = P.cumsum(probabilities, -1) - probabilities  # the sum before each id
     probabilities = probabilities * (likelier < top_p).astype(ms.float32)
-    return probabilities * (probabilities >= min_p * probabilities[:, :1]).astype(ms.float32), order
+    probabilities = probabilities * (probabilities >= min_p * probabilities[:, :1]).astype(ms.float32)
+    return (_typical(probabilities, scores, typical_p) if typical_p < 1 else probabilities), order
+
+
+def _typical(probabilities: Tensor, scores: Tensor, typical_p: float) -> Tensor:
+    shares = probabilities / probabilities.sum(-1, keepdims=True)
+    below = P.where(shares > 0, scores - scores[:, :1], Tensor(0, ms.float32))
+    distance = P.abs(below - (shares * below).sum(-1, keepdims=True))
+    distance, nearest = P.sort(P.where(shares > 0, distance, Tensor(float("inf"), ms.float32)), axis=-1)
+    shares = P.gather_elements(shares, 1, nearest)
+    nearer = P.cumsum(shares, -1) - shares  # the sum before each id
+    needed = P.where(nearer < typical_p, distance, Tensor(0, ms.float32)).max(axis=-1, keepdims=True)
+    kept = (distance <= needed).astype(ms.float32)
+    return probabilities * P.tensor_scatter_elements(P.zeros_like(kept), nearest, kept, 1)
 
 
 def penalize_repetition(logits: Tensor, ids: Tensor, attention_mask: Tensor, penalty: float = 1.0) -> Tensor:

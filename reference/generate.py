@@ -23,41 +23,56 @@ def greedy(logits: Array) -> Array:
 
 
 def sample(
-    logits: Array, uniform: Array, temperature: float = 1.0, top_k: int = 0, top_p: float = 1.0, min_p: float = 0.0
+    logits: Array,
+    uniform: Array,
+    temperature: float = 1.0,
+    top_k: int = 0,
+    top_p: float = 1.0,
+    min_p: float = 0.0,
+    typical_p: float = 1.0,
 ) -> Array:
     """Draw an id: sort by probability, cut off the tail, take the first id whose cumulative sum exceeds uniform.
 
     temperature above 0 divides the scores; top_k > 0 keeps that many ids; top_p keeps the fewest likeliest ids that
-    together have that probability; min_p keeps the ids that are at least that many times as probable as the likeliest.
-    They apply in this order. uniform is one number per sequence, 0 <= u < 1: the only source of randomness.
+    together have that probability; min_p keeps the ids that are at least that many times as probable as the likeliest;
+    typical_p keeps the ids whose surprise, -log of their probability, is nearest to the mean surprise: the fewest that
+    together have that probability, and all that are as near as the last. They apply in this order. uniform is one
+    number per sequence, 0 <= u < 1: the only source of randomness.
     Shapes: logits (B, V), uniform (B) uniform -> (B) int
     Source: Holtzman et al. 2020, section 3.1 (top-p); Fan et al. 2018, section 5.2 (top-k); Nguyen et al. 2024,
-    section 3 (min-p).
+    section 3 (min-p); Meister et al. 2022 and TypicalLogitsWarper in Hugging Face transformers (typical_p).
     """
     logits = logits.astype(np.promote_types(logits.dtype, np.float32))
-    probabilities, order = _likeliest_first(logits, temperature, top_k, top_p, min_p)
+    probabilities, order = _likeliest_first(logits, temperature, top_k, top_p, min_p, typical_p)
     cumulated = np.cumsum(probabilities, axis=-1)
     passed = cumulated <= uniform[:, None].astype(logits.dtype) * cumulated[:, -1:]
-    last = (probabilities > 0).sum(axis=-1) - 1
+    last = np.max((probabilities > 0) * np.arange(probabilities.shape[-1]), axis=-1)
     rank = np.minimum(passed.sum(axis=-1), last)  # u can round up to 1
     return np.take_along_axis(order, rank[:, None], axis=-1)[:, 0]
 
 
 @rounded_once
 def sampling_probabilities(
-    logits: Array, temperature: float = 1.0, top_k: int = 0, top_p: float = 1.0, min_p: float = 0.0
+    logits: Array,
+    temperature: float = 1.0,
+    top_k: int = 0,
+    top_p: float = 1.0,
+    min_p: float = 0.0,
+    typical_p: float = 1.0,
 ) -> Array:
     """The probability with which `sample` draws each id: 0 if it is cut off; the others sum to 1.
 
     Shapes: logits (B, V) -> (B, V)
     """
-    probabilities, order = _likeliest_first(logits, temperature, top_k, top_p, min_p)
+    probabilities, order = _likeliest_first(logits, temperature, top_k, top_p, min_p, typical_p)
     by_id = np.zeros_like(probabilities)
     np.put_along_axis(by_id, order, probabilities / probabilities.sum(axis=-1, keepdims=True), axis=-1)
     return by_id
 
 
-def _likeliest_first(logits: Array, temperature: float, top_k: int, top_p: float, min_p: float) -> tuple[Array, Array]:
+def _likeliest_first(
+    logits: Array, temperature: float, top_k: int, top_p: float, min_p: float, typical_p: float
+) -> tuple[Array, Array]:
     """Probabilities in descending order, 0 where cut off, not normalised again; and the ids that have them."""
     order = np.argsort(-logits, axis=-1, kind="stable")  # (B, V), likeliest first
     scores = np.take_along_axis(logits, order, axis=-1) / np.array(temperature, logits.dtype)
@@ -66,7 +81,25 @@ def _likeliest_first(logits: Array, temperature: float, top_k: int, top_p: float
     probabilities = softmax(scores)
     likelier = np.cumsum(probabilities, axis=-1) - probabilities  # the sum before each id
     probabilities = np.where(likelier < top_p, probabilities, 0)
-    return np.where(probabilities >= min_p * probabilities[:, :1], probabilities, 0), order
+    probabilities = np.where(probabilities >= min_p * probabilities[:, :1], probabilities, 0)
+    return (_typical(probabilities, scores, typical_p) if typical_p < 1 else probabilities), order
+
+
+def _typical(probabilities: Array, scores: Array, typical_p: float) -> Array:
+    """The probabilities (B, V), 0 where the surprise is further from the mean surprise than typical_p asks for.
+
+    An id's surprise is a constant minus its score. So it is as far from its mean as the score is from its own, which
+    needs no logarithm.
+    """
+    shares = probabilities / probabilities.sum(axis=-1, keepdims=True)
+    below = np.where(shares > 0, scores - scores[:, :1], 0)
+    distance = np.abs(below - (shares * below).sum(axis=-1, keepdims=True))
+    distance = np.where(shares > 0, distance, np.array(np.inf, distance.dtype))
+    nearest = np.argsort(distance, axis=-1, kind="stable")
+    shares = np.take_along_axis(shares, nearest, axis=-1)
+    nearer = np.cumsum(shares, axis=-1) - shares  # the sum before each id
+    needed = np.where(nearer < typical_p, np.take_along_axis(distance, nearest, axis=-1), 0)
+    return np.where(distance <= needed.max(axis=-1, keepdims=True), probabilities, 0)
 
 
 @rounded_once

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from transformers import GenerationConfig
+from transformers import GenerationConfig, MinPLogitsWarper, TemperatureLogitsWarper, TypicalLogitsWarper
 
 from benchmarks.peers.hugging_face import load
 from benchmarks.peers.serving import Answer, Arrays
@@ -35,3 +35,14 @@ def until_stop(new_ids: list[int], stop_ids: Sequence[int]) -> list[int]:
     """The ids up to the first stop id; the rest is padding."""
     ends = [i for i, new_id in enumerate(new_ids, 1) if new_id in stop_ids]
     return new_ids[: ends[0]] if ends else new_ids
+
+
+@torch.no_grad()
+def typical(arrays: Arrays, temperature: float, min_p: float, typical_p: float) -> Answer:
+    """probabilities (B, V): those with which logits (B, V), float32, are sampled with these options."""
+    scores = torch.from_numpy(arrays["logits"])
+    warpers = [TemperatureLogitsWarper(temperature), MinPLogitsWarper(min_p)]
+    warpers += [TypicalLogitsWarper(typical_p)] if typical_p < 1 else []  # as `generate` does
+    for warp in warpers:
+        scores = warp(None, scores)
+    return {}, {"probabilities": scores.softmax(dim=-1).numpy()}

@@ -20,6 +20,7 @@ FUNCTIONS = (
     folders.by_default,
     folders.meanings,
     generating.continuations,
+    generating.typical,
     learning.gradients,
     learning.train,
     learning.time_train_step,

@@ -27,7 +27,9 @@ class Decoder(Protocol):
     def greedy(self) -> Array:
         """The likeliest next id of each sequence, (B,)."""
 
-    def sample(self, uniform: Array, temperature: float, top_k: int, top_p: float, min_p: float = 0.0) -> Array:
+    def sample(
+        self, uniform: Array, temperature: float, top_k: int, top_p: float, min_p: float = 0.0, typical_p: float = 1.0
+    ) -> Array:
         """Sampled next id of each sequence, (B,); uniform (B,) holds a random number for each, 0 <= u < 1."""
 
     def advance(self) -> None:

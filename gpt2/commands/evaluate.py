@@ -11,7 +11,15 @@ from rich.console import Console
 from rich.table import Table
 
 from gpt2.commands.generate import SEPARATOR
-from gpt2.commands.options import LOADING, echo_json, engine_facts, json_option, load_model, loading_options
+from gpt2.commands.options import (
+    LOADING,
+    echo_json,
+    encoding_option,
+    engine_facts,
+    json_option,
+    load_model,
+    loading_options,
+)
 from gpt2.errors import GPT2Error
 from gpt2.evaluation import EvaluationReport, evaluate, find_task
 from gpt2.progress import ProgressBar
@@ -21,6 +29,7 @@ from gpt2.progress import ProgressBar
 @click.argument("model")
 @click.argument("task")
 @click.option("--data", type=click.Path(path_type=Path), required=True, help="The file with the samples.")
+@encoding_option
 @click.option("--limit", type=click.IntRange(1), help="Use only the first samples (perplexity: lines)  [all]")
 @click.option("--batch-size", type=click.IntRange(1), default=4, show_default=True, help="Samples per batch.")
 @click.option("--stride", type=int, help="Perplexity: tokens between windows  [half the context]")
@@ -34,6 +43,7 @@ def evaluation(
     model: str,
     task: str,
     data: Path,
+    encoding: str | None,
     limit: int | None,
     batch_size: int,
     stride: int | None,
@@ -57,6 +67,7 @@ def evaluation(
             batch_size=batch_size,
             seed=seed,
             skip_bad=skip_bad,
+            encoding=encoding,
             watch=functools.partial(bar.show, task),
         )
     if as_json:

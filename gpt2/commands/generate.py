@@ -57,6 +57,7 @@ EARLY_STOPPING: dict[str, bool | str] = {"no": False, "yes": True, "never": "nev
 @click.option("--top-k", type=int, default=0, show_default=True, help="Sample from the k likeliest; 0: all.")
 @click.option("--top-p", type=float, default=1.0, show_default=True, help="Sample from the likeliest that sum to p.")
 @click.option("--min-p", type=float, default=0.0, show_default=True, help="Skip ids below p times the likeliest.")
+@click.option("--typical-p", type=float, default=1.0, show_default=True, help="Sample from ids of usual surprise.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Same seed, same text on every backend.")
 @click.option("--repetition-penalty", type=float, default=1.0, show_default=True, help="Above 1: repeat less.")
 @click.option("--no-repeat-ngram-size", type=int, default=0, show_default=True, help="Repeat no such n-gram; 0: off.")

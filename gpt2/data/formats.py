@@ -23,7 +23,9 @@ MARKS = {codecs.BOM_UTF8: "utf-8", codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_
 ESCAPED = re.compile("[\udc80-\udcff]")  # a byte that could not be decoded
 OBJECT, ARRAY = re.compile(r'\s*\{\s*"'), re.compile(r"\s*\[\s*\{")
 HEADING = re.compile(r"[^\W\d]([\w .-]{0,38}\w)?")  # a cell that may name a column
+NUMBER, LETTER = re.compile(r"-?\d+(\.\d+)?"), re.compile(r"[^\W\d_]")
 LOOKED_AT = 20  # rows of a file that may be a table
+LEAST = 3  # rows of a table that no heading announces
 
 
 class Source(NamedTuple):
@@ -148,9 +150,10 @@ def _with_tabs(text: str) -> str:
 
 
 def _is_table(text: str, form: str) -> bool:
-    """Whether the first rows have one width, of at least two cells; with commas, whether they follow a heading.
+    """Whether the first rows have one width, of at least two cells; with commas, whether it takes more than chance.
 
-    A row of tabs that begins with one is indented text.
+    A row of tabs that begins with one is indented text. Lines of verse may have one comma each, in Chinese without a
+    space after it. So rows of commas must follow what can be a heading, or be such as `_are_records` knows.
     """
     found: list[list[str]] = []
     for each in (form, "tsv-plain") if form == "tsv" else (form,):
@@ -161,4 +164,19 @@ def _is_table(text: str, form: str) -> bool:
         return False
     if form == "tsv":
         return bool(first[0].strip())
-    return len(found) > 1 and all(map(HEADING.fullmatch, first)) and len(set(first)) == len(first)
+    headed = len(found) > 1 and all(map(HEADING.fullmatch, first)) and len(set(first)) == len(first)
+    return headed or _are_records(found)
+
+
+def _are_records(found: list[list[str]]) -> bool:
+    """Whether rows of one width can hardly be text: quotes make them so, or a column is a number in every row.
+
+    Beside that column another holds letters in every row: numbers alone may be a text to learn. Numbers of three digits
+    may be thousands. In prose, a space follows a comma.
+    """
+    if len(found) < LEAST or any(cell != cell.strip() for cells in found for cell in cells):
+        return False
+    columns = list(zip(*found, strict=True))
+    numbers = [all(map(NUMBER.fullmatch, column)) and set(map(len, column)) != {3} for column in columns]
+    words = [all(map(LETTER.search, column)) for column in columns]
+    return any("," in cell for cells in found for cell in cells) or (any(numbers) and any(words))

@@ -12,7 +12,7 @@ from gpt2.data.records import BrokenLines, Record
 from gpt2.data.settings import DataConfig
 from gpt2.data.templates import SPECIAL, TASK, Template
 from gpt2.errors import GPT2Error
-from gpt2.tokenizer import END_OF_TEXT, KINDS, encode, end_id, load_tokenizer, surroundings, train_tokenizer
+from gpt2.tokenizer import END_OF_TEXT, KINDS, encode, end_id, id_count, load_tokenizer, surroundings, train_tokenizer
 from reference.data import order
 
 HELD_OUT_EPOCH = 2**64 - 1  # its order is no epoch's of any run
@@ -90,7 +90,7 @@ def tokenizer_for(
             kinds = ", ".join(KINDS)
             raise GPT2Error(f"no tokenizer {chosen!r}: expected {kinds}, a tokenizer.json, or a folder that has one")
         tokenizer = loaded
-    needed = max(tokenizer.get_vocab().values(), default=-1) + 1
+    needed = id_count(tokenizer)
     if vocab_size is not None and needed > vocab_size:
         raise GPT2Error(
             f"the tokenizer ({chosen}) has {needed} ids, but the model's vocab_size is {vocab_size}: enlarge it, "

@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib
+import inspect
 import typing
 import warnings
 from collections.abc import Callable, Mapping
@@ -54,8 +55,11 @@ class EvaluationReport:
 class EvaluationTask(Protocol):
     """A way to evaluate a model. A task is a frozen dataclass; its fields are its options, of type str, int or None."""
 
-    def read(self, path: Path, broken: BrokenLines) -> list[Any]:
-        """Read the samples of a file. Raises GPT2Error, naming file and line, for unreadable data."""
+    def read(self, path: Path, broken: BrokenLines, encoding: str | None = None) -> list[Any]:
+        """Read the samples of a file. Raises GPT2Error, naming file and line, for unreadable data.
+
+        encoding: as in `gpt2.data.formats.read_source`. A task may leave this parameter out; then none can be given.
+        """
 
     def judge(self, model: Model, samples: list[Any], run: Run) -> EvaluationReport:
         """Evaluate a model on samples that `read` returned."""
@@ -113,16 +117,18 @@ def evaluate(
     batch_size: int = 4,
     seed: int = 0,
     skip_bad: bool = False,
+    encoding: str | None = None,
     watch: Callable[[int, int], Any] = Run.watch,
 ) -> EvaluationReport:
     """Evaluate a model on a file. limit: use only the first samples (perplexity: lines).
 
-    skip_bad: skip and count samples that cannot be read or do not fit the model, instead of stopping. watch: see Run.
+    skip_bad: skip and count samples that cannot be read or do not fit the model, instead of stopping. encoding: that of
+    the file; None: UTF-8, or what its byte-order mark says. watch: see Run.
     Raises GPT2Error, naming file and line.
     """
     chosen = find_task(task) if isinstance(task, str) else task
     run = Run(batch_size, seed, BrokenLines(skip_bad), watch)
-    samples = chosen.read(path, run.broken)[:limit]
+    samples = _read(chosen, path, run.broken, encoding)[:limit]
     report = chosen.judge(model, samples, run) if samples else None
     messages = run.broken.messages
     if report is None or not report.samples:
@@ -131,3 +137,11 @@ def evaluate(
     if messages:
         warnings.warn(f"{len(messages)} of the samples of {path} are left out; the first: {messages[0]}", stacklevel=2)
     return dataclasses.replace(report, skipped=len(messages))
+
+
+def _read(task: EvaluationTask, path: Path, broken: BrokenLines, encoding: str | None) -> list[Any]:
+    if encoding is None:
+        return task.read(path, broken)
+    if "encoding" not in inspect.signature(task.read).parameters:
+        raise GPT2Error(f"the task {type(task).__name__} takes no encoding: save {path} as UTF-8")
+    return task.read(path, broken, encoding)

@@ -11,9 +11,9 @@ from gpt2.json_input import as_type, parse_json
 T = TypeVar("T")
 
 
-def text_lines(path: Path, broken: BrokenLines) -> Iterator[tuple[str, str]]:
+def text_lines(path: Path, broken: BrokenLines, encoding: str | None = None) -> Iterator[tuple[str, str]]:
     """Yield (place, text) of each line, blank lines included."""
-    source = read_source(path, "text")
+    source = read_source(path, "text", encoding)
     for number, line in enumerate(source.text.split("\n"), 1):
         with broken.at():
             yield f"{path}, line {number}", whole(source, line, number)
@@ -29,7 +29,7 @@ def json_records(source: Source, kind: type[T], broken: BrokenLines) -> Iterator
                 yield where, parse_json(item, kind, where, "; expected one object per line")
 
 
-def document(path: Path, kind: type[T]) -> T:
+def document(path: Path, kind: type[T], encoding: str | None = None) -> T:
     """The value of a file that is one JSON document. Raises GPT2Error, naming the place."""
-    source = read_source(path, "json")
+    source = read_source(path, "json", encoding)
     return parse_json(whole(source, source.text), kind, str(path))

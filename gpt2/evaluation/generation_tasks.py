@@ -107,12 +107,12 @@ class Summaries:
     def __post_init__(self) -> None:
         require("sentences", self.sentences, is_integer(self.sentences, 2**31, 1), "an integer of at least 1")
 
-    def read(self, path: Path, broken: BrokenLines) -> list[Prompt]:
+    def read(self, path: Path, broken: BrokenLines, encoding: str | None = None) -> list[Prompt]:
         """One sample for each line that is not blank."""
         template = Template(f"{{{self.article}}}{{{self.summary}}}", self.summary)
         return [
             Prompt(where, values[self.article].strip(), ["\nTL;DR:"], [values[self.summary]])
-            for where, values in read_records(path, template, broken)
+            for where, values in read_records(path, template, broken, encoding=encoding)
         ]
 
     def judge(self, model: Model, samples: list[Prompt], run: Run) -> EvaluationReport:
@@ -155,9 +155,9 @@ class Translation:
     def __post_init__(self) -> None:
         require("examples", self.examples, is_integer(self.examples, 2**31), "an integer of at least 0")
 
-    def read(self, path: Path, broken: BrokenLines) -> list[Prompt]:
+    def read(self, path: Path, broken: BrokenLines, encoding: str | None = None) -> list[Prompt]:
         """One sample per line after the examples. Raises GPT2Error if there are no lines after them."""
-        pairs = self._pairs(path, broken)
+        pairs = self._pairs(path, broken, encoding)
         if len(pairs) <= self.examples:
             raise GPT2Error(
                 f"{path} holds {len(pairs)} pairs, and {self.examples} are examples: give more, or examples=0"
@@ -169,8 +169,8 @@ class Translation:
             for pair in pairs[self.examples :]
         ]
 
-    def _pairs(self, path: Path, broken: BrokenLines) -> list[Pair]:
-        source = read_source(path)
+    def _pairs(self, path: Path, broken: BrokenLines, encoding: str | None) -> list[Pair]:
+        source = read_source(path, encoding=encoding)
         if source.form in TABLES or source.form == "text":
             records = records_of(source, (self.source, self.target), True, broken)
             return [Pair(where, *values.values()) for where, values in records]
@@ -243,10 +243,10 @@ class Questions:
 
     max_new_tokens: int = 30
 
-    def read(self, path: Path, broken: BrokenLines) -> list[Prompt]:
+    def read(self, path: Path, broken: BrokenLines, encoding: str | None = None) -> list[Prompt]:
         """The questions, in the file's order."""
         samples: list[Prompt] = []
-        for i, entry in enumerate(document(path, _Questions).data):
+        for i, entry in enumerate(document(path, _Questions, encoding).data):
             where = f"{path}, data[{i}]"
             with broken.at():
                 samples += _coqa(where, entry) if isinstance(entry, dict) and "story" in entry else _squad(where, entry)

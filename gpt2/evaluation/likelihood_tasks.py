@@ -33,9 +33,9 @@ class Perplexity:
     stride: int | None = None
     """Tokens from one window to the next. None: half the context, as in Hugging Face's guide (512 of 1024)."""
 
-    def read(self, path: Path, broken: BrokenLines) -> list[str]:
+    def read(self, path: Path, broken: BrokenLines, encoding: str | None = None) -> list[str]:
         """The lines of a text file."""
-        return [line for _, line in text_lines(path, broken)]
+        return [line for _, line in text_lines(path, broken, encoding)]
 
     def judge(self, model: Model, samples: list[str], run: Run) -> EvaluationReport:
         """The scores. Raises GPT2Error for a stride that does not fit, or a text of fewer than two tokens."""
@@ -79,11 +79,11 @@ class Lambada:
     Source: GPT-2 paper, section 3.3. Different: no stop-word filter (the paper: 52.66 without, 63.24 with it).
     """
 
-    def read(self, path: Path, broken: BrokenLines) -> list[Passage]:
+    def read(self, path: Path, broken: BrokenLines, encoding: str | None = None) -> list[Passage]:
         """One sample for each line that is not blank."""
-        source = read_source(path)
+        source = read_source(path, encoding=encoding)
         if source.form not in ("jsonl", "json"):
-            texts = [(where, line) for where, line in text_lines(path, broken) if line.strip()]
+            texts = [(where, line) for where, line in text_lines(path, broken, encoding) if line.strip()]
             return _each(broken, texts, _passage)
         records = list(json_records(source, object_with({"text": Filled}), broken))
         return _each(broken, records, lambda where, record: _passage(where, record["text"]))
@@ -153,10 +153,10 @@ class ChildrensBookTest:
     joins punctuation, quotes, brackets and contractions.
     """
 
-    def read(self, path: Path, broken: BrokenLines) -> list[Cloze]:
+    def read(self, path: Path, broken: BrokenLines, encoding: str | None = None) -> list[Cloze]:
         """Read blocks of 20 numbered lines and a query: sentence, tab, answer, two tabs, candidates separated by |."""
         blocks: list[tuple[str, list[str]]] = []
-        for where, line in text_lines(path, broken):
+        for where, line in text_lines(path, broken, encoding):
             if line.startswith("1 ") or (line.strip() and not blocks):
                 blocks.append((where, []))
             if line.strip():

@@ -21,10 +21,11 @@ class GenerationConfig:
 
     * max_new_tokens: the most new tokens of a text.
     * min_new_tokens: before that many new tokens, no stop id is chosen, and no stop string ends the text.
-    * temperature: 0: always choose the likeliest id; top_k, top_p and min_p then have no effect.
+    * temperature: 0: always choose the likeliest id; top_k, top_p, min_p and typical_p then have no effect.
     * top_k: sample from the top_k likeliest ids; 0: from all.
     * top_p: sample from the smallest set of likeliest ids whose probabilities sum to top_p; 1: from all.
     * min_p: sample from ids whose probability is at least min_p times that of the likeliest; 0: from all.
+    * typical_p: sample from the ids whose surprise is nearest to its mean, as many as sum to typical_p; 1: from all.
     * repetition_penalty: above 1: make ids that occurred before less likely; 1: off.
     * no_repeat_ngram_size: no n-gram of this size occurs twice, in prompt and new tokens together; 0: off.
     * bad_words: sequences of ids that must not occur.
@@ -45,6 +46,7 @@ class GenerationConfig:
     top_k: int = 0
     top_p: float = 1.0
     min_p: float = 0.0
+    typical_p: float = 1.0
     repetition_penalty: float = 1.0
     no_repeat_ngram_size: int = 0
     bad_words: Sequence[Sequence[int]] = ()
@@ -75,7 +77,8 @@ class GenerationConfig:
         self._number(
             "temperature", lambda x: x == 0 or 1e-30 <= x <= 1e30, "0 (greedy), or a number from 1e-30 to 1e30"
         )
-        self._number("top_p", lambda x: 0 < x <= 1, "a number above 0, and at most 1 (off)")
+        for field in ("top_p", "typical_p"):
+            self._number(field, lambda x: 0 < x <= 1, "a number above 0, and at most 1 (off)")
         self._number("min_p", lambda x: 0 <= x <= 1, "a number from 0 (off) to 1")
         self._number("repetition_penalty", lambda x: 0.01 <= x <= 100, "a number from 0.01 to 100 (1: off)")
         self._number("length_penalty", lambda x: -10 <= x <= 10, "a number from -10 to 10")
@@ -123,6 +126,11 @@ class GenerationConfig:
 
     def _set(self, field: str, value: Any) -> None:
         object.__setattr__(self, field, value)
+
+    @property
+    def cuts(self) -> tuple[int, float, float, float]:
+        """The options that cut the tail off, as the functions of sampling take them after the temperature."""
+        return self.top_k, self.top_p, self.min_p, self.typical_p
 
     @property
     def looks_back(self) -> bool:

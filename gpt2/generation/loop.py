@@ -28,7 +28,7 @@ class Generation:
     """"stop" (a stop id or string), "length", "context" (no place is left for the next token), "interrupted", or
     "banned" (every id was banned)."""
     log_probabilities: list[list[float]]
-    """Log-probability of each new id, after penalties, bans, temperature, top_k, top_p and min_p."""
+    """Log-probability of each new id, after penalties, bans, temperature, top_k, top_p, min_p and typical_p."""
     scores: list[float]
     """Sum of each row's log-probabilities; for beams, divided by length ** length_penalty."""
 
@@ -127,23 +127,22 @@ def choose(scores: Array, config: GenerationConfig, step: int) -> Array:
     if config.temperature == 0:
         return generate.greedy(scores)
     chance = uniform(config.seed, step, len(scores), config.first_row)
-    return generate.sample(scores, chance, config.temperature, config.top_k, config.top_p, config.min_p)
+    return generate.sample(scores, chance, config.temperature, *config.cuts)
 
 
 def _choose_on_device(decoder: Decoder, config: GenerationConfig, step: int, rows: int) -> Array:
     if config.temperature == 0:
         return decoder.greedy()
     chance = uniform(config.seed, step, rows, config.first_row)
-    return decoder.sample(chance, config.temperature, config.top_k, config.top_p, config.min_p)
+    return decoder.sample(chance, config.temperature, *config.cuts)
 
 
 def _log_probability(scores: Array, chosen: Array, config: GenerationConfig) -> Array:
     if config.temperature == 0:
         logs = log_softmax(scores)
     else:
-        cuts = config.temperature, config.top_k, config.top_p, config.min_p
         with np.errstate(divide="ignore"):  # ids that are cut off get -inf
-            logs = np.log(generate.sampling_probabilities(scores, *cuts))
+            logs = np.log(generate.sampling_probabilities(scores, config.temperature, *config.cuts))
     return take_rows(logs, chosen.astype(np.int64)[:, None])[:, 0]
 
 

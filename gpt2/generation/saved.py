@@ -16,12 +16,11 @@ FILE, OLDER_FILE = "generation_config.json", "config.json"  # transformers befor
 NAMES = {name: name for name in ("max_new_tokens", "min_new_tokens", "temperature", "top_k", "top_p", "min_p")}
 NAMES |= {name: name for name in ("repetition_penalty", "no_repeat_ngram_size", "num_beams", "length_penalty")}
 NAMES |= {name: name for name in ("early_stopping", "num_return_sequences", "stop_strings")}
-NAMES |= {"bad_words_ids": "bad_words"}
+NAMES |= {"typical_p": "typical_p", "bad_words_ids": "bad_words"}
 SAMPLING = {"temperature": 1.0, "top_k": 50, "top_p": 1.0}  # transformers' own defaults, where the file says do_sample
-FOR_SAMPLING, FOR_BEAMS = ("top_k", "top_p", "min_p"), ("length_penalty", "early_stopping")
+FOR_SAMPLING, FOR_BEAMS = ("top_k", "top_p", "min_p", "typical_p"), ("length_penalty", "early_stopping")
 # Fields that would change the text and that we do not offer, with the values that change nothing.
 NOT_OFFERED: dict[str, tuple[Any, ...]] = {
-    "typical_p": (1,),
     "epsilon_cutoff": (0,),
     "eta_cutoff": (0,),
     "penalty_alpha": (0,),

@@ -25,12 +25,11 @@ from gpt2.model.llm_c import is_llm_c, read_llm_c
 from gpt2.model.pytorch_bin import read_pickle, state_of
 from gpt2.model.tensorflow_checkpoint import VOCABULARY
 from gpt2.model.tensors import NO_WEIGHTS, Tensors, named_plainly, open_file, weight_files
-from reference.config import ConfigError, GPT2Config, parameter_shapes
+from reference.config import FIELD_ALIASES, ConfigError, GPT2Config, parameter_shapes
 
 LINEAR = re.compile(r"h\.\d+\.(attn\.c_attn|attn\.c_proj|mlp\.c_fc|mlp\.c_proj)\.weight")
 KINDS = ("*.safetensors", "*model*.json", "*.bin", "*.pt", "*.pth", "*.ckpt")
 SAID = "its configuration says so"
-FIELDS = {field.name for field in dataclasses.fields(GPT2Config)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,7 +58,8 @@ def convert(source: Path, folder: Path, n_head: int | None = None, activation: s
         raise GPT2Error(f"cannot read {source}: {error.strerror or error}") from error
     why = SAID
     try:
-        state, fields = _read(source)
+        state, said = _read(source)
+        fields = {FIELD_ALIASES.get(name, name): value for name, value in said.items()}
         parameters, outward = _rename(state, source)
     except OSError as error:
         raise GPT2Error(f"cannot read {source}: {error.strerror or error}") from error
@@ -232,4 +232,5 @@ def _config(parameters: hf_folder.Parameters, n_head: int, fields: Mapping[str, 
         "tie_word_embeddings": tied,
     }
     rates = {name: fields.get("dropout", 0.1) for name in ("resid_pdrop", "embd_pdrop", "attn_pdrop")}
-    return GPT2Config(**rates | {name: x for name, x in fields.items() if name in FIELDS} | sizes)
+    own = {name: value for name, value in fields.items() if name != "model_type"}  # minGPT's is "gpt-mini" or the like
+    return GPT2Config.from_dict(rates | own | sizes)

@@ -8,6 +8,7 @@ from gpt2.tokenizer.texts import (
     encode_prompt,
     encode_with_offsets,
     end_id,
+    id_count,
     surroundings,
     without_opening,
 )
@@ -25,6 +26,7 @@ __all__ = [
     "encode_prompt",
     "encode_with_offsets",
     "end_id",
+    "id_count",
     "load_tokenizer",
     "settings_of",
     "surroundings",

@@ -37,6 +37,11 @@ GPT2, BERT, T5, GENERAL = (
 AS_BERT = (BERT, "BertTokenizerLegacy", "DistilBertTokenizer", "ElectraTokenizer")
 
 
+# The most ids below the last that are no token's: as many as there are characters, whose numbers some take for ids.
+# A new model holds a row for each.
+MOST_MISSING = 0x110000
+
+
 def load_tokenizer(path: Path) -> Tokenizer | None:
     """Load a folder's tokenizer; None if it has no file of one.
 
@@ -75,6 +80,12 @@ def _require_an_id_for_each(tokenizer: Tokenizer, file: Path) -> None:
     if len(tokens) < len(vocabulary):
         pair = next(sorted((token, tokens[i])) for token, i in vocabulary.items() if tokens[i] != token)
         raise GPT2Error(f"{file}: the tokens {pair[0]!r} and {pair[1]!r} have one id, {vocabulary[pair[0]]}")
+    last = max(tokens, default=-1)
+    if last + 1 - len(tokens) > MOST_MISSING:
+        raise GPT2Error(
+            f"{file}: the token {tokens[last]!r} has the id {last}, but there are only {len(tokens)} tokens: ids must "
+            "follow each other"
+        )
 
 
 def _vocabulary(folder: Path, kind: str = "") -> Path | None:

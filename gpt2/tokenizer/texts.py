@@ -97,6 +97,11 @@ def _encodings(tokenizer: Tokenizer, text: str, add_special_tokens: bool) -> Ite
         start += len(piece)
 
 
+def id_count(tokenizer: Tokenizer) -> int:
+    """The least vocab_size of a model that takes all its ids: one more than the last. Some below may be no token's."""
+    return max(tokenizer.get_vocab().values(), default=-1) + 1
+
+
 def refuse_to_drop(tokenizer: Tokenizer) -> None:
     """Let the library fail where a vocabulary of byte pairs has no token for a character, which it would drop."""
     model = tokenizer.model

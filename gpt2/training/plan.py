@@ -16,7 +16,7 @@ from gpt2.data.templates import SPECIAL, Template
 from gpt2.errors import GPT2Error
 from gpt2.files import write_text
 from gpt2.model import hf_folder
-from gpt2.tokenizer import end_id, load_tokenizer, settings_of, surroundings
+from gpt2.tokenizer import end_id, id_count, load_tokenizer, settings_of, surroundings
 from gpt2.training import recipe
 from gpt2.training.checkpoint import Checkpoint
 from gpt2.training.initial_weights import initial_parameters
@@ -119,7 +119,7 @@ def _tokens_of(tokenizer: Tokenizer, template: Template | None) -> dict[str, Any
     opening, end = surroundings(tokenizer)[0], None if template is None else closing_token(template, tokenizer)
     end = end_id(tokenizer) if end is None else end
     return {
-        "vocab_size": tokenizer.get_vocab_size(),
+        "vocab_size": id_count(tokenizer),
         "bos_token_id": opening[-1] if opening else end,
         "eos_token_id": end,
         "pad_token_id": tokenizer.token_to_id("[PAD]"),

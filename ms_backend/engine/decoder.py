@@ -86,11 +86,13 @@ class MindSporeDecoder:
             self._chosen = generate.greedy(self._logits) if self._likeliest is None else self._likeliest
             return self._device.fetch(self._chosen)
 
-    def sample(self, uniform: Array, temperature: float, top_k: int, top_p: float, min_p: float = 0.0) -> Array:
+    def sample(
+        self, uniform: Array, temperature: float, top_k: int, top_p: float, min_p: float = 0.0, typical_p: float = 1.0
+    ) -> Array:
         """The next ids, sampled with the random numbers in uniform."""
         with LOCK:
             numbers = Tensor(uniform.astype(np.float32))
-            self._chosen = generate.sample(self._logits, numbers, temperature, top_k, top_p, min_p)
+            self._chosen = generate.sample(self._logits, numbers, temperature, top_k, top_p, min_p, typical_p)
             return self._device.fetch(self._chosen)
 
     def advance(self) -> None:

@@ -236,6 +236,7 @@ SCALARS: dict[str, st.SearchStrategy[Any]] = {
     "temperature": st.sampled_from([1.0, 0.5, 2.0]),
     "top_p": st.sampled_from([1.0, 0.9, 0.3]),
     "min_p": st.sampled_from([0.0, 0.05, 0.3]),
+    "typical_p": st.sampled_from([1.0, 0.9, 0.3]),
     "penalty": st.sampled_from([1.0, 1.3, 0.5]),
     "size": st.integers(0, 3),
     "length": st.integers(1, LONGEST_TEXT),
@@ -372,8 +373,9 @@ def _values(case: Case, item: Item, name: str, shape: tuple[int, ...], dtype: np
     if "uniform" in kinds:
         return random.integers(0, 128, shape) / 128  # exact in every dtype
     x = random.standard_normal(shape)
-    if name == "logits" and case.seed % 2:
-        return np.round(2 * x) / 2  # many equal scores, to test their order
+    if name == "logits" and (case.seed % 2 or case.scalars.get("typical_p", 1.0) < 1):
+        # Many equal scores, to test their order; and which of two is nearer to the mean is not for rounding to say.
+        return np.round(2 * x) / 2
     if name in ("beam_scores", "finished"):
         return np.where(random.random(shape) < 0.25, -np.inf, x)  # some beams do not exist, some places are free
     if name.endswith(("weight", "bias")):

@@ -33,6 +33,7 @@ FIXED: dict[str, Any] = {
     "last_only": False,
     "recompute": False,
     "min_p": 0.0,
+    "typical_p": 1.0,
     "ignore_index": -100,
 }
 # Numbers so large that a hidden score of -10000 can be higher than a visible one.

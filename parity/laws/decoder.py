@@ -203,10 +203,11 @@ def equal_scores_share_equally(trial: Trial) -> Verdicts:
         top_k=0,
         top_p=1.0,
         min_p=0.0,
+        typical_p=1.0,
     )
     yield must_hold(trial, equal.run()[0] == ids)
     kept = int(random_of(trial).integers(1, vocabulary + 1))
-    given = {name: equal.arguments[name] for name in ("logits", "temperature", "top_k", "min_p")}
+    given = {name: equal.arguments[name] for name in ("logits", "temperature", "top_k", "min_p", "typical_p")}
     shares = equal.of("generate.sampling_probabilities", **given, top_p=kept / vocabulary).run()[0]
     yield trial.identical(shares > 0, np.broadcast_to(ids < kept, shares.shape))
 

@@ -51,7 +51,15 @@ def _chances(scores: Array, config: GenerationConfig) -> tuple[Array, Array]:
     shares /= shares.sum(axis=1, keepdims=True)
     shares[np.cumsum(shares, axis=1) - shares >= config.top_p] = 0
     shares[shares < config.min_p * shares[:, :1]] = 0
-    return shares / shares.sum(axis=1, keepdims=True), order
+    shares /= shares.sum(axis=1, keepdims=True)
+    if config.typical_p < 1:
+        surprise = -np.log(np.where(shares > 0, shares, 1))
+        strange = np.abs(surprise - (shares * surprise).sum(axis=1, keepdims=True))
+        for row, far in zip(shares, strange, strict=True):
+            less_strange = (row * (far < far[:, None])).sum(axis=1)
+            row[less_strange >= config.typical_p] = 0
+        shares /= shares.sum(axis=1, keepdims=True)
+    return shares, order
 
 
 def _choices(scores: Array, config: GenerationConfig, chance: Array) -> Array:
@@ -60,7 +68,7 @@ def _choices(scores: Array, config: GenerationConfig, chance: Array) -> Array:
         return np.argmax(scores, axis=1)
     shares, order = _chances(scores, config)
     rank = (np.cumsum(shares, axis=1) <= chance[:, None]).sum(axis=1)
-    last = (shares > 0).sum(axis=1) - 1
+    last = shares.shape[1] - 1 - np.argmax(shares[:, ::-1] > 0, axis=1)
     return order[np.arange(len(order)), np.minimum(rank, last)]
 
 
@@ -116,7 +124,7 @@ class _Rereader:
         return self._chosen
 
     def sample(self, uniform: Array, *cuts: Any) -> Array:
-        fields = dict(zip(("temperature", "top_k", "top_p", "min_p"), cuts, strict=True))
+        fields = dict(zip(("temperature", "top_k", "top_p", "min_p", "typical_p"), cuts, strict=True))
         self._chosen = _choices(self._logits.astype(np.float64), GenerationConfig(**fields), uniform)
         return self._chosen
 

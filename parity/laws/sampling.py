@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from parity.laws.base import Verdicts, changed, law, must_hold, score_of
+from parity.laws.base import Verdicts, changed, law, must_hold, random_of, score_of
 from parity.verdict.trial import Trial
 
 # The choice of the next token.
@@ -34,14 +34,15 @@ def greedy_is_the_first_of_the_highest(trial: Trial) -> Verdicts:
 
 @law("generate.sample")
 def sampling_from_one_id_is_greedy(trial: Trial) -> Verdicts:
-    """With top_k = 1, with a top_p that one id exceeds, or with the random number 0, sampling chooses an id of the
-    highest score.
+    """With top_k = 1, with a top_p that one id exceeds, or with the random number 0 and without typical_p, sampling
+    chooses an id of the highest score.
 
     Proof: sampling goes through the ids from the likeliest; the first two options keep only this id, the third stops at
-    it. Of V ids the likeliest has a probability of at least 1 / V.
+    it. Of V ids the likeliest has a probability of at least 1 / V. Of the options, typical_p alone may cut it off.
     """
     logits, uniform = trial.arguments["logits"], trial.arguments["uniform"]
-    for option in ({"top_k": 1}, {"top_p": 0.5 / logits.shape[-1]}, {"uniform": np.zeros_like(uniform)}):
+    first = {"uniform": np.zeros_like(uniform), "typical_p": 1.0}
+    for option in ({"top_k": 1}, {"top_p": 0.5 / logits.shape[-1]}, first):
         chosen = trial.with_arguments(**option).run()[0]
         yield trial.identical(score_of(logits, chosen), logits.max(axis=-1))
 
@@ -86,7 +87,7 @@ def shares_of_numbers_are_probabilities(trial: Trial) -> Verdicts:
     Proof: an id is chosen by the numbers of an interval as long as its probability p. Of 64 evenly spaced numbers, it
     holds 64 p, plus or minus 1, and one more at either end where rounding moves the end.
     """
-    grid = _grid(trial.with_arguments(temperature=1.0, top_k=0, top_p=1.0, min_p=0.0))
+    grid = _grid(trial.with_arguments(temperature=1.0, top_k=0, top_p=1.0, min_p=0.0, typical_p=1.0))
     logits = grid.arguments["logits"]
     shares = trial.of("ops.softmax", x=logits[:1, None]).run()[0][0, 0].astype(np.float64)
     counts = np.bincount(grid.run()[0], minlength=len(shares))
@@ -95,3 +96,38 @@ def shares_of_numbers_are_probabilities(trial: Trial) -> Verdicts:
     for option in ({"top_k": len(kept)}, {"top_p": float(kept.sum() - kept[-1] / 2)}):
         counts = np.bincount(grid.with_arguments(**option).run()[0], minlength=len(shares))
         yield must_hold(trial, np.abs(np.sort(counts)[::-1][: len(kept)] - 64 * kept / kept.sum()) < 4)
+
+
+@law("generate.sample")
+def typical_ids_are_near_the_mean_surprise(trial: Trial) -> Verdicts:
+    """Of five ids, one of probability m and four that share the rest, a typical_p below the share of the nearer kind
+    keeps this kind alone, be it the likelier or not: m = 1/4 is cut off, m = 3/4 is drawn alone. A typical_p above it
+    keeps all five. An id that top_k cuts off has no part in this.
+
+    Proof: let d be the difference of the two surprises. The mean surprise is m of the way from the four to the one, so
+    the four are m d away from it, and the one (1 - m) d; for m = 1/4 and 3/4 these differ by half of d, and d is log
+    4/3 or log 12, far more than rounding. Ids of equal scores are equally near and stay or go together; their sums are
+    1/32 or more from typical_p. Shares of 64 numbers are as in `shares_of_numbers_are_probabilities`.
+    """
+    order = random_of(trial).permutation(6)
+    places = np.argsort(order)  # of the one, of the four, and of one that top_k cuts off
+    numbers = ((np.arange(64) + 0.5) / 64).astype(trial.arguments["uniform"].dtype)
+    for m, typical_p, kept in ((1 / 4, 5 / 8, 4), (3 / 4, 5 / 8, 1), (1 / 4, 31 / 32, 5), (3 / 4, 31 / 32, 5)):
+        one, others = np.log(4 * m / (1 - m)), [0.0] * 4
+        logits = np.array([one, *others, min(one, 0.0) - 1])[order].astype(trial.arguments["logits"].dtype)
+        shares = np.array([m, *[(1 - m) / 4] * 4, 0])
+        shares[0 if kept == 4 else slice(kept, None)] = 0
+        drawn = changed(
+            trial,
+            {"B": 64, "V": 6},
+            logits=np.repeat(logits[None], 64, axis=0),
+            uniform=numbers,
+            temperature=1.0,
+            top_k=5,
+            top_p=1.0,
+            min_p=0.0,
+            typical_p=typical_p,
+        )
+        counts = np.bincount(drawn.run()[0], minlength=6)[places]
+        yield must_hold(trial, np.abs(counts - 64 * shares / shares.sum()) < 4)
+        yield must_hold(trial, (counts > 0) == (shares > 0))

@@ -101,13 +101,14 @@ def options_of(scene: Scene) -> dict[str, Any]:
 
 
 def drawn_options(scene: Scene) -> dict[str, Any]:
-    """Options of sampling, with top-k, top-p and min-p one by one or together."""
+    """Options of sampling, with top-k, top-p, min-p and typical_p one by one or together."""
     random = np.random.default_rng([scene.trial.case.seed, 2])
     return {
         "temperature": float(random.choice([1.0, 0.5, 3.0])),
         "top_k": int(random.choice([0, 2, 5])),
         "top_p": float(random.choice([1.0, 0.8, 0.4])),
         "min_p": float(random.choice([0.0, 0.1, 0.5])),
+        "typical_p": float(random.choice([1.0, 0.9, 0.5])),
         "seed": int(random.integers(1000)),
     }
 

@@ -237,8 +237,8 @@ PROCESSORS = (
             Edit("reference.generate._likeliest_first", "axis=-1) / np.array(temperature, logits.dtype)", "axis=-1)"),
             Edit(
                 "reference.generate._likeliest_first",
-                "np.where(probabilities >= min_p * probabilities[:, :1], probabilities, 0), order",
-                "np.where(probabilities >= min_p * probabilities[:, :1], probabilities, 0) ** (1 / temperature), order",
+                "np.where(probabilities >= min_p * probabilities[:, :1], probabilities, 0)",
+                "np.where(probabilities >= min_p * probabilities[:, :1], probabilities, 0) ** (1 / temperature)",
             ),
         ),
         ("generate.sample", CHOICES),

@@ -121,4 +121,46 @@ SAMPLING = (
         dtype="float16",
         beyond_laws="Which of two equal ids comes first is a convention: in either order, both keep their chance.",
     ),
+    Mutant(
+        "typical keeps the likeliest",
+        "Ids are ordered by their surprise, not by how far it is from the mean: typical_p becomes another top_p.",
+        (
+            Edit(
+                "reference.generate._typical",
+                "np.abs(below - (shares * below).sum(axis=-1, keepdims=True))",
+                "(shares * below).sum(axis=-1, keepdims=True) - below",
+            ),
+        ),
+        ("generate.sample",),
+    ),
+    Mutant(
+        "every id weighs alike in the mean surprise",
+        "The mean is taken over the ids, not over what is drawn: the many unlikely ids become the typical ones.",
+        (
+            Edit(
+                "reference.generate._typical",
+                "(shares * below).sum(axis=-1, keepdims=True)",
+                "below.mean(axis=-1, keepdims=True)",
+            ),
+        ),
+        ("generate.sample",),
+    ),
+    Mutant(
+        "as many ids as are kept",
+        "The walk ends after as many ids as are kept. But typical_p keeps ids behind a likelier one that it cuts off.",
+        (
+            Edit(
+                "reference.generate.sample",
+                "np.max((probabilities > 0) * np.arange(probabilities.shape[-1]), axis=-1)",
+                "(probabilities > 0).sum(axis=-1) - 1",
+            ),
+        ),
+        ("generate.sample",),
+    ),
+    Mutant(
+        "typical without the id that crosses",
+        "The id that reaches typical_p is dropped, as in the same mistake with top-p.",
+        (Edit("reference.generate._typical", "nearer < typical_p", "nearer + shares <= typical_p"),),
+        ("generate.sample",),
+    ),
 )

@@ -50,9 +50,11 @@ class PortDecoder:
         self._chosen = generate.greedy(self._logits)
         return self._chosen
 
-    def sample(self, uniform: Array, temperature: float, top_k: int, top_p: float, min_p: float = 0.0) -> Array:
+    def sample(
+        self, uniform: Array, temperature: float, top_k: int, top_p: float, min_p: float = 0.0, typical_p: float = 1.0
+    ) -> Array:
         """Next ids, sampled with the random numbers `uniform`, (B,)."""
-        self._chosen = generate.sample(self._logits, uniform, temperature, top_k, top_p, min_p)
+        self._chosen = generate.sample(self._logits, uniform, temperature, top_k, top_p, min_p, typical_p)
         return self._chosen
 
     def advance(self) -> None:

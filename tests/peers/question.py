@@ -14,6 +14,7 @@ from gpt2.backends import Backend
 from gpt2.model.model import Model
 from parity.cases.cases import Case, build, cases
 from parity.cases.contracts import contracts
+from parity.cases.supports import EVERYTHING, Supports
 from parity.verdict import orbit
 from parity.verdict.stages import stage_references
 from parity.verdict.trial import references
@@ -182,9 +183,14 @@ def may_be_level(question: Question, first: int, second: int) -> bool:
     return reference.judge(level).agrees
 
 
-def questions(function: str, change: Callable[[Case], Case] = lambda case: case) -> st.SearchStrategy[Question]:
-    """Questions to a "language_model" or a "sequence_classifier": live random weights, no past, no dropout."""
-    drawn = cases(contracts()[f"model.{function}"], DTYPE)
+def questions(
+    function: str, change: Callable[[Case], Case] = lambda case: case, supports: Supports = EVERYTHING
+) -> st.SearchStrategy[Question]:
+    """Questions to a "language_model" or a "sequence_classifier": live random weights, no past, no dropout.
+
+    supports: which options of the configuration are drawn.
+    """
+    drawn = cases(contracts()[f"model.{function}"], DTYPE, supports)
     return drawn.map(_plain).map(change).map(_question)
 
 
@@ -221,6 +227,11 @@ def with_pad_id(question: Asked) -> Asked:
     if question.attention_mask is not None:
         ids = np.where(question.mask != 0, ids % pad, pad)
     return dataclasses.replace(question, ids=ids, config=dataclasses.replace(question.config, pad_token_id=pad))
+
+
+def alone(case: Case) -> Case:
+    """The case with plain inputs: what is asked for is the folder."""
+    return dataclasses.replace(case, absent=case.absent | {"attention_mask", "position_ids"}, padding="none")
 
 
 def _plain(case: Case) -> Case:

@@ -18,13 +18,12 @@ from gpt2.backends import numpy_dtype
 from gpt2.finetune.classifier import Classifier
 from gpt2.generation.config import GenerationConfig
 from gpt2.model.hf_folder import PROBLEMS, SINGLE_LABEL
-from parity.cases.cases import Case
 from parity.verdict.verdict import ULP_TERM
 from reference.config import ACTIVATION_ALIASES, ACTIVATIONS
 from tests.gpt2.command import run
 from tests.peers.choices import may_be_found
 from tests.peers.engines import accuracy_of, backend_of, for_all
-from tests.peers.question import Question, expect_agreement, questions
+from tests.peers.question import Question, alone, expect_agreement, questions
 from tests.peers.test_generation import CONFIGS, SIZES, Task
 
 pytestmark = pytest.mark.peer
@@ -87,11 +86,6 @@ def test_logits_with_every_activation(hugging_face: Peer, engine: str) -> None:
 
     law()
     assert not left
-
-
-def alone(case: Case) -> Case:
-    """The case with plain inputs: what is asked for here is the folder."""
-    return dataclasses.replace(case, absent=case.absent | {"attention_mask", "position_ids"}, padding="none")
 
 
 LENGTHS = st.fixed_dictionaries(

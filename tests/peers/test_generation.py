@@ -19,11 +19,12 @@ from numpy.typing import NDArray
 from benchmarks.peers.client import Peer
 from gpt2.generation.config import GenerationConfig
 from gpt2.model.model import Model
-from parity.cases.cases import Case, build
+from parity.cases.cases import Case, build, cases
 from parity.cases.contracts import contracts
+from parity.verdict.trial import references
 from reference.config import GPT2Config, axis_sizes, flatten
 from tests.peers.choices import DTYPE, may_be_found
-from tests.peers.engines import backend_of
+from tests.peers.engines import accuracy_of, backend_of, for_all
 
 pytestmark = pytest.mark.peer
 
@@ -188,3 +189,19 @@ def test_a_course_on_generation(hugging_face: Peer, engine: str, record_property
         "early_stopping": (False, True),
     }
     expect_agreement(engine, hugging_face, record_property, choices, share=0.5)
+
+
+def test_typical_ids(hugging_face: Peer) -> None:
+    """The probabilities that typical_p leaves, after temperature and min_p. (`gpt2 check` compares MindSpore's.)"""
+    contract, backend = contracts()["generate.sampling_probabilities"], backend_of("numpy")
+
+    @for_all("numpy", case=cases(contract, DTYPE))
+    def law(case: Case) -> None:
+        case = dataclasses.replace(case, scalars=case.scalars | {"top_k": 0, "top_p": 1.0})
+        logits = build(case, DTYPE)[0]["logits"]
+        options = {name: case.scalars[name] for name in ("temperature", "min_p", "typical_p")}
+        _, answer = hugging_face.ask("typical", {"logits": logits}, **options)
+        ours = backend.call(contract.function, {"logits": logits, **options})
+        for found, accuracy in ((answer["probabilities"], accuracy_of(hugging_face)), (ours, backend.accuracy)):
+            verdict = references(case, DTYPE, accuracy)[0].judge(found)
+            assert verdict.agrees, verdict.explain()

@@ -1,5 +1,7 @@
 """The choice of the next token: each rule against its definition, written once more in plain Python."""
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -82,11 +84,12 @@ def test_ids_are_banned_in_every_row(logits: Array, ids: set[int]) -> None:
     st.integers(0, V),
     st.sampled_from([0.3, 0.9, 1.0]),
     st.sampled_from([0.0, 0.3, 1.0]),
+    st.sampled_from([0.3, 0.9, 1.0]),
 )
 def test_ids_are_drawn_as_often_as_their_probability_says(
-    logits: Array, temperature: float, top_k: int, top_p: float, min_p: float
+    logits: Array, temperature: float, top_k: int, top_p: float, min_p: float, typical_p: float
 ) -> None:
-    cuts = temperature, top_k, top_p, min_p
+    cuts = temperature, top_k, top_p, min_p, typical_p
     probabilities = generate.sampling_probabilities(logits, *cuts)[0]
     numbers = (np.arange(1000) + 0.5) / 1000
     drawn = generate.sample(np.repeat(logits, 1000, axis=0), numbers, *cuts)
@@ -100,10 +103,39 @@ def test_min_p_keeps_what_is_likely_beside_the_likeliest(halvings: list[int], mi
     assert kept.tolist() == [2.0 ** (min(halvings) - each) >= min_p for each in halvings]
 
 
+def typical(halves: list[int], mass: float) -> set[int]:
+    """The ids that typical_p keeps, by its definition: the nearest to the mean surprise, until they reach the mass."""
+    shares = {half: math.exp(half / 2) for half in halves}
+    whole = sum(shares[half] for half in halves)
+    surprise = {half: math.log(whole / share) for half, share in shares.items()}
+    mean = sum(shares[half] / whole * surprise[half] for half in halves)
+    kept: set[int] = set()
+    total = 0.0
+    for half in sorted(shares, key=lambda half: abs(surprise[half] - mean)):
+        if total < mass:
+            kept.add(half)
+            total += halves.count(half) * shares[half] / whole
+    return {i for i, half in enumerate(halves) if half in kept}
+
+
+@given(st.lists(st.integers(0, 6), min_size=1, max_size=V), st.sampled_from([0.05, 0.2, 0.5, 0.9]))
+def test_typical_p_keeps_what_is_near_the_mean_surprise(halves: list[int], mass: float) -> None:
+    kept = generate.sampling_probabilities(np.array([halves]) / 2, typical_p=mass)[0] > 0
+    assert set(np.flatnonzero(kept).tolist()) == typical(halves, mass)
+
+
+def test_typical_p_may_cut_the_likeliest_off() -> None:
+    """The paper's point: 1/4 is less typical than four of 3/16 each. A number at its end draws the last of them."""
+    logits = np.log(np.array([[4, 3, 3, 3, 3]]) / 16)
+    assert (generate.sampling_probabilities(logits, typical_p=0.7)[0] > 0).tolist() == [False] + [True] * 4
+    numbers = np.array([0.0, np.nextafter(1, 0)])
+    assert generate.sample(np.repeat(logits, 2, axis=0), numbers, typical_p=0.7).tolist() == [1, 4]
+
+
 def test_banned_ids_are_never_drawn() -> None:
     logits = np.array([[0.0, -np.inf, 1.0, -np.inf]])
     numbers = np.array([0.0, 0.3, 0.7, np.nextafter(1, 0)])
-    for cuts in ({}, {"top_k": 3}, {"top_p": 0.99}, {"min_p": 0.01}):
+    for cuts in ({}, {"top_k": 3}, {"top_p": 0.99}, {"min_p": 0.01}, {"typical_p": 0.99}):
         assert set(generate.sample(np.repeat(logits, 4, axis=0), numbers, **cuts)) == {0, 2}
 
 

@@ -319,6 +319,7 @@ def test_equal_scores_are_noise(tmp_path: Path) -> None:
         ([*ONE, "--num-beams", 0], ["num_beams", "0"]),
         ([*ONE, "--num-beams", 10**9], ["num_beams", "1000"]),
         ([*ONE, "--min-p", 2], ["min_p", "2.0"]),
+        ([*ONE, "--typical-p", 0], ["typical_p", "0.0"]),
         ([*ONE, "--repetition-penalty", 0], ["repetition_penalty", "0.0"]),
         ([*ONE, "--length-penalty", "nan"], ["length_penalty", "nan"]),
         ([*ONE, "--no-repeat-ngram-size", -1], ["no_repeat_ngram_size", "-1"]),

@@ -156,6 +156,9 @@ NO_TEXTS = {
     "a.tsv": "label\treview\n1\tgood\n",
     "renamed.txt": "label,review\n1,good\n0,bad\n",
     "tabs.txt": "1\tgood\n0\tbad\n",
+    "no heading.txt": "1,good\n0,bad\n1,so so\n",
+    "the label last.txt": "so good,0.5\ntoo bad,-1\nso so,0\n",
+    "quotes.txt": 'pos,good\nneg,"bad, really"\nneg,"no, no, no"\n',
     "nlpcc.txt": LINES,
     "array.txt": json.dumps(PAIRS),
 }
@@ -195,6 +198,12 @@ def test_training_takes_the_column_that_is_named_or_the_file_as_it_is(tmp_path: 
         "a\tb\nc\n",
         "a, b and c " * 20_000,
         "old\rmac\tos\n",
+        "床前明月光,疑是地上霜。\n举头望明月,低头思故乡。\n春眠不觉晓,处处闻啼鸟。\n",
+        "Paris 2,161\nBerlin 3,645\nRome 2,873\n",
+        "1,2,3\n4,5,9\n10,0,10\n",
+        "Washington, 1789\nAdams, 1797\nJefferson, 1801\n",
+        '"Well, well", she said\n"Oh, no", he said\n"So, what", they said\n',
+        "1,good\n0,bad\n",
     ],
 )
 def test_prose_is_taken_for_text(text: str, tmp_path: Path) -> None:
@@ -275,3 +284,5 @@ def test_files_of_evaluations_are_known_by_what_they_hold(task: str, content: st
     found = chosen.read(path, BrokenLines())
     pick = {"lambada": lambda one: (one.before, one.word), "translation": lambda one: (one.head, one.expected)}
     assert [pick.get(task, str)(sample) for sample in found] == texts
+    path = file_of(tmp_path, "b.txt", content.encode("utf-16-be"))
+    assert [pick.get(task, str)(sample) for sample in chosen.read(path, BrokenLines(), "utf-16-be")] == texts

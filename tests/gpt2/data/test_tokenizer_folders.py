@@ -4,6 +4,7 @@ Folders as people have them; that the ids are transformers' is asked in tests/pe
 """
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -289,3 +290,32 @@ def test_a_character_whose_bytes_are_no_tokens_is_named(tmp_path: Path) -> None:
     assert ids_of(tmp_path, "hello") == [HELLO - 1]
     with pytest.raises(GPT2Error, match="has no token for 'é'"):
         ids_of(tmp_path, "hello é")
+
+
+@pytest.mark.parametrize("last", [10**9, 2**32 - 1])
+def test_an_id_far_beyond_the_others_is_refused(last: int, tmp_path: Path) -> None:
+    folder = bytes_folder(tmp_path / "folder", {})
+    vocabulary = {token: i for i, token in enumerate(TOKENS)} | {END_OF_TEXT: last}
+    (folder / "vocab.json").write_text(json.dumps(vocabulary), encoding="utf-8")
+    said = f"vocab.json: the token '<|endoftext|>' has the id {last}, but there are only 261 tokens: ids must follow"
+    with pytest.raises(GPT2Error, match=re.escape(said)):
+        load_tokenizer(folder)
+    (folder / "merges.txt").unlink()
+    whole = {"version": "1.0", "model": {"type": "WordLevel", "vocab": {"a": 0, "b": last}, "unk_token": "a"}}
+    (folder / "tokenizer.json").write_text(json.dumps(whole), encoding="utf-8")
+    with pytest.raises(GPT2Error, match=rf"the token 'b' has the id {last}, but there are only 2 tokens"):
+        load_tokenizer(folder)
+
+
+def test_a_new_model_holds_a_row_for_ids_that_are_left_out(tmp_path: Path) -> None:
+    """A vocabulary with a gap: its ids reach further than there are tokens."""
+    folder = bytes_folder(tmp_path / "folder", {})
+    vocabulary = {token: i + (i == END) * 9 for i, token in enumerate(TOKENS)}
+    (folder / "vocab.json").write_text(json.dumps(vocabulary), encoding="utf-8")
+    text, config = tmp_path / "a.txt", tmp_path / "settings.json"
+    text.write_text(f"hello{END_OF_TEXT}hello" * 90, encoding="utf-8")
+    sizes = {"n_embd": 4, "n_layer": 1, "n_head": 1, "n_positions": 8}
+    config.write_text(json.dumps({"model": sizes, "data": {"tokenizer": str(folder)}}), encoding="utf-8")
+    words = ["train", "--data", text, "--config", config, "--output", tmp_path / "run", "--steps", 1, "--batch-size", 1]
+    assert run(*words).code == 0
+    assert gpt2.load(tmp_path / "run").config.vocab_size == END + 10

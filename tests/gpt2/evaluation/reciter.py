@@ -59,8 +59,8 @@ class Recital:
         self.chosen = self.logits().argmax(axis=1)
         return self.chosen
 
-    def sample(self, uniform: Array, temperature: float, top_k: int, top_p: float, min_p: float = 0.0) -> Array:
-        assert (temperature, top_k, top_p, min_p) == (1.0, 2, 1.0, 0.0)  # GPT-2 paper, section 3.6
+    def sample(self, uniform: Array, temperature: float, *cuts: float) -> Array:
+        assert (temperature, *cuts) == (1.0, 2, 1.0, 0.0, 1.0)  # GPT-2 paper, section 3.6
         return self.greedy()
 
     def advance(self) -> None:

@@ -52,6 +52,8 @@ def test_another_package_registers_its_task(tmp_path: Path) -> None:
             find_task("gone")
         with pytest.raises(GPT2Error, match=r"^task 'lines' has no option 'x': it has factor, unit$"):
             find_task("lines", {"x": 1})
+        with pytest.raises(GPT2Error, match=r"^the task Lines takes no encoding: save .*a\.txt as UTF-8$"):
+            evaluate(reciter(), find_task("lines"), path, encoding="gbk")
 
 
 def test_the_command(speaker: Path, tmp_path: Path) -> None:
@@ -71,6 +73,14 @@ def test_the_command_shows_each_sample(speaker: Path, tmp_path: Path) -> None:
     facts = json.loads(run("eval", speaker, "lambada", "--data", path, "--examples", "--json", "--limit", 1).result)
     assert [one["expected"] for one in facts["examples"]] == ["sat"]
     assert "examples" not in json.loads(run("eval", speaker, "lambada", "--data", path, "--json").result)
+
+
+def test_a_file_in_another_encoding(speaker: Path, tmp_path: Path) -> None:
+    path = written(tmp_path, "a.txt", "今天天气很好\n" * 4)
+    plain = run("eval", speaker, "perplexity", "--data", path, "--json").result
+    path.write_bytes(path.read_text(encoding="utf-8").encode("gb18030"))
+    assert run("eval", speaker, "perplexity", "--data", path, "--encoding", "gb18030", "--json").result == plain
+    assert "is not UTF-8: line 1 holds the byte 0xbd" in run("eval", speaker, "perplexity", "--data", path).refusal
 
 
 def test_an_infinite_score_is_null(speaker: Path, tmp_path: Path) -> None:

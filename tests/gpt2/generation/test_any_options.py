@@ -26,6 +26,7 @@ FIELDS: dict[str, list[Any]] = {
     "top_k": [0, 1, 5, 10**9],
     "top_p": [1e-9, 0.3, 1, np.float64(0.9)],
     "min_p": [0, 0.2, 1.0],
+    "typical_p": [1e-9, 0.5, 1],
     "repetition_penalty": [1, 0.01, 1.5, 100],
     "no_repeat_ngram_size": [0, 1, 2, 9, 10**12],
     "bad_words": [[], [[1]], [[1, 2], [3]], [[i] for i in range(6)], [[99]], [1], np.array([[1, 2]])],

@@ -20,7 +20,7 @@ from tests.gpt2.conftest import examples
 
 Array = NDArray[Any]
 FLOAT32 = np.dtype(np.float32)
-UNCUT = {"top_k": 0, "top_p": 1.0, "min_p": 0.0}
+UNCUT = {"top_k": 0, "top_p": 1.0, "min_p": 0.0, "typical_p": 1.0}
 DEVIATIONS = 5  # a fair draw lies further out once in two million
 
 
@@ -32,13 +32,15 @@ def draws(draw: st.DrawFn) -> tuple[Array, Array, dict[str, Any]]:
     """Scores (B, V), some of them equal, numbers (B,), some of them where one id ends and the next begins, options."""
     random, rows, size = np.random.default_rng(draw(st.integers(0, 2**32 - 1))), 4, draw(st.sampled_from([2, 7, 40]))
     logits = (draw(st.sampled_from([0.3, 1.0, 4.0])) * random.standard_normal((rows, size))).astype(np.float32)
-    if draw(st.booleans()):
+    typical_p = draw(st.sampled_from([1.0, 0.9, 0.4]))
+    if draw(st.booleans()) or typical_p < 1:  # which of two is nearer to the mean surprise is not for rounding to say
         logits = np.round(2 * logits) / 2
     options = {
         "temperature": draw(st.sampled_from([1.0, 0.5, 1.7])),
         "top_k": draw(st.sampled_from([0, 1, 3, 39, 100])),
         "top_p": draw(st.sampled_from([1.0, 0.9, 0.5, 0.1])),
         "min_p": draw(st.sampled_from([0.0, 0.05, 0.3, 1.0])),
+        "typical_p": typical_p,
     }
     chance = random.random(rows)
     if draw(st.booleans()):
@@ -71,7 +73,8 @@ def may_be_drawn(logits: Array, chance: float, options: dict[str, Any], accuracy
                     options["temperature"],
                     options["top_k"],
                     options["top_p"] + cut,
-                    options["min_p"] + ratio / likeliest,
+                    min(options["min_p"] + ratio / likeliest, 1.0),
+                    min(options["typical_p"] + cut, 1.0),
                 )[0]
             )
             for moved in (near[0], near[-1])
@@ -113,6 +116,8 @@ OPTIONS: list[dict[str, Any]] = [
     {"top_k": 4},
     {"top_p": 0.8},
     {"min_p": 0.2},
+    {"typical_p": 0.2},
+    {"temperature": 1.5, "top_k": 7, "typical_p": 0.7},
     {"temperature": 1.5, "top_k": 7, "top_p": 0.95, "min_p": 0.1},
 ]
 

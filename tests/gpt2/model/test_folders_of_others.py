@@ -125,7 +125,8 @@ ALIKE: list[tuple[dict[str, Any], list[Any]]] = [
     ({"do_sample": True}, ["--temperature", 1, "--top-k", 50]),
     ({"do_sample": True, "temperature": 2.0, "top_k": 0, "top_p": 0.9}, ["--temperature", 2, "--top-p", 0.9]),
     ({"do_sample": True, "top_k": 3, "min_p": 0.1}, ["--temperature", 1, "--top-k", 3, "--min-p", 0.1]),
-    ({"do_sample": False, "temperature": 2.0, "top_k": 3}, []),
+    ({"do_sample": True, "top_k": 0, "typical_p": 0.3}, ["--temperature", 1, "--typical-p", 0.3]),
+    ({"do_sample": False, "temperature": 2.0, "top_k": 3, "typical_p": 0.3}, []),
     ({"repetition_penalty": 3.0}, ["--repetition-penalty", 3]),
     ({"no_repeat_ngram_size": 1}, ["--no-repeat-ngram-size", 1]),
     ({"num_beams": 3, "length_penalty": 2.0}, ["--num-beams", 3, "--length-penalty", 2]),
@@ -214,8 +215,8 @@ def test_a_least_length_counts_the_prompt(talker: Path) -> None:
 
 
 def test_what_is_not_offered_is_named(talker: Path) -> None:
-    _, note = continued(say(talker, typical_p=0.9, penalty_alpha=0.6, diversity_penalty=0.0))
-    assert "not offered here, and left out of generation_config.json: typical_p, penalty_alpha\n" in note
+    _, note = continued(say(talker, epsilon_cutoff=0.9, penalty_alpha=0.6, diversity_penalty=0.0))
+    assert "not offered here, and left out of generation_config.json: epsilon_cutoff, penalty_alpha\n" in note
 
 
 def test_a_file_without_an_end_has_none_and_says_so(talker: Path) -> None:

@@ -119,10 +119,10 @@ def openai_names(tensors: Parameters) -> Parameters:
     return named
 
 
-def openai_folder(folder: Path, config: GPT2Config = SMALL) -> Path:
+def openai_folder(folder: Path, config: GPT2Config = SMALL, tensors: Parameters | None = None, shards: int = 1) -> Path:
     """A folder as OpenAI published them, without the files of the tokenizer."""
     folder.mkdir()
-    checkpoint(folder / "model.ckpt", openai_names(parameters(config)))
+    checkpoint(folder / "model.ckpt", openai_names(tensors or parameters(config)), shards)
     sizes = {"n_vocab": config.vocab_size, "n_ctx": config.n_positions, "n_embd": config.n_embd}
     (folder / "hparams.json").write_text(json.dumps(sizes | {"n_head": config.n_head, "n_layer": config.n_layer}))
     return folder
@@ -249,13 +249,15 @@ def test_a_checkpoint_without_its_numbers_is_refused(openai: Path, tmp_path: Pat
 # llm.c.
 
 
-def llm_c(path: Path, version: int, config: GPT2Config = SMALL) -> Path:
-    """A file as llm.c's train_gpt2.py writes it."""
-    rows = config.vocab_size + 33
+def llm_c(
+    path: Path, version: int, config: GPT2Config = SMALL, tensors: Parameters | None = None, pad: int = 33
+) -> Path:
+    """A file as llm.c's train_gpt2.py writes it. pad: rows of the table beyond the vocabulary."""
+    rows = config.vocab_size + pad
     sizes = (config.n_positions, config.vocab_size, config.n_layer, config.n_head, config.n_embd, rows)
     header = struct.pack("<8i", 20240326, version, *sizes).ljust(1024, b"\x00")
-    tensors = turned(parameters(config))
-    table = np.zeros((rows, config.n_embd), np.float32)
+    tensors = turned(tensors or parameters(config))
+    table = np.ones((rows, config.n_embd), np.float32)  # llm.c has zeros there; no matter
     table[: config.vocab_size] = tensors["wte.weight"]
     parts = [table, tensors["wpe.weight"]]
     parts += [tensors[f"h.{i}.{name}"] for name in LAYER_AXES for i in range(config.n_layer)]
@@ -334,6 +336,17 @@ def test_a_configuration_that_names_the_activation_is_believed(tmp_path: Path) -
     assert "activation relu: its configuration says so" in run("convert", source, tmp_path / "folder").result
     refusal = run("convert", source, tmp_path / "other", "--activation", "swoosh").refusal
     assert "'activation_function' must be one of gelu_new" in refusal
+
+
+def test_a_configuration_beside_a_state_may_use_general_names(tmp_path: Path) -> None:
+    """As config.json may in a folder that loads as it is; and what GPT-2 does not have is refused here too."""
+    source = save(tmp_path / "model.pt", state(turned(parameters())))
+    fields = {"model_type": "gpt-mini", "num_attention_heads": 2, "layer_norm_epsilon": 1e-3}
+    (tmp_path / CONFIG).write_text(json.dumps(fields))
+    made = convert(source, tmp_path / "folder").config
+    assert (made.n_head, made.layer_norm_epsilon) == (2, 1e-3)
+    (tmp_path / CONFIG).write_text(json.dumps(fields | {"add_cross_attention": True}))
+    assert "'add_cross_attention' is not supported" in run("convert", source, tmp_path / "other").refusal
 
 
 def test_nanogpt_computes_what_nanogpt_computes(data: Path, engine: Backend, tmp_path: Path) -> None:

@@ -260,6 +260,9 @@ FAULTS = {
         "/ np.array(temperature, logits.dtype)",
         "/ np.array(temperature**2, logits.dtype)",
     ),
+    "typical_ids_are_near_the_mean_surprise": Edit(
+        "reference.generate._typical", "distance = np.abs(below -", "distance = -(below -"
+    ),
     "sampling_walks_from_the_likeliest": Edit(
         "reference.generate._likeliest_first", "np.argsort(-logits", "np.argsort(logits"
     ),
