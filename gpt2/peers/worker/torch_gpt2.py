@@ -33,7 +33,12 @@ def offered():
     found = {f"activations.{name}": ACT2FN[name] for name in ACTIVATIONS.split()}
     for file, names in (("ops", OPS), ("attention", ATTENTION), ("model", MODEL)):
         found.update({f"{file}.{name}": getattr(functions, name) for name in names.split()})
-    return found
+    return {name: _of_x(each) if isinstance(each, torch.nn.Module) else each for name, each in found.items()}
+
+
+def _of_x(module):
+    """A module as a function whose argument has the mirror's name."""
+    return lambda x: module(x)
 
 
 def mapped(function, tree):
@@ -98,8 +103,8 @@ class Torch:
 
     def gradients(self, target, grad, **arguments):
         """The gradients of sum(grad * result) by every float argument, in the order of the function's arguments."""
-        known = list(inspect.signature(getattr(target, "forward", target)).parameters)
-        names = sorted(arguments, key=lambda name: known.index(name) if name in known else 0)
+        known = list(inspect.signature(target).parameters)
+        names = sorted(arguments, key=known.index)
         floats, wanted = [], {}
         for name in names:
             leaves = []

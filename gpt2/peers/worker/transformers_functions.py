@@ -141,7 +141,8 @@ def whole(config, params):
 def scores(model, ids, attention_mask=None, position_ids=None, **cache):
     """What a whole model returns. Odd positions without a mask would be taken for packed texts: there is one, then."""
     if attention_mask is None and position_ids is not None:
-        attention_mask = torch.ones_like(ids)
+        known = cache["past_key_values"].get_seq_length() if cache else 0
+        attention_mask = torch.ones((ids.shape[0], known + ids.shape[1]), dtype=ids.dtype, device=ids.device)
     return model(ids, attention_mask=attention_mask, position_ids=position_ids, **cache)
 
 
