@@ -1,7 +1,7 @@
 """A backend in another process: every method is a request, every model and trainer an object that stays there."""
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -65,14 +65,12 @@ class PeerBackend:
 class TwinPeer(PeerBackend):
     """Our own twin on another MindSpore: the whole protocol, training included."""
 
-    sources: Path
-
-    def __init__(self, peer: Peer, file: Path, compiled: Callable[[], "TwinPeer"] | None) -> None:
+    def __init__(self, peer: Peer, sources: Path, file: Path, compiled: Callable[[], Any] | None) -> None:
         super().__init__(peer, file)
-        self.sources, self._compiled = file.parents[1], compiled
+        self.sources, self._compiled = sources, compiled
 
     @functools.cached_property
-    def compiled(self) -> "TwinPeer":
+    def compiled(self) -> Any:
         """The same with its functions compiled, in a process of its own. Raises AttributeError if they are already."""
         if self._compiled is None:
             raise AttributeError("compiled")

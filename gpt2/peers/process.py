@@ -35,6 +35,7 @@ START_SECONDS = 120.0
 CALL_SECONDS = 60.0
 BYTES_PER_SECOND = 1e7  # of a large model a second more is allowed for so many bytes, of arrays or of weights
 DYING_SECONDS = 3.0
+ENDING_SECONDS = 1.0
 SLICE = 0.2  # how often it is looked whether a silent process is still there
 TAIL = 2**14  # bytes of standard error that are kept
 PIPE = 2**20
@@ -43,6 +44,12 @@ SIGNALS = {signal.SIGKILL: "killed, perhaps for want of memory"}
 
 class PeerError(RuntimeError):
     """An error that was raised in the peer's process: its type, message and place."""
+
+
+class PeerValueError(PeerError, ValueError):
+    """A ValueError that was raised there: what was asked for is refused. `message`: what it says."""
+
+    message = ""
 
 
 class PeerDiedError(PeerError):
@@ -165,7 +172,7 @@ class PeerProcess:
             if not isinstance(answer, dict) or not (answer.keys() <= {"result", "error"} and len(answer) == 1):
                 raise frames.FrameError("an answer that is none")
             if "error" in answer:
-                kind, message, place = map(str, answer["error"])
+                kind, name, message, place = map(str, answer["error"])
         except TimeoutError:
             raise self._died(f"gave no answer within {seconds:.0f} s to {call}") from None
         except frames.FrameError as error:
@@ -179,8 +186,12 @@ class PeerProcess:
             return answer["result"]
         if kind == "NotImplementedError":
             raise NotImplementedError(message)
-        where = f" ({place})" if place else ""
-        raise PeerError(f"{kind}: {message}{where}")
+        error = (PeerValueError if kind == "ValueError" else PeerError)(
+            f"{name}: {message}{f' ({place})' if place else ''}"
+        )
+        if isinstance(error, PeerValueError):
+            error.message = message
+        raise error
 
     def _send(self, buffers: list[memoryview], deadline: float) -> None:
         for buffer in buffers:
@@ -241,6 +252,8 @@ class PeerProcess:
             self._listen()
         text = self._tail.decode("utf-8", "replace")
         self._death = f"{self.name} {how}{crash_place(text, self._files)}"
+        with contextlib.suppress(OSError):  # it is gone
+            os.killpg(self._process.pid, signal.SIGKILL)
         self._ended()
         self._death += said_last(text)
         return PeerDiedError(self._death)
@@ -287,11 +300,15 @@ def said_last(text: str) -> str:
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:
-    """Kill a process with all of its group, and close its pipes."""
+    """Let a process end by itself, at the end of its input, then kill all of its group, and close its pipes."""
+    if process.stdin is not None:
+        process.stdin.close()
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(ENDING_SECONDS)
     with contextlib.suppress(OSError):  # it is gone, with all that it started
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-    for pipe in (process.stdin, process.stdout, process.stderr):
+    for pipe in (process.stdout, process.stderr):
         if pipe is not None:
             with contextlib.suppress(OSError):
                 pipe.close()

@@ -2,7 +2,8 @@
 
 A request is a frame of {"call": name, "of": handle, "given": [...], "named": {...}, "freed": [handle, ...]}: a method,
 or an attribute, of the subject (handle 0) or of an object that it returned. The answer is {"result": tree}, in which
-{"handle": 7} stands for an object that stays here, or {"error": [type, message, place]}. The first answer, to no
+{"handle": 7} stands for an object that stays here, or {"error": [kind, type,
+message, place]}. The first answer, to no
 request, is the hello: what the subject is.
 """
 
@@ -74,7 +75,8 @@ def error_of(error, files):
     frames_of = traceback.extract_tb(error.__traceback__)
     inside = [each for each in frames_of if each.filename in files] or frames_of
     place = f"{os.path.basename(inside[-1].filename)}:{inside[-1].lineno}" if inside else ""
-    return {"error": [type(error).__name__, lines[0] if lines else "", place]}
+    kind = "ValueError" if isinstance(error, ValueError) else type(error).__name__
+    return {"error": [kind, type(error).__name__, lines[0] if lines else "", place]}
 
 
 def _leave_nothing(dies_with_thread):
@@ -129,6 +131,7 @@ def main(modules, options, dies_with_thread):
         try:
             request = frames.from_frame(pipes.fill, kinds)
         except EOFError:
+            getattr(objects.known[0], "close", int)()
             os._exit(0)  # what is torn down at an end may hang
         try:
             buffers = frames.to_frame({"result": objects.answer(**request)}, objects.keep)
