@@ -37,7 +37,7 @@ def list_(as_json: bool) -> None:
     for name, size in found.items():
         click.echo(f"{name}  {size // MEGABYTE} MB  {environments.home() / name}")
     absent = [name for name in environments.NAMES if name not in found and "VERSION" not in name]
-    click.echo(f"gpt2: to install: {', '.join(absent + ['mindspore@VERSION'])}", err=True)
+    click.echo(f"gpt2: to install: {', '.join([*absent, 'mindspore@VERSION'])}", err=True)
 
 
 @click.command()

@@ -41,6 +41,9 @@ class PeerBackend:
     failure of the case. NotImplementedError stays what it is: the case is not offered.
     """
 
+    sources: Any = None  # no files with the reference's names
+    trainer: Any = None
+
     def __init__(self, peer: Peer, file: Path) -> None:
         self.peer, self.name, self.file = peer, peer.name, file
         self.device, self.dtype, self.mode = (str(peer.hello[field]) for field in ("device", "dtype", "mode"))
@@ -84,7 +87,6 @@ class TwinPeer(PeerBackend):
 class TorchPeer(PeerBackend):
     """A GPT-2 of PyTorch's kind. It does not train; its stages are what hooks on its submodules see."""
 
-    trainer: Any = None  # it takes no dropout masks
     # A 16-bit formula rounds after every step; a loss over no label is NaN; no dropout masks are taken.
     supports: Mapping[str, Any] = {"rounds": "every step", "nothing_scored": False, "dropout": False}
 

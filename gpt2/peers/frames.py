@@ -4,12 +4,15 @@ A frame is MAGIC, the length of the text and that of all arrays (HEAD), the text
 with `value`, the tree, and `arrays`, the dtype and shape of each. An object in the tree has one key, which tells what
 it stands for: {"array": 0}, {"tuple": [...]}, {"dict": {...}}, {"dtype": "float32"}, {"GPT2Config": {...}}.
 
-The process of a peer runs this very file, in an environment of its own: it needs Python 3.9 and any NumPy, nothing else.
+The process of a peer runs this very file, in an environment of its own: it needs Python 3.9 and any NumPy, no more.
 """
+
+from __future__ import annotations
 
 import dataclasses
 import json
 import struct
+from typing import Any, Callable, Mapping
 
 import numpy as np
 
@@ -33,19 +36,19 @@ class FrameError(ValueError):
     """Bytes that are no frame, or a frame that says something impossible."""
 
 
-def dtype_name(dtype):
+def dtype_name(dtype: Any) -> str:
     """The name of a dtype in DTYPES. Raises TypeError for any other."""
     if dtype not in _KNOWN:
         raise TypeError(f"arrays of dtype {dtype} do not pass to another process")
     return _KNOWN[dtype]
 
 
-def to_frame(tree, remote=None):
+def to_frame(tree: Any, remote: Callable[[Any], tuple[str, Any]] | None = None) -> list[memoryview]:
     """The buffers of a frame, in order: head and text, then the arrays, which are not copied if they are contiguous.
 
     remote: called with a value that is nothing of the above, says what stands for it: ("handle", 7).
     """
-    arrays = []
+    arrays: list[Any] = []
     value = _packed(tree, arrays, remote)
     described = [[dtype_name(x.dtype), x.shape] for x in arrays]
     text = json.dumps({"value": value, "arrays": described}, separators=(",", ":")).encode("ascii")
@@ -55,11 +58,11 @@ def to_frame(tree, remote=None):
     return [memoryview(head + text), *(_bytes_of(x) for x in arrays if x.nbytes)]
 
 
-def _bytes_of(x):
-    return memoryview(np.ascontiguousarray(x).reshape(-1).view(np.uint8))
+def _bytes_of(x: Any) -> memoryview:
+    return memoryview(np.ascontiguousarray(x).reshape(-1).view(np.uint8).data)
 
 
-def _packed(tree, arrays, remote):
+def _packed(tree: Any, arrays: list[Any], remote: Callable[[Any], tuple[str, Any]] | None) -> Any:
     if tree is None or (isinstance(tree, (bool, int, float, str)) and not isinstance(tree, np.generic)):
         return tree
     if isinstance(tree, (np.ndarray, np.generic)):
@@ -81,7 +84,7 @@ def _packed(tree, arrays, remote):
     return {kind: value}
 
 
-def from_frame(fill, kinds):
+def from_frame(fill: Callable[[memoryview], Any], kinds: Mapping[str, Callable[..., Any]]) -> Any:
     """Read a frame. fill(view) fills a buffer with the next bytes; kinds: what makes a value of an object in the tree.
 
     Raises FrameError, and what `fill` raises. No more memory is filled than bytes have come.
@@ -111,7 +114,7 @@ def from_frame(fill, kinds):
         raise FrameError(f"a tree that cannot be read: {error!r}") from error
 
 
-def _arrays(described, size):
+def _arrays(described: Any, size: int) -> list[Any]:
     """Arrays to fill, of `size` bytes together: the system gives memory to what is filled alone."""
     total = 0
     for name, shape in described:
@@ -126,12 +129,14 @@ def _arrays(described, size):
     return [np.empty(shape, DTYPES[name]) for name, shape in described]
 
 
-def _unpacked(tree, arrays, kinds):
+def _unpacked(tree: Any, arrays: list[Any], kinds: Mapping[str, Callable[..., Any]]) -> Any:
     if isinstance(tree, list):
         return [_unpacked(x, arrays, kinds) for x in tree]
     if not isinstance(tree, dict):
         return tree
-    ((kind, value),) = tree.items() if len(tree) == 1 else [("", None)]
+    if len(tree) != 1:
+        raise KeyError(f"an object with {len(tree)} keys")
+    ((kind, value),) = tree.items()
     if kind == "array":
         return arrays[value]
     if kind == "number":

@@ -1,4 +1,4 @@
-"""The process of a peer: started in another interpreter, asked over its pipes, with limits, and ended with all it began."""
+"""The process of a peer: started in another interpreter, asked within limits, and ended with all that it started."""
 
 import contextlib
 import fcntl
@@ -10,10 +10,9 @@ import shlex
 import signal
 import subprocess
 import sys
-import threading
 import time
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +28,7 @@ for name, path, text in said["base"]:
     module = sys.modules[name] = types.ModuleType(name)
     module.__file__ = path
     exec(compile(text, path, "exec"), module.__dict__)
-module.main(said["modules"], said["options"], said["dies_with_thread"])
+module.main(said["modules"], said["options"])
 """
 START_SECONDS = 120.0
 CALL_SECONDS = 60.0
@@ -118,10 +117,14 @@ class PeerProcess:
             "base": [source(HERE / "frames.py"), source(HERE / "worker" / "serve.py")],
             "modules": modules,
             "options": options,
-            "dies_with_thread": threading.current_thread() is threading.main_thread(),
         }
         said = memoryview(json.dumps(begun).encode("ascii") + b"\n")
         self.hello: dict[str, Any] = self._exchange([said], limits[0], "a start")
+
+    @property
+    def group(self) -> int:
+        """The number of its group of processes."""
+        return self._process.pid
 
     @property
     def is_alive(self) -> bool:
@@ -164,10 +167,11 @@ class PeerProcess:
         if self._death:
             raise PeerDiedError(self._death)
         deadline = time.monotonic() + seconds
-        kinds = {"handle": lambda number: Remote(self, number), "StepReport": StepReport}
+        kinds: dict[str, Callable[..., Any]] = {"handle": lambda number: Remote(self, number), "StepReport": StepReport}
         self._read = 0
         try:
-            self._send(buffers, deadline)
+            with contextlib.suppress(BrokenPipeError):  # what it has sent before its end says more
+                self._send(buffers, deadline)
             answer = frames.from_frame(lambda view: self._fill(view, deadline), kinds)
             if not isinstance(answer, dict) or not (answer.keys() <= {"result", "error"} and len(answer) == 1):
                 raise frames.FrameError("an answer that is none")
@@ -177,7 +181,7 @@ class PeerProcess:
             raise self._died(f"gave no answer within {seconds:.0f} s to {call}") from None
         except frames.FrameError as error:
             raise self._died(f"sent bytes that are no frame: {error}") from error
-        except (EOFError, BrokenPipeError):
+        except EOFError:
             raise self._died(self._last_words()) from None
         except BaseException:
             self._died("was interrupted")
@@ -186,12 +190,12 @@ class PeerProcess:
             return answer["result"]
         if kind == "NotImplementedError":
             raise NotImplementedError(message)
-        error = (PeerValueError if kind == "ValueError" else PeerError)(
-            f"{name}: {message}{f' ({place})' if place else ''}"
-        )
-        if isinstance(error, PeerValueError):
-            error.message = message
-        raise error
+        said = f"{name}: {message}{f' ({place})' if place else ''}"
+        if kind != "ValueError":
+            raise PeerError(said)
+        refused = PeerValueError(said)
+        refused.message = message
+        raise refused
 
     def _send(self, buffers: list[memoryview], deadline: float) -> None:
         for buffer in buffers:
@@ -222,7 +226,7 @@ class PeerProcess:
         was_dead = self._process.poll() is not None
         left = deadline - time.monotonic()
         if left <= 0:
-            raise TimeoutError
+            raise EOFError if was_dead else TimeoutError
         heard = self._heard if to_write is None else self._heard[1:]
         ready, writable, _ = select.select(heard, [to_write] if to_write is not None else [], [], min(left, SLICE))
         if self._errors in ready:

@@ -1,16 +1,16 @@
-"""Which peers there are: "torch", "mindnlp", "mindspore@2.9.0", and each of them behind a command that starts Python."""
+"""Which peers there are: "torch", "mindnlp", "mindspore@2.9.0", and each of them behind a command that starts one."""
 
 import functools
 import os
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from gpt2.backends.protocol import Backend
 from gpt2.errors import GPT2Error
 from gpt2.peers import environments
-from gpt2.peers.backend import Peer, PeerBackend, TorchPeer, TwinPeer
+from gpt2.peers.backend import Peer, TorchPeer, TwinPeer
 from gpt2.peers.process import CALL_SECONDS, START_SECONDS, PeerError, PeerProcess, PeerValueError, source
 
 WORKER = Path(__file__).parent / "worker"
@@ -77,11 +77,10 @@ def _sources() -> dict[str, str]:
     return {file.relative_to(ROOT).as_posix(): file.read_text(encoding="utf-8") for file in files}
 
 
-def _started(make: Any, name: str) -> PeerBackend:
+def _started(make: Callable[[], Any], name: str) -> Any:
     try:
-        made: PeerBackend = make()
+        return make()
     except PeerValueError as error:
         raise GPT2Error(f"{name}: {error.message}") from error
     except PeerError as error:
         raise GPT2Error(f"backend {name!r} does not start: {error}") from error
-    return made

@@ -13,7 +13,7 @@ import platform
 import select
 import signal
 import sys
-import threading
+import time
 import traceback
 import types
 
@@ -79,8 +79,11 @@ def error_of(error, files):
     return {"error": [kind, type(error).__name__, lines[0] if lines else "", place]}
 
 
-def _leave_nothing(dies_with_thread):
-    """Write no core file, say where it crashed, and end when the other side is gone, even in the middle of a call."""
+def _leave_nothing(pipes):
+    """Write no core file, say where it crashed, and let a process kill all of this when the other side is gone.
+
+    It is a process, since no thread runs while one that hangs holds Python's lock, and since it kills children too.
+    """
     faulthandler.enable()
     try:
         import resource
@@ -88,17 +91,14 @@ def _leave_nothing(dies_with_thread):
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     except (ImportError, OSError, ValueError):
         pass
-    if dies_with_thread and sys.platform == "linux":
-        import ctypes
-
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
-
-
-def _end_with(given):
-    watch = select.poll()
-    watch.register(given, 0)  # that nobody writes any longer is reported unasked
-    watch.poll()
-    os.killpg(0, signal.SIGKILL) if os.getpgid(0) == os.getpid() else os._exit(0)
+    if os.fork() == 0:
+        for pipe in (pipes.answers, 1, 2):
+            os.close(pipe)
+        watch = select.poll()
+        watch.register(pipes.given, 0)  # that nobody can write any longer is reported unasked
+        watch.poll()
+        time.sleep(0.5)  # in which it ends by itself, unless it hangs
+        os.killpg(0, signal.SIGKILL)
 
 
 def loaded(modules):
@@ -111,10 +111,10 @@ def loaded(modules):
     return module
 
 
-def main(modules, options, dies_with_thread):
+def main(modules, options):
     """Serve the subject: what `make(**options)` of the last module returns, whose `kinds` make values of its own."""
     pipes = Pipes()
-    _leave_nothing(dies_with_thread)
+    _leave_nothing(pipes)
     files = [path for _, path, _ in modules]
     try:
         module = loaded(modules)
@@ -123,7 +123,6 @@ def main(modules, options, dies_with_thread):
     except BaseException as error:  # whatever an environment raises that is not what it should be
         pipes.send(frames.to_frame(error_of(error, files)))
         return
-    threading.Thread(target=_end_with, args=(pipes.given,), daemon=True).start()
     hello = {"protocol": frames.PROTOCOL, "python": platform.python_version(), "numpy": np.__version__}
     pipes.send(frames.to_frame({"result": {**hello, **facts}}))
     kinds = {**getattr(module, "KINDS", {}), "handle": lambda number: objects.known[number]}

@@ -116,7 +116,7 @@ class Torch:
         result = result[0] if isinstance(result, tuple) else result
         grad = torch.as_tensor(grad, dtype=result.dtype, device=self.at)
         found = torch.autograd.grad(result, floats, grad.reshape(result.shape), allow_unused=True)
-        by_leaf = {id(x): torch.zeros_like(x) if g is None else g for x, g in zip(floats, found)}
+        by_leaf = {id(x): torch.zeros_like(x) if g is None else g for x, g in zip(floats, found)}  # noqa: B905  (Python 3.9)
         gradients = tuple(mapped(lambda x: self.array(by_leaf[id(x)]), tree) for tree in wanted.values())
         return gradients if len(gradients) > 1 else gradients[0]
 
@@ -160,7 +160,7 @@ class Model:
         return [name for name, _ in self.built.named_modules()]
 
     def stages(self, ids, attention_mask, position_ids, given, taps):
-        """What is seen at the taps, {stage: (before or after, submodule)}; stages in `given` are replaced after that."""
+        """What is seen at the taps, {stage: (before or after, submodule)}; those in `given` are replaced after that."""
         seen, modules, hooks = {}, dict(self.built.named_modules()), []
 
         def change(stage, x):

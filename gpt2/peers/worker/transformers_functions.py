@@ -177,7 +177,7 @@ def padded(ids, config, attention_mask):
     if not bool((mask != 0).any(dim=1).all()):
         raise NotImplementedError("a sequence of pads alone")
     last = ((mask != 0) * torch.arange(ids.shape[1])).argmax(dim=1)
-    taken = {int(row[i]) for row, i in zip(ids, last)}
+    taken = set(ids.gather(1, last[:, None])[:, 0].tolist())
     free = [pad for pad in (config.pad_token_id, *range(config.vocab_size)) if pad is not None and pad not in taken]
     if not free:
         raise NotImplementedError("no id is left for pads: each is the last of some text")
@@ -187,9 +187,9 @@ def padded(ids, config, attention_mask):
 def labels_of(model, ids, attention_mask=None, position_ids=None):
     """The scores of the labels by a whole classifier. Raises NotImplementedError where pads cannot be told."""
     config = model.config
-    if attention_mask is None and position_ids is not None and config.pad_token_id is not None:
-        if bool((ids[:, -1] == config.pad_token_id).any()):
-            raise NotImplementedError("position_ids with pads that their id alone tells")
+    told_by_id = attention_mask is None and config.pad_token_id is not None
+    if told_by_id and position_ids is not None and bool((ids[:, -1] == config.pad_token_id).any()):
+        raise NotImplementedError("position_ids with pads that their id alone tells")
     before = config.pad_token_id
     try:
         ids, config.pad_token_id = padded(ids, config, attention_mask)
