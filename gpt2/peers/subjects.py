@@ -38,6 +38,8 @@ def get_peer(name: str, device: str | None = None, dtype: str | None = None, mod
     given = {"device": device, "dtype": dtype, "mode": mode}
     options: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
     environments.pins(kind)  # refuses an unknown name
+    if kind in FILES and mode not in (None, "eager"):
+        raise GPT2Error(f"backend {kind!r} has no mode {mode!r}: leave --mode out")
     words = words or [str(_python(kind))]
     if kind in FILES:
         files = FILES[kind]

@@ -54,8 +54,6 @@ class Torch:
     """The subject: functions and models on a device, in a dtype."""
 
     def __init__(self, device, dtype, mode):
-        if mode != "eager":
-            raise ValueError(f"torch has no mode {mode!r}: leave --mode out")
         self.at, self.dtype, self.functions = DEVICES.get(device, device), getattr(torch, dtype), offered()
         torch.zeros(1, device=self.at)
         names = [*self.functions, *(f"{name}_vjp" for name in self.functions)]
@@ -104,19 +102,25 @@ class Torch:
     def gradients(self, target, grad, **arguments):
         """The gradients of sum(grad * result) by every float argument, in the order of the function's arguments."""
         known = list(inspect.signature(target).parameters)
-        names = sorted(arguments, key=known.index)
         floats, wanted = [], {}
-        for name in names:
+        for name in sorted(arguments, key=known.index):
             leaves = []
             mapped(leaves.append, arguments[name])
             if isinstance(leaves[0], torch.Tensor) and leaves[0].is_floating_point():
-                wanted[name] = arguments[name] = mapped(lambda x: x.requires_grad_(True), arguments[name])
-                floats += leaves
-        result = target(**arguments)
-        result = result[0] if isinstance(result, tuple) else result
-        grad = torch.as_tensor(grad, dtype=result.dtype, device=self.at)
-        found = torch.autograd.grad(result, floats, grad.reshape(result.shape), allow_unused=True)
-        by_leaf = {id(x): torch.zeros_like(x) if g is None else g for x, g in zip(floats, found)}  # noqa: B905  (Python 3.9)
+                wanted[name] = arguments[name] = mapped(torch.nn.Parameter, arguments[name])
+                mapped(floats.append, arguments[name])
+
+        def weighed():
+            result = target(**arguments)
+            result = result[0] if isinstance(result, tuple) else result
+            return (result.float() * grad).sum()
+
+        grad = torch.as_tensor(grad, device=self.at).float()
+        if hasattr(torch.autograd, "grad"):
+            found = torch.autograd.grad(weighed(), floats, allow_unused=True)
+        else:  # of MindNLP, whose `backward` does nothing
+            found = torch.autograd.value_and_grad(weighed, floats, attach_grads=False)()[1]
+        by_leaf = {id(x): torch.zeros_like(x) if g is None else g for x, g in zip(floats, found)}  # noqa: B905  (3.9)
         gradients = tuple(mapped(lambda x: self.array(by_leaf[id(x)]), tree) for tree in wanted.values())
         return gradients if len(gradients) > 1 else gradients[0]
 
