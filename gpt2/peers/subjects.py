@@ -11,7 +11,15 @@ from gpt2.backends.protocol import Backend
 from gpt2.errors import GPT2Error
 from gpt2.peers import environments
 from gpt2.peers.backend import Peer, TorchPeer, TwinPeer
-from gpt2.peers.process import CALL_SECONDS, START_SECONDS, PeerError, PeerProcess, PeerValueError, source
+from gpt2.peers.process import (
+    CALL_SECONDS,
+    START_SECONDS,
+    PeerDiedError,
+    PeerError,
+    PeerProcess,
+    PeerValueError,
+    source,
+)
 
 WORKER = Path(__file__).parent / "worker"
 ROOT = Path(__file__).parents[2]
@@ -84,5 +92,7 @@ def _started(make: Callable[[], Any], name: str) -> Any:
         return make()
     except PeerValueError as error:
         raise GPT2Error(f"{name}: {error.message}") from error
+    except PeerDiedError as error:
+        raise GPT2Error(str(error)) from error
     except PeerError as error:
         raise GPT2Error(f"backend {name!r} does not start: {error}") from error

@@ -115,7 +115,7 @@ class Torch:
             result = result[0] if isinstance(result, tuple) else result
             return (result.float() * grad).sum()
 
-        grad = torch.as_tensor(grad, device=self.at).float()
+        grad = grad.float() if isinstance(grad, torch.Tensor) else float(grad)
         if hasattr(torch.autograd, "grad"):
             found = torch.autograd.grad(weighed(), floats, allow_unused=True)
         else:  # of MindNLP, whose `backward` does nothing

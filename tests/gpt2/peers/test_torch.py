@@ -25,7 +25,7 @@ CHECKED = (
     "model.block",
     "model.language_model",
     "model.language_model_loss_vjp",
-    "model.sequence_classifier_loss",
+    "model.sequence_classifier",
     "engine.logits",
     "engine.cached",
     "engine.classify",
@@ -43,7 +43,7 @@ def torch(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Backend]:
         absent(f"no {peer_python()}: run `make peers` to compare with Hugging Face transformers")
     folder = shlex.quote(str(tmp_path_factory.mktemp("there")))
     one = "OMP_NUM_THREADS=1"  # for models of a few channels more threads are slower
-    backend = get_backend(f"torch:env -i {one} -C {folder} {shlex.quote(str(peer_python().absolute()))}")
+    backend = get_backend(f"torch:env -i -C {folder} {one} {shlex.quote(str(peer_python().absolute()))}")
     assert isinstance(backend, TorchPeer)
     yield backend
     backend.peer.end()
