@@ -1,6 +1,7 @@
 """A backend in another process: every method is a request, every model and trainer an object that stays there."""
 
 import functools
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,8 @@ class PeerBackend:
     def __init__(self, peer: Peer, file: Path) -> None:
         self.peer, self.name, self.file = peer, peer.name, file
         self.device, self.dtype, self.mode = (str(peer.hello[field]) for field in ("device", "dtype", "mode"))
+        for note in peer.hello.get("notes", ()):
+            warnings.warn(note, stacklevel=2)
         versions = {"Python": peer.hello["python"], "NumPy": peer.hello["numpy"], **peer.hello["versions"]}
         self.version = ", ".join(f"{name} {version}" for name, version in versions.items())
 

@@ -119,7 +119,8 @@ class Torch:
         if hasattr(torch.autograd, "grad"):
             found = torch.autograd.grad(weighed(), floats, allow_unused=True)
         else:  # of MindNLP, whose `backward` does nothing
-            found = torch.autograd.value_and_grad(weighed, floats, attach_grads=False)()[1]
+            given = torch.autograd.value_and_grad(weighed, floats, attach_grads=False)()[1]
+            found = [torch.from_numpy(g.asnumpy().copy()) for g in given]  # tensors of MindSpore's, without a device
         by_leaf = {id(x): torch.zeros_like(x) if g is None else g for x, g in zip(floats, found)}  # noqa: B905  (3.9)
         gradients = tuple(mapped(lambda x: self.array(by_leaf[id(x)]), tree) for tree in wanted.values())
         return gradients if len(gradients) > 1 else gradients[0]

@@ -17,6 +17,7 @@ from gpt2.backends import Array, Batch, NumPyBackend
 from gpt2.peers.backend import Peer, TwinPeer
 from gpt2.peers.process import PeerDiedError, PeerProcess, source
 from parity.check import check_rule, rules
+from parity.diagnosis.diagnose import diagnose
 from reference.config import GPT2Config, TrainingConfig, parameter_shapes
 
 pytestmark = pytest.mark.usefixtures("in_no_time")
@@ -170,5 +171,8 @@ def test_a_death_is_a_counterexample_with_its_smallest_case() -> None:
     assert re.fullmatch(died, result.error)
     assert result.failing_case is not None
     assert {letter: result.failing_case.sizes[letter] for letter in "BTC"} == {"B": 1, "T": 3, "C": 1}
-    assert backend.peer.process is not first
+    last = backend.peer.process
+    assert last is not first
+    diagnose(rules()["activations.linear"], result, backend)
+    assert backend.peer.process is last  # what kills is not run again for every fact
     backend.peer.end()
