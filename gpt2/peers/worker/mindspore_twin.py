@@ -35,13 +35,23 @@ def _written(sources):
     return root
 
 
-def make(root="", sources=None, version="", **options):
+def make(root="", sources=None, **options):
     """The subject, from the sources in the folder `root`, or, on another machine, from the texts of their files.
 
     Raises ValueError for another version of MindSpore.
     """
     copied = _written(sources) if sources else ""
-    _find(root or copied)
+    try:
+        backend = _backend(root or copied, **options)
+    except BaseException:
+        shutil.rmtree(copied, ignore_errors=True)
+        raise
+    backend.close = lambda: shutil.rmtree(copied, ignore_errors=True)
+    return backend
+
+
+def _backend(root, version="", **options):
+    _find(root)
     importlib.import_module("ms_backend.engine")  # sets what MindSpore reads when it is imported
     mindspore = importlib.import_module("mindspore")
     if version and mindspore.__version__ != version:
@@ -59,5 +69,4 @@ def make(root="", sources=None, version="", **options):
         "mode": backend.mode,
         "versions": {"MindSpore": mindspore.__version__},
     }
-    backend.close = lambda: shutil.rmtree(copied, ignore_errors=True) if copied else None
     return backend
