@@ -8,7 +8,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
@@ -48,6 +48,7 @@ def same(given: Any, found: Any) -> bool:
     return given == found or (given != given and found != found)
 
 
+@settings(max_examples=max(30, settings().max_examples // 3))
 @given(st.recursive(NUMBERS | ARRAYS, lambda x: st.lists(x) | st.lists(x).map(tuple) | st.dictionaries(st.text(), x)))
 def test_a_tree_comes_out_as_it_went_in(tree: Any) -> None:
     assert same(tree, sent(tree))

@@ -50,6 +50,11 @@ FAULTS = {
 LIVES_ON = ("leaves", "out_of_memory", "raises", "not_offered", "returns_an_object_array")
 
 
+def limit_of(kind: str) -> float:
+    """Seconds for a fault: few where it hangs, enough for a busy machine where it does not."""
+    return 0.1 if FAULTS[kind].startswith(HANG) else 20.0
+
+
 def test_every_fault_is_known() -> None:
     kinds = set(re.findall(r"def _(\w+)\(self, number", FAULTY.read_text(encoding="utf-8")))
     assert kinds == set(FAULTS)
@@ -64,12 +69,13 @@ def test_every_fault_is_a_report_in_time() -> None:
     @settings(max_examples=max(200, settings().max_examples))
     @given(st.sampled_from(sorted(FAULTS)), st.integers(0, 10**6))
     def put(kind: str, number: int) -> None:
-        peer = start(0.1)
+        limit = limit_of(kind)
+        peer = start(limit)
         groups.append(peer.group)
         begun = time.monotonic()
         with pytest.raises((PeerError, NotImplementedError)) as raised:
             peer.ask("fault", kind, number)
-        assert time.monotonic() - begun < 3
+        assert time.monotonic() - begun < limit + 5
         assert re.fullmatch(FAULTS[kind], str(raised.value)), kind
         reports.append(kind)
         assert peer.is_alive == (kind in LIVES_ON)
@@ -88,9 +94,11 @@ def test_every_fault_is_a_report_in_time() -> None:
 
 @pytest.mark.parametrize("kind", ["segmentation_fault", "dies_and_a_child_keeps_the_pipe", "hangs_with_children"])
 def test_a_python_of_its_own_dies_in_the_same_way(kind: str) -> None:
-    peer = start(0.3)
+    peer = start(limit_of(kind))
+    begun = time.monotonic()
     with pytest.raises(PeerDiedError) as raised:
         peer.ask("fault", kind, 7)
+    assert time.monotonic() - begun < 10  # who is dead is not waited for
     assert re.fullmatch(FAULTS[kind], str(raised.value))
     assert is_gone(peer.group)
 
@@ -100,6 +108,7 @@ def test_what_is_printed_is_no_answer() -> None:
     peer = start(start="prints")
     assert peer.ask("prints", 300_000) == 300_000
     assert peer.ask("floods", 300) == 300
+    assert len(peer._tail) <= process.TAIL
     with pytest.raises(PeerDiedError, match=r"; it said: y{200}$"):
         peer.ask("fault", "killed")
     peer.end()
