@@ -1,7 +1,6 @@
 """The process of a peer: started in another interpreter, asked within limits, and ended with all that it started."""
 
 import contextlib
-import fcntl
 import json
 import os
 import re
@@ -113,6 +112,8 @@ class PeerProcess:
         for pipe in (self._given, *self._heard):
             os.set_blocking(pipe, False)
             if sys.platform == "linux":
+                import fcntl  # which other systems do not have
+
                 with contextlib.suppress(OSError):  # more than the system allows
                     fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, PIPE)
         begun = {

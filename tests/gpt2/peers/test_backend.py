@@ -15,10 +15,11 @@ import pytest
 
 from gpt2.backends import Array, Batch, NumPyBackend
 from gpt2.peers.backend import Peer, TwinPeer
-from gpt2.peers.process import PeerDiedError, PeerProcess, source
+from gpt2.peers.process import PeerDiedError, PeerProcess, Remote, source
 from parity.check import check_rule, rules
 from parity.diagnosis.diagnose import diagnose
 from reference.config import GPT2Config, TrainingConfig, parameter_shapes
+from tests.gpt2.command import run
 
 pytestmark = pytest.mark.usefixtures("in_no_time")
 FILE = Path(__file__).with_name("mortal.py")
@@ -176,3 +177,22 @@ def test_a_death_is_a_counterexample_with_its_smallest_case() -> None:
     diagnose(rules()["activations.linear"], result, backend)
     assert backend.peer.process is last  # what kills is not run again for every fact
     backend.peer.end()
+
+
+@pytest.mark.parametrize("dies", ["at once", "later"])
+def test_a_command_says_in_one_line_that_its_peer_died(dies: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    backend = mortal()
+    monkeypatch.setattr("gpt2.model.model.get_backend", lambda *_: backend)
+    monkeypatch.setattr("gpt2.commands.options.FOREIGN", foreign := list[Any]())
+    monkeypatch.setattr("gpt2.commands.main.FOREIGN", foreign)
+    monkeypatch.setattr(PeerProcess, "ask", lambda self, call, *_, **__: _fatal(self, call, dies))
+    ran = run("logits", "tiny", "--ids", "1")
+    assert (ran.code, ran.out) == (1, "")
+    assert ran.err.count("\n") == 1
+    assert "PeerDiedError: mortal ended by signal 9" in ran.err
+
+
+def _fatal(process: PeerProcess, call: str, dies: str) -> Any:
+    if call == "model" and dies == "later":
+        return Remote(process, 1)
+    raise PeerDiedError("mortal ended by signal 9")
