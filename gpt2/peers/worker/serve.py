@@ -2,8 +2,8 @@
 
 A request is a frame of {"call": name, "of": handle, "given": [...], "named": {...}, "freed": [handle, ...]}: a method,
 or an attribute, of the subject (handle 0) or of an object that it returned. The answer is {"result": tree}, in which
-{"handle": 7} stands for an object that stays here, or {"error": [kind, type, message, place]}; the kind is ValueError of
-every type of it. The first answer, to no request, is the hello: what the subject is.
+{"handle": 7} stands for an object that stays here, or {"error": [kind, type, message, place]}; the kind is ValueError
+of every type of it. The first answer, to no request, is the hello: what the subject is.
 """
 
 import faulthandler
