@@ -69,7 +69,8 @@ class Rule:
 class SearchResult:
     """The result for one rule: the number of cases, the worst of them, and the smallest counterexample.
 
-    not_offered: how many more cases the backend refused to run, by what it said.
+    not_offered: how many more cases the backend refused to run, by what it said. fatal: whether the failure ended the
+    backend's process, or hung until its limit: then each further run costs a start, or that limit.
     """
 
     function: str
@@ -79,6 +80,7 @@ class SearchResult:
     failure: Verdict | None = None
     failing_case: Case | None = None
     error: str = ""
+    fatal: bool = False
     not_offered: Counter[str] = dataclasses.field(default_factory=Counter)
     errors: list[float] = dataclasses.field(default_factory=list)
     blame: str = ""
@@ -291,6 +293,7 @@ def check_rule(
             raise
         except Exception as error:  # whatever the backend raises
             result.failing_case = case
+            result.fatal = getattr(error, "fatal", False)
             missing = isinstance(error, AttributeError) and rule.contract.function.endswith(str(error))
             result.error = (
                 f"the backend has no {rule.contract.function}"

@@ -127,7 +127,7 @@ def _start(config: pytest.Config) -> Session:
 
     name = _value(config, "backend") or "mindspore"
     mode = _value(config, "mode")
-    if mode is None and name == "mindspore":
+    if mode is None and name.partition("@")[0] == "mindspore":
         mode = "pynative"  # a graph is compiled for every new shape
     dtype = _value(config, "dtype") or "float32"
     if dtype not in DTYPES[1:]:

@@ -1,7 +1,17 @@
 """The backends: the protocol that they share, their registry, and the NumPy backend."""
 
 from gpt2.backends.numpy_backend import NumPyBackend, NumPyDecoder, NumPyModel, NumPyTrainer
-from gpt2.backends.protocol import DTYPES, Array, Backend, BackendModel, Batch, Decoder, Trainer, numpy_dtype
+from gpt2.backends.protocol import (
+    DTYPES,
+    Array,
+    Backend,
+    BackendModel,
+    Batch,
+    Decoder,
+    Trainer,
+    numpy_dtype,
+    require_trainer,
+)
 from gpt2.backends.registry import backend_names, get_backend
 
 __all__ = [
@@ -19,4 +29,5 @@ __all__ = [
     "backend_names",
     "get_backend",
     "numpy_dtype",
+    "require_trainer",
 ]

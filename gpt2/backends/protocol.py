@@ -127,6 +127,12 @@ class Backend(Protocol):
         """A trainer that starts from these parameters; it trains a classifier if score.weight is among them."""
 
 
+def require_trainer(backend: Backend) -> None:
+    """Raise GPT2Error for a backend that does not train: its `trainer` is None."""
+    if getattr(backend, "trainer", None) is None:
+        raise GPT2Error(f"backend {backend.name!r} does not train: choose another one, such as numpy or mindspore")
+
+
 def numpy_dtype(name: str) -> np.dtype:
     """The NumPy dtype of a name in DTYPES; bfloat16 is from the package ml_dtypes."""
     if name == "bfloat16":

@@ -18,15 +18,17 @@ from gpt2.commands.lesson import lesson
 from gpt2.commands.model import convert, info, levels, logits
 from gpt2.commands.on_trial import diagnosis_table, exercise, kill_table, measure_accuracy, other_rules, reach
 from gpt2.commands.options import FOREIGN
+from gpt2.commands.peers import peers
 from gpt2.commands.tasks import tasks
 from gpt2.commands.train import train
 from gpt2.errors import GPT2Error, described
+from gpt2.peers import PeerError
 
 CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 SECTIONS = {
     "Run a model": (generate, summarize, classify, logits, info, convert),
     "Train and evaluate": (train, tune, evaluation, tasks, levels),
-    "Judge an implementation": (check, blame, reach),
+    "Judge an implementation": (check, blame, reach, peers),
     "Test the judge": (kill_table, diagnosis_table, other_rules, measure_accuracy),
     "Learn": (demo, lesson, compare, exercise),
 }
@@ -51,6 +53,8 @@ def main() -> None:
     except Exception as error:
         if isinstance(error, OSError) and error.errno == errno.ENOSPC and error.filename is None:
             _stop(f"gpt2: error: cannot write the output: {error.strerror}")
+        if isinstance(error, PeerError) and not FOREIGN:  # it died before there was a model
+            _stop(f"gpt2: error: {type(error).__name__}: {error}", 1)
         if not FOREIGN:
             raise
         if isinstance(error, NotImplementedError):

@@ -41,7 +41,7 @@ def file_options() -> list[Callable[[Command], Command]]:
 def engine_options(command: Command) -> Command:
     """Add --backend, --device, --dtype and --mode: where and how to compute."""
     backend = click.option(
-        "--backend", help="numpy, mindspore, or another registered backend  [$GPT2_BACKEND, or numpy]"
+        "--backend", help="numpy, mindspore, a peer, or another registered backend  [$GPT2_BACKEND, or numpy]"
     )
     return _add_engine(command, backend, DTYPES, "graph")
 
@@ -83,9 +83,9 @@ def judged_engine_named(
 ) -> tuple[str, str | None, str, str | None]:
     """The arguments of `get_backend` for the backend to judge, in float32 by default.
 
-    MindSpore's default mode is pynative here: graphs compile every new shape.
+    MindSpore's default mode is pynative here, in any of its versions: graphs compile every new shape.
     """
-    mode = "pynative" if mode is None and backend == "mindspore" else mode
+    mode = "pynative" if mode is None and backend.partition("@")[0] == "mindspore" else mode
     return backend, device, dtype or "float32", mode
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from gpt2.backends import Array, Backend, Batch, Trainer, get_backend
+from gpt2.backends import Array, Backend, Batch, Trainer, get_backend, require_trainer
 from gpt2.data.settings import get_pipeline
 from gpt2.errors import GPT2Error
 from gpt2.files import PART
@@ -229,8 +229,7 @@ def _complete(given: dict[str, Any], checkpoint: Checkpoint | None) -> dict[str,
 
 
 def _trainer(engine: Backend, plan: Plan, checkpoint: Checkpoint | None) -> Trainer:
-    if getattr(engine, "trainer", None) is None:
-        raise GPT2Error(f"backend {engine.name!r} does not train: choose another one, such as numpy or mindspore")
+    require_trainer(engine)
     config, given = plan.recipe.model, plan.parameters() if checkpoint is None else checkpoint.parameters
     # Always in the same order, whatever the file's, as the gradient norm is a sum whose rounding depends on it.
     parameters = {name: given[name] for name in parameter_shapes(config, plan.head)}

@@ -22,9 +22,10 @@ from reference.config import flatten
 def diagnose(rule: Rule, result: SearchResult, backend: Backend, examples: int = 25, start: int = 0) -> None:
     """Find where a failure starts and write a script that reproduces it; store both in the result.
 
-    examples, start: the cases over which the facts are counted, as in the search.
+    examples, start: the cases over which the facts are counted, as in the search. What ended the backend's process is
+    not run again.
     """
-    if result.failing_case is None:
+    if result.failing_case is None or result.fatal:
         return
     compiled = backend.mode == "graph" or rule.compiled  # anew, for each case
     facts = [] if compiled else [evidence(rule, backend, examples, start)]

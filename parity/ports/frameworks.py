@@ -5,7 +5,6 @@ import functools
 import importlib
 import importlib.util
 import itertools
-import math
 import sys
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -16,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpt2.backends import numpy_dtype
+from gpt2.backends.elementary_errors import measured_errors
 from gpt2.errors import GPT2Error
-from reference import elementary
 
 Array = NDArray[Any]
 Change = Callable[[Any], Any]
@@ -309,37 +308,15 @@ def guessed(source: Path) -> str:
     return next((name for name in ("torch", "mindspore") if name in named), "numpy")
 
 
-# Where elementary functions are measured: exp below e**-20 is lost in a softmax, and so is its error; log is that of a
-# sum of up to GPT-2's vocabulary.
-RANGES = {"exp": (-20.0, 0.0), "sigmoid": (-20.0, 20.0), "tanh": (-20.0, 20.0), "erf": (-20.0, 20.0), "log": (2, 5e4)}
-POINTS = 100_000  # an even number: none of them is 0
-# What stands inside of an activation x (1 + f(inner(x))) / 2, by the name of f: its kernel may have another f, as that
-# of PyTorch on CPUs, whose erf errs ten times as much as torch.erf. From x = 1 on, 1 + f has digits enough to tell.
-INSIDE: dict[str, tuple[str, Callable[[Array], Array]]] = {
-    "erf": ("gelu", lambda x: x / math.sqrt(2)),
-    "tanh": ("gelu_new", lambda x: math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)),
-}
-
-
 @functools.cache
 def measured_accuracy(framework: Framework) -> dict[str, float]:
-    """Largest relative error of the framework's elementary functions in float32 on RANGES, measured here and now."""
-    found = {}
-    for name, (low, high) in RANGES.items():
-        function = framework.elementary(name)
-        x = np.linspace(low, high, POINTS).astype(np.float32)
-        if function is not None:
-            exact = getattr(elementary, name)(x.astype(np.float64))
-            found[name] = float(np.abs(framework.array(function(framework.tensor(x))) / exact - 1).max())
-    for name, (activation, inner) in INSIDE.items():
-        function = framework.activation(activation)
-        x = np.concatenate([sign * np.linspace(1, 20, POINTS) for sign in (-1, 1)]).astype(np.float32)
-        if function is not None:
-            wide = x.astype(np.float64)
-            inside = 2 * framework.array(function(framework.tensor(x))).astype(np.float64) / wide - 1
-            error = float(np.abs(inside / getattr(elementary, name)(inner(wide)) - 1).max())
-            found[name] = max(found[name], error)
-    return found
+    """Largest relative error of the framework's elementary functions in float32, measured here and now."""
+
+    def run(find: Callable[[str], Callable[[Any], Any] | None], name: str, x: Array) -> Array | None:
+        function = find(name)
+        return None if function is None else framework.array(function(framework.tensor(x)))
+
+    return measured_errors(functools.partial(run, framework.elementary), functools.partial(run, framework.activation))
 
 
 def _hooked(module: Any, before: Change | None, after: Change | None) -> Callable[[], None]:

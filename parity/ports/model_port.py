@@ -11,13 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpt2.backends import numpy_dtype
+from gpt2.backends.cached_decoder import CachedDecoder
+from gpt2.backends.stage_places import BEFORE, SEEN_ALONE, common_name, stage_taps
 from gpt2.errors import described
 from parity.cases.supports import EVERYTHING, Supports
 from parity.ports.base import Port
-from parity.ports.decoder import PortDecoder, cache_in, is_batch_first, reordered
+from parity.ports.decoder import cache_in, is_batch_first, reordered
 from parity.ports.frameworks import Change, Framework
 from parity.ports.source import PortSource, parameters_of
-from parity.ports.stage_hooks import AFTER, BEFORE, SEEN_ALONE, common_name, from_stage, stages_at, to_stage
+from parity.ports.stage_hooks import from_stage, to_stage
 from reference.config import GPT2Config, flatten, nest, parameter_shapes
 from reference.model import shift_labels
 
@@ -201,11 +203,11 @@ class PortModel:
         """The stages that `given` can replace."""
         return {stage for stage, _, _ in self._hooks() if stage.rpartition(".")[2] not in SEEN_ALONE}
 
-    def decoder(self, batch_size: int, length: int) -> PortDecoder:
+    def decoder(self, batch_size: int, length: int) -> CachedDecoder:
         """A decoder with the cache of the model's own. Raises NotImplementedError if it has none."""
         if self._port.no_cache:
             raise NotImplementedError(self._port.no_cache)
-        return PortDecoder(self.read, self._reordered, batch_size)
+        return CachedDecoder(self.read, self._reordered, batch_size)
 
     def assign(self, parameters: Mapping[str, Array]) -> None:
         """Raises NotImplementedError."""
@@ -302,13 +304,10 @@ class PortModel:
         return self._port.run(reordered, self._built, cache, chosen, self._port.batch_first)
 
     def _hooks(self) -> Iterator[tuple[str, str, Any]]:
-        """A stage, where it is seen, and at which submodule; each stage once, rather after a submodule than before."""
-        found: dict[str, tuple[str, Any]] = {}
-        for name, module in self._port.framework.modules(self._built):
-            for where, stage in stages_at(common_name(name, self._names), self._config).items():
-                if stage not in found or (found[stage][0], where) == (BEFORE, AFTER):
-                    found[stage] = where, module
-        yield from ((stage, where, module) for stage, (where, module) in found.items())
+        """A stage, where it is seen, and at which submodule."""
+        modules = dict(self._port.framework.modules(self._built))
+        for stage, (where, name) in stage_taps(modules, self._config, self._names).items():
+            yield stage, where, modules[name]
 
     @contextlib.contextmanager
     def _watched(self, seen: dict[str, Array], given: Mapping[str, Array]) -> Iterator[None]:

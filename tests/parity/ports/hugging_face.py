@@ -20,7 +20,7 @@ from parity.ports.port import get_port
 from parity.verdict.trial import Trial
 
 FILE = Path(__file__).parents[3] / "examples" / "ports" / "transformers_gpt2.py"
-FUNCTIONS_FILE = Path(__file__).with_name("transformers_functions.py")
+FUNCTIONS_FILE = Path(__file__).parents[3] / "gpt2" / "peers" / "worker" / "transformers_functions.py"
 # Functions of the mirror, and what stands for each in that file.
 FUNCTIONS = (
     ("ops.gelu_new", "gelu_new"),

@@ -10,10 +10,11 @@ import pytest
 from rich.console import Console
 
 from gpt2.backends import NumPyBackend
+from gpt2.backends.elementary_errors import INSIDE
 from parity import check as judging
 from parity.check import Rule, SearchResult, agrees, check_rule, draw, rules
 from parity.diagnosis.diagnose import find_fault
-from parity.ports.frameworks import INSIDE, NumPy, measured_accuracy
+from parity.ports.frameworks import NumPy, measured_accuracy
 from parity.ports.port import get_port
 from parity.report.run import print_results
 from parity.report.table import print_report

@@ -11,13 +11,13 @@ from hypothesis import settings
 
 from benchmarks.peers.client import peer_python
 from gpt2.backends import Backend, NumPyBackend
+from gpt2.backends.stage_places import common_name, stages_at
 from parity.cases.cases import resized
 from parity.cases.supports import Supports
 from parity.check import agrees, check_rule, draw, draw_for, rules, select
 from parity.diagnosis.blame import blame, first_wrong, is_random, recorded_too_late
 from parity.diagnosis.diagnose import diagnose, wrong_gradient
 from parity.ports.port import get_port
-from parity.ports.stage_hooks import common_name, stages_at
 from parity.verdict.trial import Trial
 from reference.config import GPT2Config
 from tests.gpt2.command import run

@@ -1,0 +1,108 @@
+"""Environments of peers: made from the pinned lists in pins/, in a folder of their own, whole or not at all."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from gpt2.errors import GPT2Error
+from gpt2.files import write_text
+
+PINS = Path(__file__).parent / "pins"
+STAMP = "gpt2-peer.json"  # written last: an environment without it is not whole
+# What the names of environments are made of. {version} in a list stands for what comes after the @.
+NAMES = ("torch", "mindnlp", "mindspore@VERSION")
+_VERSION = re.compile(r"mindspore@(\d+(?:\.\w+)+)")
+
+
+def home() -> Path:
+    """The folder of the environments: $GPT2_PEERS, or one in the user's cache."""
+    given, cache = os.environ.get("GPT2_PEERS"), os.environ.get("XDG_CACHE_HOME")
+    return Path(given) if given else (Path(cache) if cache else Path.home() / ".cache") / "gpt2-peers"
+
+
+def pins(name: str) -> list[str]:
+    """The lists of an environment: what is installed, and then, if there is a second, what is without dependencies.
+
+    Raises GPT2Error for an unknown name.
+    """
+    version = _VERSION.fullmatch(name)
+    if name not in NAMES and version is None:
+        raise GPT2Error(f"unknown peer {name!r}: choose one of {', '.join(NAMES)}, such as mindspore@2.9.0")
+    family = "mindspore" if version else name
+    if name == NAMES[-1]:
+        raise GPT2Error("say which MindSpore: mindspore@2.9.0")
+    files = [PINS / f"{family}.txt", PINS / f"{family}-no-deps.txt"]
+    texts = [file.read_text(encoding="utf-8") for file in files if file.is_file()]
+    return [text.replace("{version}", version[1] if version else "") for text in texts]
+
+
+def python(name: str) -> Path:
+    """The interpreter of an environment. Raises GPT2Error, which says how to install it, unless it is whole."""
+    if not _is_whole(home() / name):
+        raise GPT2Error(f"peer {name!r} is not installed: gpt2 peers install {name}")
+    return _python(home() / name)
+
+
+def installed() -> dict[str, int]:
+    """The environments that are whole, each with its size in bytes."""
+    there = sorted(path for path in home().iterdir() if _is_whole(path)) if home().is_dir() else []
+    return {path.name: sum(file.lstat().st_size for file in path.rglob("*")) for path in there}
+
+
+def install(name: str, interpreter: str | None = None, say: Callable[[str], object] = print) -> Path:
+    """Make the environment with this Python (default: the one that runs), and return its interpreter.
+
+    One that was interrupted is made anew. Raises GPT2Error, with pip's reason, if something cannot be installed.
+    """
+    lists, folder = pins(name), home() / name
+    if _is_whole(folder):
+        raise GPT2Error(f"peer {name!r} is installed: gpt2 peers remove {name}")
+    say(f"installing {name} in {folder} ...")
+    shutil.rmtree(folder, ignore_errors=True)
+    try:
+        folder.mkdir(parents=True)
+        _run(name, [interpreter or sys.executable, "-m", "venv", str(folder)])
+        for number, text in enumerate(lists):
+            listed = folder / f"pins-{number}.txt"
+            listed.write_text(text, encoding="utf-8")
+            alone = ["--no-deps"] * number
+            _run(name, [str(_python(folder)), "-m", "pip", "install", "--quiet", *alone, "-r", str(listed)])
+        write_text(folder / STAMP, json.dumps({"pins": lists}))
+    except BaseException as error:
+        shutil.rmtree(folder, ignore_errors=True)
+        if isinstance(error, OSError):
+            raise GPT2Error(f"cannot install peer {name!r}: {error}") from error
+        raise
+    return _python(folder)
+
+
+def remove(name: str) -> None:
+    """Delete an environment, whole or not. Raises GPT2Error if there is none of that name."""
+    pins(name)
+    folder = home() / name
+    if not folder.is_dir():
+        raise GPT2Error(f"peer {name!r} is not installed")
+    (folder / STAMP).unlink(missing_ok=True)  # from now on it is not whole
+    shutil.rmtree(folder)
+
+
+def _python(folder: Path) -> Path:
+    return folder / "bin" / "python"
+
+
+def _is_whole(folder: Path) -> bool:
+    return (folder / STAMP).is_file() and _python(folder).is_file()
+
+
+def _run(name: str, command: list[str]) -> None:
+    environment = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "PYTHONHOME")}
+    done = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=environment)
+    if done.returncode:
+        said = [line.strip() for line in done.stderr.splitlines() if line.strip()]
+        reason = next((line for line in said if line.startswith("ERROR: ")), said[-1] if said else "without a word")
+        raise GPT2Error(f"cannot install peer {name!r}: {reason.removeprefix('ERROR: ')}")

@@ -1,0 +1,3 @@
+"""MindNLP, which takes the place of torch when it is imported, before anything asks for torch."""
+
+import mindnlp  # noqa: F401
