@@ -53,7 +53,7 @@ def _gradients(trial: Trial) -> list[Trial]:
 
 SLOPE, BAND = 2.0, 0.5  # halfway to the slope of a wrong gradient
 SETTLED = 0.1
-LINES = 12  # the most arguments to move, one at a time
+LINES = 6  # the most arguments to move, one at a time
 STEPS = 2.0 ** -np.arange(-2, 16)
 FAR_ABOVE = 32  # a remainder this many times its rounding error has a slope known to a few hundredths
 
