@@ -109,20 +109,27 @@ def search_options(examples: int) -> Callable[[Command], Command]:
     return add
 
 
-def load_model(model: str, **engine: Any) -> Any:
-    """Load the model of this name or folder, on the backend that the options name."""
+def load_model(
+    model: str,
+    backend: str | Backend | None = None,
+    device: str | None = None,
+    dtype: str | None = None,
+    mode: str | None = None,
+    **loading: Any,
+) -> Any:
+    """Load the model of this name or folder, on the backend that the options name. loading: other options of load."""
     import gpt2
 
+    engine = get_backend(backend, device, dtype, mode) if backend is None or isinstance(backend, str) else backend
+    if engine.name not in OURS:
+        FOREIGN.append(engine)
     try:
-        loaded = gpt2.load(model, **engine)
+        return gpt2.load(model, engine, **loading)
     except GPT2Error as error:
         if not isinstance(error.__cause__, NotFiniteError):
             raise
-        allow = ", or load it all the same: --allow-nan" if "allow_nan" in engine else ""  # not every command has it
+        allow = ", or load it all the same: --allow-nan" if "allow_nan" in loading else ""  # not every command has it
         raise GPT2Error(f"{error.__cause__}{allow}") from error
-    if loaded.backend.name not in OURS:
-        FOREIGN.append(loaded.backend)
-    return loaded
 
 
 def echo_json(value: Any) -> None:

@@ -59,8 +59,9 @@ def evidence(rule: Rule, backend: Backend, examples: int, start: int) -> str:
                 facts[name].worst = max(facts[name].worst, verdict.noise_ratio)
                 facts[name].zero += zero
                 facts[name].expected = max(facts[name].expected, zero * abs(verdict.expected))
-    lines = [f"an error is raised in {raised} of {judged} cases"] if raised else []
     failing = sorted(((name, each) for name, each in facts.items() if each.fails), key=lambda one: -one[1].worst)
+    others = "" if failing or raised == judged else f"; the other {judged - raised} agree"
+    lines = [f"an error is raised in {raised} of {judged} cases{others}"] if raised else []
     lines += [_line(name, each, judged) for name, each in failing[:MOST_LINES]]
     if failing[MOST_LINES:]:
         lines.append(f"over all: {len(failing) - MOST_LINES} other arrays differ too")

@@ -295,17 +295,32 @@ def framework(name: str, device: str | None = None) -> Framework:
     return made
 
 
-def guessed(source: Path) -> str:
-    """The framework that a source file imports, NumPy if none of the others."""
-    imported: set[str] = set()
+def guessed(*sources: Path) -> str:
+    """The framework that source files import, or those beside them that they import; NumPy if none of the others."""
+    others = {"transformers": "torch", "mindnlp": "mindspore"}
+    named, waiting, read = set[str](), list(sources), set[Path]()
+    while waiting:
+        source = waiting.pop()
+        if source in read or not source.is_file():
+            continue
+        read.add(source)
+        for module in _imported(source):
+            first = module.partition(".")[0]
+            named.add(others.get(first, first))
+            beside = source.parent.joinpath(*module.split("."))
+            waiting += [beside.with_suffix(".py"), beside / "__init__.py"]
+    return next((name for name in ("torch", "mindspore") if name in named), "numpy")
+
+
+def _imported(source: Path) -> set[str]:
+    """The modules that a file names in its imports."""
+    found: set[str] = set()
     for node in ast.walk(ast.parse(source.read_text(encoding="utf-8-sig"))):
         if isinstance(node, ast.Import):
-            imported |= {alias.name.split(".")[0] for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            imported.add(node.module.split(".")[0])
-    others = {"transformers": "torch", "mindnlp": "mindspore"}
-    named = {others.get(name, name) for name in imported}
-    return next((name for name in ("torch", "mindspore") if name in named), "numpy")
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):  # a module, or modules of a package
+            found |= {node.module} if node.module else {alias.name for alias in node.names}
+    return found
 
 
 @functools.cache

@@ -34,7 +34,7 @@ def get_port(
     if mode not in (None, "eager"):
         raise GPT2Error(f"a port has no mode {mode!r}: leave --mode out")
     file = source_file(found) or Path(module.__file__ or "").resolve()
-    used = framework(source.framework or guessed(Path(module.__file__ or file)), device)
+    used = framework(source.framework or guessed(Path(module.__file__ or file), file), device)
     supports = _supports(source, found, module)
     if _builds(found):
         return ModelPort(source, found, used, dtype, supports, file)
@@ -81,8 +81,8 @@ def _with_function(source: PortSource) -> PortSource:
     named = [function for function in contracts() if function.partition(".")[2] == name]
     if len(named) != 1:
         raise GPT2Error(
-            f"which function is {source.place}? Say it: gpt2 check attention.split_heads --with {source.place}; "
-            "a whole model is a function whose parameters begin with (config, parameters)"
+            f"{source.place} is no build(config, parameters), which makes a whole model, and has no name of a function "
+            f"here: say which one it is, as in gpt2 check attention.split_heads --with {source.place}"
         )
     return PortSource(source.place, named[0], source.framework, source.preset, source.names)
 

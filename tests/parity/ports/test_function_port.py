@@ -12,6 +12,7 @@ import pytest
 
 import parity
 from gpt2.errors import GPT2Error
+from parity.ports.frameworks import guessed
 from parity.ports.port import get_port, port_for
 from tests.gpt2.command import run
 
@@ -235,6 +236,24 @@ def test_a_failure_has_its_line_and_a_script(folder: Path, monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize(
+    ("text", "framework"),
+    [
+        ("import numpy", "numpy"),
+        ("from transformers import GPT2LMHeadModel", "torch"),
+        ("from layers import cut", "mindspore"),
+        ("from . import layers", "mindspore"),
+        ("import package.parts", "torch"),
+    ],
+)
+def test_the_framework_is_that_of_the_file_or_of_those_beside_it(text: str, framework: str, tmp_path: Path) -> None:
+    (tmp_path / "package").mkdir()
+    files = {"port": text, "layers": "import port\nimport mindnlp.core", "package/parts": "import torch.nn"}
+    for name, source in files.items():
+        (tmp_path / f"{name}.py").write_text(source, encoding="utf-8")
+    assert guessed(tmp_path / "port.py") == framework
+
+
+@pytest.mark.parametrize(
     ("words", "said"),
     [
         (["--with", "absent.py:f"], "absent.py does not exist"),
@@ -245,7 +264,7 @@ def test_a_failure_has_its_line_and_a_script(folder: Path, monkeypatch: pytest.M
         (["--with", "ports_of_mine.py"], "a port is FILE.py:NAME or MODULE:NAME"),
         (["--with", "ports_of_mine.py:text"], "ports_of_mine.py:text is of type str: expected a function or a class"),
         (["--with", "ports_of_mine.py:Layers"], "ports_of_mine.py:Layers is a class without the methods"),
-        (["--with", "ports_of_mine.py:cut_only"], "which function is ports_of_mine.py:cut_only? Say it"),
+        (["--with", "ports_of_mine.py:cut_only"], "ports_of_mine.py:cut_only is no build(config, parameters)"),
         (["--with", "unreadable.py:f"], "unreadable.py cannot be imported: SyntaxError"),
         (
             ["--with", "failing.py:f"],

@@ -68,6 +68,10 @@ def unbuilt(config, parameters):
     return build(config, parameters)
 
 
+def refusing(config, parameters):
+    raise ValueError("no weights")
+
+
 def flat(config, parameters):
     def scores(input_ids):
         found = build(config, parameters)(input_ids)
@@ -144,6 +148,9 @@ def test_what_is_raised_has_its_line_in_build_or_forward(
         ("generate", "build", "does not offer what this needs: a cache: the model takes no past_key_values"),
         ("blame", "failing", "KeyError: 'no such layer' (numpy_model.py:"),
         ("logits", "failing", "KeyError: 'no such layer' (numpy_model.py:"),
+        ("blame", "refusing", "ValueError: no weights (numpy_model.py:"),
+        ("logits", "refusing", "ValueError: no weights (numpy_model.py:"),
+        ("generate", "refusing", "ValueError: no weights (numpy_model.py:"),
     ],
 )
 def test_what_a_port_raises_is_one_line(command: str, name: str, said: str, tmp_path: Path) -> None:
