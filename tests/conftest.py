@@ -76,7 +76,7 @@ def pytest_configure() -> None:
 
 @pytest.fixture(scope="module", autouse=True)
 def copies_of_the_sources() -> Iterator[None]:
-    """Each file of tests leaves no copies of the sources behind: thousands of modules, which `inspect` would look at."""
+    """No file of tests leaves copies of the sources behind: thousands of modules, which `inspect` would look at."""
     before = set(sys.modules)
     yield
     made = [name for name in sys.modules if name.startswith("gpt2_twin_") and name not in before]

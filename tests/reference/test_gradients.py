@@ -114,7 +114,7 @@ def tiny(function: str, activation: str = "gelu_new", seed: int = 0) -> Case:
     )
 
 
-# Every activation with each head and, in turn, a tied or an untied one: the backward pass knows nothing of both at once.
+# Every activation, in turn tied and untied: no function of the backward pass knows both.
 TIED = {(activation, number % 2 == 0) for number, activation in enumerate(ACTIVATIONS)}
 KINDS = sorted(TIED | {("gelu_new", tied) for tied in (True, False)})
 
