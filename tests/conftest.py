@@ -3,8 +3,10 @@
 And the browser that pages are looked at in, and the cores that tests run on.
 """
 
+import gc
 import os
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,8 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
+from parity.diagnosis.swap import _package
+from parity.mutants.base import _load
 from tests.peers.conftest import absent
 
 settings.register_profile(
@@ -53,6 +57,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: places.get(item.path, len(places)))
 
 
+def pytest_collection_finish() -> None:
+    """Spare the garbage collector modules and tests, which stay, and have it look at the rest less often."""
+    gc.freeze()
+    gc.set_threshold(20_000)
+
+
 def pytest_configure() -> None:
     """Give every worker of pytest-xdist cores of its own.
 
@@ -62,6 +72,19 @@ def pytest_configure() -> None:
     if worker is not None and hasattr(os, "sched_setaffinity"):
         cores, workers = sorted(os.sched_getaffinity(0)), int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
         os.sched_setaffinity(0, cores[int(worker.removeprefix("gw")) :: workers] or cores)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def copies_of_the_sources() -> Iterator[None]:
+    """No file of tests leaves copies of the sources behind: thousands of modules, which `inspect` would look at."""
+    before = set(sys.modules)
+    yield
+    made = [name for name in sys.modules if name.startswith("gpt2_twin_") and name not in before]
+    if made:
+        _load.cache_clear()
+        _package.cache_clear()
+    for name in made:
+        del sys.modules[name]
 
 
 @pytest.fixture(scope="session")

@@ -28,7 +28,11 @@ RULES = ("ops.embedding_vjp", "model.block_vjp", "generate.sample", "engine.cach
 
 @pytest.fixture(autouse=True)
 def nothing_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each test begins with nothing compiled."""
+    """Each test begins with nothing compiled.
+
+    And with little for the garbage collector to walk: `compiles` has it run.
+    """
+    gc.freeze()
     monkeypatch.setattr(engine, "COMPILED", Kept(64))
     monkeypatch.setattr(models, "PLACED", Kept(16))
 

@@ -43,7 +43,7 @@ def said(bug: dict[str, Any] | None, framework: str, folder: Path, examples: int
     """What the judge says of the file with that bug, or of the right one."""
     file, lines = planted(bug, framework, folder)
     backend = get_port(f"{file}:attention;framework={framework};as=course")
-    result = check_rule(rules()["attention.attention"], backend, examples)
+    result = check_rule(rules()["attention.attention"], backend, examples, closest=0)
     diagnose(rules()["attention.attention"], result, backend, 5)
     named = [int(number) for number in re.findall(rf"{file.name}:(\d+): ", result.blame)]
     return {

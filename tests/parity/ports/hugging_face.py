@@ -196,7 +196,7 @@ def functions_said(examples: int) -> Iterator[dict[str, Any]]:
     """What the judge says of each of FUNCTIONS."""
     for function, name in FUNCTIONS:
         port = get_port(f"{function}={FUNCTIONS_FILE}:{name};framework=torch")
-        result = check_rule(rules()[function], port, examples)
+        result = check_rule(rules()[function], port, examples, closest=0)
         objections = [] if result.agrees else [result.to_dict()]
         yield {"name": name, "objections": objections, "cases": result.cases, "not_offered": result.not_offered}
 
@@ -208,10 +208,10 @@ def said(name: str, examples: int) -> dict[str, Any]:
         cached, uncached = (rules()[rule] for rule in (CACHE_BUGS[name], "engine.logits"))
         return {"name": name, "agrees": _agrees(cached, backend, 25), "uncached": _agrees(uncached, backend, 5)}
     if name in BUGS:
-        result = check_rule(rules()["engine.logits"], backend, 25)
+        result = check_rule(rules()["engine.logits"], backend, 25, closest=0)
         diagnose(rules()["engine.logits"], result, backend, 5)
         return {"name": name, "agrees": result.agrees, "blame": result.blame, "right": list(BUGS[name])}
-    results = [check_rule(rules()[rule], backend, examples) for rule in RIGHT[name]]
+    results = [check_rule(rules()[rule], backend, examples, closest=0) for rule in RIGHT[name]]
     objections = [result.to_dict() for result in results if not result.agrees]
     return {"name": name, "objections": objections, "cases": sum(result.cases for result in results)}
 
