@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
-from parity.diagnosis.swap import _package
-from parity.mutants.base import _load
+from parity.diagnosis.swap import cured_package
+from parity.mutants.base import edited_package
 from tests.peers.conftest import absent
 
 settings.register_profile(
@@ -81,8 +81,8 @@ def copies_of_the_sources() -> Iterator[None]:
     yield
     made = [name for name in sys.modules if name.startswith("gpt2_twin_") and name not in before]
     if made:
-        _load.cache_clear()
-        _package.cache_clear()
+        edited_package.cache_clear()
+        cured_package.cache_clear()
     for name in made:
         del sys.modules[name]
 

@@ -70,12 +70,13 @@ def differences(folder: Path) -> list[Part]:
 def with_originals(backend: Backend, parts: frozenset[Part]) -> Backend:
     """The backend, whose sources are a copy of ours, with the original text in some of its parts."""
     room = Path(backend.sources)
-    package = _package(room.parent, parts)
+    package = cured_package(room.parent, parts)
     return engine_of(package, ENGINES[room.name], backend.name, backend.device, backend.dtype, backend.mode)
 
 
 @functools.cache
-def _package(folder: Path, parts: frozenset[Part]) -> ModuleType:
+def cured_package(folder: Path, parts: frozenset[Part]) -> ModuleType:
+    """A copy of the sources in that folder, with the originals of these parts."""
     texts, originals = copied_sources(folder), original_sources()
     for file in {file for file, _ in parts}:
         chosen = {

@@ -116,7 +116,7 @@ class Twin:
         Raises ValueError if an edit does not fit the sources.
         """
         usual = "eager" if self.engine == "numpy" else "pynative"
-        return engine_of(_load(self.edits), self.engine, f"twin:{self.name}", device, dtype, mode or usual)
+        return engine_of(edited_package(self.edits), self.engine, f"twin:{self.name}", device, dtype, mode or usual)
 
 
 def engine_of(package: ModuleType, engine: str, name: str, device: str, dtype: str, mode: str) -> Backend:
@@ -166,7 +166,8 @@ class Mutant:
 
 
 @functools.cache
-def _load(edits: tuple[Edit, ...]) -> ModuleType:
+def edited_package(edits: tuple[Edit, ...]) -> ModuleType:
+    """A copy of the sources with these edits. Raises ValueError if one does not fit."""
     changed: dict[str, str] = {}
     for edit in edits:
         known = changed.get(edit.file) or (ROOT / edit.file).read_text(encoding="utf-8")
