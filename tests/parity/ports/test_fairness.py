@@ -1,6 +1,7 @@
 """Conventions that ports may declare, or need not; and what is said of what cannot be right."""
 
 import io
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from gpt2 import progress
 from gpt2.backends import NumPyBackend
 from gpt2.backends.elementary_errors import INSIDE
 from parity import check as judging
@@ -119,6 +121,17 @@ def test_the_worst_comes_first_and_says_that_there_is_a_script() -> None:
         shown = console.export_text().partition("└")[2]
         assert shown.index("ops.silu: ") < shown.index("ops.gelu: ")
         assert shown.count(said) == 2
+
+
+def test_which_rule_is_judged_is_said_where_standard_error_is_no_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(progress, "PAUSE", 0.0)
+    chosen = {name: rules()[name] for name in ("ops.relu", "ops.gelu")}
+    print_results(chosen, NumPyBackend(), 1, 0, None)
+    assert re.fullmatch(
+        r"gpt2: 0 of 2 ops.relu, after \d+ s\ngpt2: 1 of 2 ops.gelu, after \d+ s\n", capsys.readouterr().err
+    )
 
 
 def test_a_failure_is_not_made_smaller_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
