@@ -88,7 +88,7 @@ def convert(source: Path, folder: Path, n_head: int | None, activation: str | No
     """Convert SOURCE to a Hugging Face folder with safetensors, or such a folder to MindSpore's checkpoint.
 
     SOURCE is a state of minGPT or nanoGPT (.pt, .safetensors, or .json with base64 tensors), OpenAI's TensorFlow
-    folder, a .bin of llm.c, a .ckpt of MindSpore, or a folder with pytorch_model.bin. Nothing in a pickle is run.
+    folder, a .bin of llm.c, a .ckpt of MindSpore, an .onnx, or a folder with pytorch_model.bin. Nothing in it is run.
     """
     from gpt2.model import convert as conversion
 

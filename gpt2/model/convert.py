@@ -1,7 +1,7 @@
 """Convert weights of other projects to a Hugging Face GPT-2 folder, and a folder to a checkpoint of MindSpore.
 
 Read: states of minGPT and nanoGPT (safetensors, .pt, JSON with base64 tensors), OpenAI's TensorFlow folder, .bin of
-llm.c, .ckpt of MindSpore, and Hugging Face folders with pytorch_model.bin.
+llm.c, .ckpt of MindSpore, .onnx, and Hugging Face folders with pytorch_model.bin.
 """
 
 import dataclasses
@@ -22,14 +22,15 @@ from gpt2.files import write_folder_whole
 from gpt2.json_input import as_type, read_json
 from gpt2.model import hf_folder, mindspore_ckpt, tensorflow_checkpoint
 from gpt2.model.llm_c import is_llm_c, read_llm_c
+from gpt2.model.onnx_file import read_onnx
 from gpt2.model.pytorch_bin import read_pickle, state_of
 from gpt2.model.tensorflow_checkpoint import VOCABULARY
 from gpt2.model.tensors import NO_WEIGHTS, Tensors, named_plainly, open_file, weight_files
 from reference.config import ConfigError, GPT2Config, parameter_shapes
 
 LINEAR = re.compile(r"h\.\d+\.(attn\.c_attn|attn\.c_proj|mlp\.c_fc|mlp\.c_proj)\.weight")
-KINDS = ("*.safetensors", "*model*.json", "*.bin", "*.pt", "*.pth", "*.ckpt")
-SAID = "its configuration says so"
+KINDS = ("*.safetensors", "*model*.json", "*.bin", "*.pt", "*.pth", "*.ckpt", "*.onnx")
+SAID, COMPUTED = "its configuration says so", "its graph computes it"
 FIELDS = {field.name for field in dataclasses.fields(GPT2Config)}
 
 
@@ -57,7 +58,7 @@ def convert(source: Path, folder: Path, n_head: int | None = None, activation: s
         source = _find_state(source)
     except OSError as error:  # no permission to look into a folder
         raise GPT2Error(f"cannot read {source}: {error.strerror or error}") from error
-    why = SAID
+    why = COMPUTED if source.suffix == ".onnx" else SAID
     try:
         state, fields = _read(source)
         parameters, outward = _rename(state, source)
@@ -135,7 +136,7 @@ def _find_state(source: Path) -> Path:
         return index
     if not source.is_file():
         raise GPT2Error(
-            f"no file {source}: expected a state as .safetensors, .pt, .bin, .ckpt or .json, or OpenAI's folder"
+            f"no file {source}: expected a state as .safetensors, .pt, .bin, .ckpt, .onnx or .json, or OpenAI's folder"
         )
     return source
 
@@ -152,12 +153,15 @@ def _read(source: Path) -> tuple[Tensors, dict[str, Any]]:
         return read_llm_c(source)
     beside = source.parent / hf_folder.CONFIG
     fields = read_json(beside, dict[str, Any]) if beside.is_file() else {}
+    if source.suffix == ".onnx":
+        tensors, computed = read_onnx(source)
+        return tensors, fields | computed
     if source.suffix == ".safetensors":
         return open_file(source), fields
     if source.suffix == ".ckpt" and not _is_zip(source):
         return mindspore_ckpt.read_ckpt(source), fields
     if source.suffix not in (".bin", ".pt", ".pth", ".ckpt"):
-        raise GPT2Error(f"{source} is none of .safetensors, .pt, .pth, .bin, .ckpt, .json and .index")
+        raise GPT2Error(f"{source} is none of .safetensors, .pt, .pth, .bin, .ckpt, .onnx, .json and .index")
     tree, _ = read_pickle(source)
     own = tree.get("model_args") if isinstance(tree, dict) and state_of(tree) else None  # nanoGPT's sizes
     return open_file(source), fields | (own if isinstance(own, dict) else {})
