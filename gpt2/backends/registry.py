@@ -11,6 +11,9 @@ from gpt2.errors import GPT2Error
 ENTRY_POINTS = "gpt2.backends"  # the group in which a package registers its backends
 INTERNAL = ("exercise", "port", "twin")  # those that commands name themselves; `exercise:5`, `port:...` take a place
 DEVICES = ("CPU", "Ascend", "GPU")
+# The packages that backends of this project need beyond its own dependencies, and the extra that brings them.
+NEEDED = {"mindspore": (("mindspore",), "MindSpore"), "onnxruntime": (("onnx", "onnxruntime"), "onnx and onnxruntime")}
+EXTRAS = {"mindspore": "mindspore", "onnxruntime": "onnx"}
 
 
 def backend_names() -> list[str]:
@@ -33,8 +36,10 @@ def get_backend(
         raise GPT2Error(f"unknown backend {name!r}{source}: choose one of {', '.join(backend_names())}")
     if argument and name in ("numpy", "mindspore"):
         raise GPT2Error(f"backend {name!r} takes no argument, but was given {argument!r}: use --backend {name}")
-    if name == "mindspore" and importlib.util.find_spec("mindspore") is None:
-        raise GPT2Error("backend 'mindspore' needs MindSpore: pip install 'gpt2-parity[mindspore]', or --backend numpy")
+    packages, words = NEEDED.get(name, ((), ""))
+    if any(importlib.util.find_spec(package) is None for package in packages):
+        command = f"pip install 'gpt2-parity[{EXTRAS[name]}]'"
+        raise GPT2Error(f"backend {name!r} needs {words}: {command}, or --backend numpy")
     try:
         factory = points[0].load()
     except (ImportError, AttributeError) as error:
