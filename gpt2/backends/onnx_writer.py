@@ -50,7 +50,7 @@ class Writer:
                 weights.append(held)
             else:
                 weights.append(numpy_helper.from_array(np.ascontiguousarray(x), name))
-        inputs = [declared(name, kind, shape) for name, (kind, shape) in self._inputs.items()]
+        inputs = [declared(name, kind, shape or None) for name, (kind, shape) in self._inputs.items()]
         made = [declared(name, self.type_of(name), self.outputs.get(name)) for name in outputs]
         graph = helper.make_graph(self._nodes, "gpt2", inputs, made, weights)
         opset = helper.make_opsetid("", OPSET)
