@@ -1,4 +1,4 @@
-"""Convert weights of other projects to a Hugging Face GPT-2 folder, and a folder to a checkpoint of MindSpore.
+"""Convert weights of other projects to a Hugging Face GPT-2 folder, and a folder to a .ckpt of MindSpore or to ONNX.
 
 Read: states of minGPT and nanoGPT (safetensors, .pt, JSON with base64 tensors), OpenAI's TensorFlow folder, .bin of
 llm.c, .ckpt of MindSpore, .onnx, and Hugging Face folders with pytorch_model.bin.
@@ -9,7 +9,7 @@ import functools
 import json
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from gpt2.files import write_folder_whole
 from gpt2.json_input import as_type, read_json
 from gpt2.model import hf_folder, mindspore_ckpt, tensorflow_checkpoint
 from gpt2.model.llm_c import is_llm_c, read_llm_c
-from gpt2.model.onnx_file import read_onnx
+from gpt2.model.onnx_file import ONNX, read_onnx, write_onnx
 from gpt2.model.pytorch_bin import read_pickle, state_of
 from gpt2.model.tensorflow_checkpoint import VOCABULARY
 from gpt2.model.tensors import NO_WEIGHTS, Tensors, named_plainly, open_file, weight_files
@@ -108,12 +108,34 @@ def to_ckpt(source: str, folder: Path) -> GPT2Config:
     Tensors have the names that MindNLP and transformers use. Raises GPT2Error if source is no model, if folder is not
     empty, or if MindSpore is not installed.
     """
+    return _write_as(
+        source,
+        folder,
+        lambda part, _, tensors: mindspore_ckpt.write_ckpt(
+            part / mindspore_ckpt.CHECKPOINT, hf_folder.named_fully(tensors)
+        ),
+    )
+
+
+def to_onnx(source: str, folder: Path) -> GPT2Config:
+    """Write the language model `source` as a folder with model.onnx, config.json and the tokenizer's files.
+
+    Inputs and outputs have optimum's names. Raises GPT2Error if source is no language model, if folder is not empty, or
+    if the package onnx is not installed.
+    """
+    return _write_as(source, folder, lambda part, *model: write_onnx(part / ONNX, *model))
+
+
+def _write_as(
+    source: str, folder: Path, write: Callable[[Path, GPT2Config, hf_folder.Parameters], None]
+) -> GPT2Config:
+    """Write a folder that holds a model's weights as `write` puts them there, its config and its tokenizer's files."""
     found = hf_folder.find_folder(source)
     config = hf_folder.read_config(found)
     parameters = hf_folder.read_parameters(found, config)
     hf_folder.require_empty(folder)
     with write_folder_whole(folder) as part:
-        mindspore_ckpt.write_ckpt(part / mindspore_ckpt.CHECKPOINT, hf_folder.named_fully(parameters))
+        write(part, config, parameters)
         fields = json.loads((found / hf_folder.CONFIG).read_text(encoding="utf-8-sig"))
         fields["tie_word_embeddings"] = config.tie_word_embeddings
         (part / hf_folder.CONFIG).write_text(json.dumps(fields, indent=2) + "\n", encoding="utf-8")

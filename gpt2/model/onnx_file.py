@@ -1,6 +1,6 @@
 """Read a GPT-2 out of an ONNX file: plain, as PyTorch exports it, or with nodes that onnxruntime's optimiser has fused.
 
-The graph is read from the scores back to the ids, by what its nodes compute. Names tell nothing: where two biases or
+And write one. The graph is read from the scores back to the ids, by what its nodes compute. Names tell nothing: where two biases or
 gains are the same numbers, an exporter stores one of them and gives it to both nodes.
 Source: `GPT2LMHeadModel` in Hugging Face's modeling_gpt2.py, and what torch.onnx.export makes of it; ContribOperators.md
 of onnxruntime for the fused nodes.
@@ -8,15 +8,18 @@ of onnxruntime for the fused nodes.
 
 import functools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from gpt2.backends.onnx_writer import Writer
+from gpt2.errors import GPT2Error
 from gpt2.model.onnx_curves import Curve
-from gpt2.model.onnx_graph import MICROSOFT, Graph
+from gpt2.model.onnx_graph import MICROSOFT, Graph, imported_onnx
 from gpt2.model.tensors import Array, Tensors
+from reference.config import GPT2Config
 
 ATTENTION, MULTI_HEAD = f"{MICROSOFT}:Attention", f"{MICROSOFT}:MultiHeadAttention"
 SKIP_NORM, EMBED_NORM = f"{MICROSOFT}:SkipLayerNormalization", f"{MICROSOFT}:EmbedLayerNormalization"
@@ -32,6 +35,24 @@ LOGIC = ORDERING | set(
 )
 # How far the factor of the scores may lie from the true one: it may be the product of two roots, each in float16.
 FACTOR_ERROR = 2.0**-9
+ONNX = "model.onnx"
+IN_ONE_FILE = 2**30
+
+
+def write_onnx(path: Path, config: GPT2Config, parameters: Mapping[str, Array]) -> None:
+    """Write a language model; numbers beyond IN_ONE_FILE bytes lie in a file beside it, as protobuf has a limit.
+
+    They are float32, or float16 if the parameters are. Raises GPT2Error for a classifier, or without the package onnx.
+    """
+    onnx = imported_onnx()
+    if "score.weight" in parameters:
+        raise GPT2Error("a classifier is not written as ONNX: expected a language model")
+    dtype = "float16" if parameters["wte.weight"].dtype == np.float16 else "float32"
+    rounded = {name: x.astype(dtype) for name, x in parameters.items()}
+    writer = Writer(config, rounded, dtype)
+    outside = sum(x.nbytes for x in rounded.values()) > IN_ONE_FILE
+    beside = f"{path.name}.data" if outside else None
+    onnx.save_model(writer.proto(list(writer.outputs)), path, save_as_external_data=outside, location=beside)
 
 
 def read_onnx(path: Path) -> tuple[Tensors, dict[str, Any]]:

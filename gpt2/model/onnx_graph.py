@@ -3,6 +3,7 @@
 Source: onnx.proto and ExternalData.md of ONNX.
 """
 
+import importlib
 import math
 from pathlib import Path, PurePosixPath
 from typing import Any, NoReturn
@@ -174,11 +175,16 @@ class Graph:
             return np.frombuffer(file.read(size), dtype).reshape(tuple(tensor.dims))
 
 
-def _parsed(path: Path) -> Any:
+def imported_onnx() -> Any:
+    """The package onnx. Raises GPT2Error if it is missing."""
     try:
-        import onnx
+        return importlib.import_module("onnx")
     except ImportError as error:
-        raise GPT2Error("an ONNX file is read by the package onnx: pip install 'gpt2-parity[onnx]'") from error
+        raise GPT2Error("ONNX is read and written by the package onnx: pip install 'gpt2-parity[onnx]'") from error
+
+
+def _parsed(path: Path) -> Any:
+    onnx = imported_onnx()
     try:
         return onnx.load(path, format="protobuf", load_external_data=False)
     except OSError:
