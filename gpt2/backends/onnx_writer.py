@@ -42,7 +42,7 @@ class Writer:
             return helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(np.dtype(kind)), shape)
 
         weights = []
-        for name, x in (self.parameters | self._constants).items():
+        for name, x in {**self.parameters, **self._constants}.items():
             if external and name in self.parameters:
                 kind = helper.np_dtype_to_tensor_dtype(x.dtype)
                 held = TensorProto(name=name, data_type=kind, dims=x.shape, data_location=TensorProto.EXTERNAL)
@@ -80,7 +80,9 @@ class Writer:
         from onnx import helper
 
         self._count += 1
-        made = [name or f"{operator} {self._count}" if i == 0 else f"{operator} {self._count}.{i}" for i in range(outputs)]
+        made = [
+            name or f"{operator} {self._count}" if i == 0 else f"{operator} {self._count}.{i}" for i in range(outputs)
+        ]
         self._nodes.append(helper.make_node(operator, inputs, made, f"{operator} {self._count}", **attributes))
         return made[0] if outputs == 1 else made
 
@@ -109,7 +111,7 @@ class Writer:
         else:
             head = "wte.weight" if config.tie_word_embeddings else "lm_head.weight"
             self._observe("logits", "MatMul", x, self._node("Transpose", head))
-            self.outputs = {"logits": ["batch", "tokens", config.vocab_size]} | self.outputs
+            self.outputs = {"logits": ["batch", "tokens", config.vocab_size], **self.outputs}
 
     def _visible(self, ids: str, mask: str) -> str:
         """(B, 1, T, S): True where a query may look."""
@@ -196,7 +198,7 @@ class Writer:
         places = self._node("Range", self._constant(0), self._size(ids, 1), self._constant(1))
         last = self._node("ReduceMax", self._node("Mul", mask, places), self._constant([1]), keepdims=1)
         self._observe("label_logits", "GatherND", scores, last, batch_dims=1)
-        self.outputs = {"label_logits": ["batch", self.config.num_labels]} | self.outputs
+        self.outputs = {"label_logits": ["batch", self.config.num_labels], **self.outputs}
 
 
 def _number_of(dtype: Any) -> int:

@@ -3,7 +3,6 @@
 import functools
 import math
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,8 +16,8 @@ from reference.config import GPT2Config, flatten
 DTYPES = ("float32", "float16")
 MODES = ("graph", "plain")
 OFFERED = ("engine.logits", "engine.cached", "engine.classify", "model.language_model", "model.sequence_classifier")
-# Where its elementary functions are measured, and by which operator: exp below e**-20 is lost in a softmax. Its sigmoid
-# errs by 1.4e-7 everywhere, also where it is as low (at -17 that is six times its value): it is measured where it is not.
+# Where its elementary functions are measured, and by which operator: exp below e**-20 is lost in a softmax. Sigmoid
+# errs by 1.4e-7 even where it is lower than that. A model adds such values to larger ones: it is measured from 0 on.
 POINTS = 20_000
 MEASURED: dict[str, tuple[str, float, float]] = {
     "exp": ("Exp", -20, 0),
@@ -31,13 +30,6 @@ Feed = dict[str, Array]
 
 class NotOfferedError(GPT2Error, NotImplementedError):
     """What onnxruntime is not asked for here; the judge counts such cases."""
-
-
-def get_onnxruntime(file: str = "", **options: Any) -> "OnnxRuntimeBackend":
-    """The backend; of a file, if one is named: `--backend onnxruntime:FILE.onnx`."""
-    from gpt2.backends.onnxruntime_file import OnnxFileBackend
-
-    return OnnxFileBackend(Path(file), **options) if file else OnnxRuntimeBackend(**options)
 
 
 class OnnxRuntimeBackend:
@@ -75,7 +67,7 @@ class OnnxRuntimeBackend:
         if function not in OFFERED or arguments.get("keep") is not None:
             raise NotOfferedError("dropout" if function in OFFERED else function)
         model = self.model(arguments["config"], flatten(arguments["params"]))
-        inputs: Any = arguments["ids"], arguments.get("attention_mask"), arguments.get("position_ids")
+        inputs = arguments["ids"], arguments.get("attention_mask"), arguments.get("position_ids")
         if "score.weight" in model.parameters:
             return model.classify(*inputs)
         past = [each for pair in arguments.get("past") or () for each in pair]

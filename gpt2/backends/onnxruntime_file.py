@@ -21,12 +21,15 @@ KINDS = {"tensor(float)": "float32", "tensor(float16)": "float16"}
 INTEGERS = {"tensor(int64)": np.int64, "tensor(int32)": np.int32}
 
 
+def get_onnxruntime(file: str = "", **options: Any) -> OnnxRuntimeBackend:
+    """The backend; of a file, if one is named after the colon."""
+    return OnnxFileBackend(Path(file), **options) if file else OnnxRuntimeBackend(**options)
+
+
 class OnnxFileBackend(OnnxRuntimeBackend):
     """Runs one ONNX file. Its inputs are told by their names, as the exporters choose them."""
 
-    def __init__(
-        self, path: Path, device: str = "CPU", dtype: str | None = None, mode: str = "graph"
-    ) -> None:
+    def __init__(self, path: Path, device: str = "CPU", dtype: str | None = None, mode: str = "graph") -> None:
         """Raises GPT2Error if onnxruntime cannot load the file, or if it computes in another dtype."""
         super().__init__(device, mode=mode)
         if not path.is_file():
@@ -36,12 +39,12 @@ class OnnxFileBackend(OnnxRuntimeBackend):
             self.session = session(str(path), mode)
         except Exception as error:  # those of onnxruntime have no common class
             raise GPT2Error(f"onnxruntime cannot load {path}: {_first(error)}") from error
-        self.scores = self.session.get_outputs()[0]
-        computed = KINDS.get(self.scores.type)
-        if computed is None or dtype not in (None, computed):
-            raise GPT2Error(f"{path} computes {computed or self.scores.type}, not {dtype or 'scores'}: leave --dtype out")
-        self.dtype = computed
-        self._held = _digests(path)
+        arrays = _constants(path)
+        self._held = {_digest(each) for x in arrays for each in (x, x.T)}
+        # Whatever its inputs and outputs are converted to, it is as exact as its weights.
+        self.dtype = "float16" if any(x.dtype == np.float16 and x.ndim > 1 for x in arrays) else "float32"
+        if dtype not in (None, self.dtype):
+            raise GPT2Error(f"{path} computes in {self.dtype}, not in {dtype}: leave --dtype out")
 
     def offers(self, function: str) -> bool:
         """Nothing that the judge draws models for."""
@@ -69,6 +72,8 @@ class OnnxFileModel:
     def __init__(self, backend: OnnxFileBackend, config: GPT2Config) -> None:
         self.config, self.dtype = config, backend.dtype
         self._backend = backend
+        outputs = [each.name for each in backend.session.get_outputs()]
+        self._scores = "logits" if "logits" in outputs else outputs[0]
 
     def logits(self, ids: Array, attention_mask: Array | None = None, position_ids: Array | None = None) -> Array:
         """Logits of the next token at every position. Raises NotOfferedError for an input that the file lacks."""
@@ -87,18 +92,18 @@ class OnnxFileModel:
             if x is not None and (name == IDS or not np.array_equal(x, np.broadcast_to(usual[name], x.shape))):
                 raise NotOfferedError(f"{self._backend.path} has no input {name!r}")
         try:
-            scores: Array = self._backend.session.run([self._backend.scores.name], feed)[0]
+            scores: Array = self._backend.session.run([self._scores], feed)[0]
         except Exception as error:  # as above
             raise GPT2Error(f"onnxruntime cannot run {self._backend.path}: {_first(error)}") from error
         if scores.shape != (*ids.shape, self.config.vocab_size):
             wanted = (*ids.shape, self.config.vocab_size)
             raise GPT2Error(f"{self._backend.path} computes scores of the shape {scores.shape}, expected {wanted}")
-        return scores
+        return scores.astype(self.dtype, copy=False)
 
     def _empty(self, declared: Any, batch: int) -> Array:
         """No past: keys and values (B, H, 0, D), or both in one tensor (2, B, H, 0, D), as onnxruntime's tools do."""
         shape = [batch, self.config.n_head, 0, self.config.head_size]
-        return np.zeros(([2] if len(declared.shape) == 5 else []) + shape, self.dtype)
+        return np.zeros(([2] if len(declared.shape) == 5 else []) + shape, KINDS.get(declared.type, self.dtype))
 
     def classify(self, ids: Array, attention_mask: Array | None = None, position_ids: Array | None = None) -> Array:
         """Raises NotOfferedError."""
@@ -125,23 +130,24 @@ class OnnxFileModel:
     def _read_again(
         self, ids: Array, attention_mask: Array, position_ids: Array, before: list[Array]
     ) -> tuple[Array, list[Array]]:
-        every = [np.concatenate(pair, axis=1) for pair in zip(before, (ids, position_ids), strict=True)] if before else []
+        every = (
+            [np.concatenate(pair, axis=1) for pair in zip(before, (ids, position_ids), strict=True)] if before else []
+        )
         ids, position_ids = every or (ids, position_ids)
         return self.logits(ids, attention_mask, position_ids), [ids, position_ids]
 
 
-def _digests(path: Path) -> set[bytes]:
-    """Digests of every constant of a file, as it stands there and turned round."""
+def _constants(path: Path) -> list[Array]:
+    """Every constant of a file."""
     import onnx
     from onnx import numpy_helper
 
     try:
         graph = onnx.load(path).graph
-        tensors = [*graph.initializer, *(a.t for node in graph.node for a in node.attribute if a.name == "value")]
-        arrays = [numpy_helper.to_array(tensor) for tensor in tensors]
+        values = [a.t for node in graph.node for a in node.attribute if a.name == "value"]
+        return [np.asarray(numpy_helper.to_array(tensor)) for tensor in (*graph.initializer, *values)]
     except Exception as error:  # those of protobuf and of the library
         raise GPT2Error(f"{path} is not a readable ONNX file: {_first(error)}") from error
-    return {_digest(each) for x in arrays for each in (x, x.T)}
 
 
 def _digest(x: Array) -> bytes:

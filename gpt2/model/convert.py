@@ -126,9 +126,7 @@ def to_onnx(source: str, folder: Path) -> GPT2Config:
     return _write_as(source, folder, lambda part, *model: write_onnx(part / ONNX, *model))
 
 
-def _write_as(
-    source: str, folder: Path, write: Callable[[Path, GPT2Config, hf_folder.Parameters], None]
-) -> GPT2Config:
+def _write_as(source: str, folder: Path, write: Callable[[Path, GPT2Config, hf_folder.Parameters], None]) -> GPT2Config:
     """Write a folder that holds a model's weights as `write` puts them there, its config and its tokenizer's files."""
     found = hf_folder.find_folder(source)
     config = hf_folder.read_config(found)

@@ -7,7 +7,7 @@ import numpy as np
 
 from gpt2.model.onnx_graph import MICROSOFT, Graph
 from gpt2.model.tensors import Array
-from reference import activations, elementary
+from reference import activations, elementary, ops
 from reference.config import ACTIVATIONS
 
 # Where functions are compared: also far out, where a clipped one would differ.
@@ -31,9 +31,9 @@ UNARY: dict[str, Callable[[Array], Array]] = {
     "Softplus": lambda x: np.logaddexp(x, 0),
     "Mish": activations.mish,
     "HardSwish": lambda x: x * np.clip(x / 6 + 0.5, 0, 1),
-    f"{MICROSOFT}:Gelu": activations.gelu,
-    f"{MICROSOFT}:FastGelu": activations.gelu_new,
-    f"{MICROSOFT}:BiasGelu": activations.gelu,
+    f"{MICROSOFT}:Gelu": ops.gelu,
+    f"{MICROSOFT}:FastGelu": ops.gelu_new,
+    f"{MICROSOFT}:BiasGelu": ops.gelu,
 }
 BINARY: dict[str, Callable[[Array, Array], Array]] = {
     "Add": np.add,
@@ -92,7 +92,8 @@ class Curve:
             return UNARY[operator](self._begin(graph.through(given[0]), (found[0], found[1], given[1])))
         if operator in UNARY:
             return UNARY[operator](self._at(given[0]))
-        if operator in BINARY and len(given) == 2:
+        vector = any(graph.is_constant(each) and graph.scalar(each) is None for each in given)
+        if operator in BINARY and len(given) == 2 and not vector:
             return BINARY[operator](self._at(given[0]), self._at(given[1]))
         if (special := self._special(name, operator)) is not None:
             return special(self._at(given[0]))
@@ -103,7 +104,7 @@ class Curve:
         graph = self._graph
         if operator == "Gelu":
             tanh = graph.attribute(name, "approximate", "none") == "tanh"
-            return activations.gelu_new if tanh else activations.gelu
+            return ops.gelu_new if tanh else ops.gelu
         defaults: dict[str, Any] = {"LeakyRelu": 0.01, "Swish": 1.0, f"{MICROSOFT}:QuickGelu": 1.702}
         if operator not in defaults:
             return None

@@ -1,9 +1,9 @@
-"""Read a GPT-2 out of an ONNX file: plain, as PyTorch exports it, or with nodes that onnxruntime's optimiser has fused.
+"""Read a GPT-2 out of an ONNX file: plain, as PyTorch exports it, or with nodes that onnxruntime has fused. Write one.
 
-And write one. The graph is read from the scores back to the ids, by what its nodes compute. Names tell nothing: where two biases or
+The graph is read from the scores back to the ids, by what its nodes compute. Names tell nothing: where two biases or
 gains are the same numbers, an exporter stores one of them and gives it to both nodes.
-Source: `GPT2LMHeadModel` in Hugging Face's modeling_gpt2.py, and what torch.onnx.export makes of it; ContribOperators.md
-of onnxruntime for the fused nodes.
+Source: `GPT2LMHeadModel` in Hugging Face's modeling_gpt2.py, and what torch.onnx.export makes of it; for the fused
+nodes ContribOperators.md of onnxruntime.
 """
 
 import functools
@@ -21,18 +21,20 @@ from gpt2.model.onnx_graph import MICROSOFT, Graph, imported_onnx
 from gpt2.model.tensors import Array, Tensors
 from reference.config import GPT2Config
 
-ATTENTION, MULTI_HEAD = f"{MICROSOFT}:Attention", f"{MICROSOFT}:MultiHeadAttention"
+ATTENTION = f"{MICROSOFT}:Attention"
 SKIP_NORM, EMBED_NORM = f"{MICROSOFT}:SkipLayerNormalization", f"{MICROSOFT}:EmbedLayerNormalization"
 FUSED_PRODUCT = f"{MICROSOFT}:FusedMatMul"
 PRODUCTS = ("MatMul", FUSED_PRODUCT)
+SHAPES = ("Shape", "Size")
 CUTS = ("Slice", "Gather")  # the last tokens alone are scored
 ORDERING = {"Less", "LessOrEqual", "Greater", "GreaterOrEqual", "Trilu"}
 # What masks and positions are computed with: integers and booleans, and the number that hides a score.
-LOGIC = ORDERING | set(
-    "Add And Cast CastLike Concat Constant ConstantOfShape CumSum Div Equal Expand Flatten Gather GatherElements "
-    "GatherND Identity IsNaN Max Min Mod Mul Neg Not Or Range Reshape Shape Size Slice Squeeze Sub Tile Transpose "
-    "Unsqueeze Where Xor".split()
-)
+LOGIC = {
+    *ORDERING, "Add", "And", "Cast", "CastLike", "Concat", "Constant", "ConstantOfShape", "CumSum", "Div", "Equal",
+    "Expand", "Flatten", "Gather", "GatherElements", "GatherND", "Identity", "IsNaN", "Max", "Min", "Mod", "Mul", "Neg",
+    "Not", "Or", "Range", "Reshape", "Shape", "Size", "Slice", "Squeeze", "Sub", "Tile", "Transpose", "Unsqueeze",
+    "Where", "Xor",
+}  # fmt: skip
 # How far the factor of the scores may lie from the true one: it may be the product of two roots, each in float16.
 FACTOR_ERROR = 2.0**-9
 ONNX = "model.onnx"
@@ -74,13 +76,18 @@ class _Reader:
         self.facts: dict[str, set[Any]] = {"layer_norm_epsilon": set(), "activation_function": set(), "n_head": set()}
         self.scales: list[float | None] = []  # of the scores of each layer; None for the usual one
         self._ordered: dict[str, bool] = {}
+        self._with_product: set[str] = set()  # tensors that a product is computed for, as no mask is
+        for name in graph.producers:
+            operator = graph.operator(name)
+            inside = operator not in SHAPES and not self._with_product.isdisjoint(graph.arguments(name))
+            self._with_product |= {name} if operator in PRODUCTS or inside else set()
 
     def read(self) -> tuple[Tensors, dict[str, Any]]:
         """The parameters and the fields, as `read_onnx` describes them."""
         graph = self.graph
         scores = "logits" if "logits" in graph.outputs or not graph.outputs else graph.outputs[0]
         hidden, head = self._head(scores)
-        x, layers = self._norm(hidden, "ln_f"), []
+        x, layers = self._norm(hidden, "ln_f"), list[str]()
         while not self._embeddings(x, head):
             layer = f"h.{len(layers)}"  # counted from the last
             middle, projected = self._branch(x, f"{layer}.mlp.c_proj")
@@ -142,7 +149,7 @@ class _Reader:
         return x, weight.T
 
     def _affine(self, name: str) -> tuple[str, Array, str] | None:
-        """x, weight (in, out) and bias ("" without one) of the affine map that ends with a tensor; None if none does."""
+        """x, weight (in, out) and bias, "" without one, of the affine map that a tensor is; None if it is none."""
         graph, name = self.graph, self.graph.through(name)
         operator = graph.operator(name)
         if operator == "Gemm":
@@ -243,8 +250,20 @@ class _Reader:
                 found = self._affine(added)
                 if found is not None and not (found[2] and extra):
                     self._keep(at, found[1], found[2] or extra)
-                    return self._canonical(stream), found[0]
-        return graph.refuse(node, f"the sum of the residual stream and {at.partition('.')[2].partition('.')[2]}")
+                    return self._is_sum(stream), found[0]
+            if sum(self._of_stream(each) for each in (first, second)) == 1:  # the other is the unexpected one
+                node = graph.through(first if self._of_stream(second) else second)
+        return graph.refuse(node, f"a sum with {at.split('.', 2)[2]}")
+
+    def _of_stream(self, name: str) -> bool:
+        """Whether a tensor is a sum, as the residual stream is everywhere."""
+        return self.graph.operator(self.graph.through(name)) in ("Add", SKIP_NORM, EMBED_NORM)
+
+    def _is_sum(self, name: str) -> str:
+        """The one name of a tensor of the residual stream. Refuses what is no sum."""
+        if not self._of_stream(name):
+            self.graph.refuse(self.graph.through(name), "the residual stream")
+        return self._canonical(name)
 
     def _mlp(self, name: str, layer: str) -> str:
         """Keep c_fc; return what it reads."""
@@ -338,7 +357,7 @@ class _Reader:
         graph, scale, causal = self.graph, 1.0, False
         while graph.operator(name := graph.through(name)) not in PRODUCTS:
             operator, given = graph.operator(name), graph.arguments(name) if graph.operator(name) else []
-            inside = [each for each in given if self._has_product(each)]
+            inside = [each for each in given if each in self._with_product]
             factor = next((x for x in map(graph.scalar, given) if x is not None), None)
             if operator not in ("Add", "Sub", "Mul", "Div", "Where") or len(inside) != 1:
                 graph.refuse(name, "masked scores")
@@ -361,11 +380,8 @@ class _Reader:
                 continue
             seen.add(name)
             yield name
-            if self.graph.operator(name) not in ("", "Shape", "Size"):
+            if self.graph.operator(name) not in ("", *SHAPES):
                 waiting += self.graph.arguments(name)
-
-    def _has_product(self, name: str) -> bool:
-        return any(self.graph.operator(each) in PRODUCTS for each in self._ancestors(name))
 
     def _follow(self, name: str) -> bool:
         """Whether a mask depends on the order of positions. Refuses what computes more than a mask or positions."""
@@ -383,7 +399,7 @@ class _Reader:
 
     def _third(self, name: str, place: int) -> tuple[str, float, list[int]]:
         """What queries (place 0), keys or values are a third of, the factor on them, and the sizes of their heads."""
-        graph, scale, shape = self.graph, 1.0, []
+        graph, scale, shape = self.graph, 1.0, list[int]()
         while True:
             operator = graph.operator(name)
             given = graph.arguments(name) if operator else []

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from gpt2.model.hf_folder import named_fully
 from reference.config import GPT2Config
 from tests.gpt2.small import Parameters, parameters
 
@@ -27,7 +28,8 @@ UNTIED = GPT2Config(
 def untrained(config: GPT2Config) -> Parameters:
     """Weights as a GPT-2 begins with them: all gains are 1 and all biases 0, so that exporters share them."""
     drawn = parameters(config)
-    return {n: x if x.ndim > 1 else np.full_like(x, ".ln_" in f".{n}" and n.endswith("weight")) for n, x in drawn.items()}
+    gains = {name for name in drawn if ".ln_" in f".{name}" and name.endswith("weight")}
+    return {name: x if x.ndim > 1 else np.full_like(x, name in gains) for name, x in drawn.items()}
 
 
 def half(tensors: Parameters) -> Parameters:
@@ -47,7 +49,8 @@ EXPORTS: dict[str, tuple[GPT2Config, Parameters]] = {
 def main() -> None:
     """Write every file anew."""
     _export(FOLDER / "written_out.onnx", ONE_LAYER, parameters(ONE_LAYER), attention="eager", opset_version=14)
-    shapes = {"ids": {0: "batch", 1: "tokens"}, "mask": {0: "batch", 1: "tokens"}, "past": [[{0: "batch", 2: "past"}] * 2]}
+    two = {0: "batch", 1: "tokens"}
+    shapes = {"ids": two, "mask": two, "past": [[{0: "batch", 2: "past"}] * 2]}
     _export(FOLDER / "external.onnx", UNTIED, parameters(UNTIED), "sdpa", dynamo=True, dynamic_shapes=shapes)
     _put_outside(FOLDER / "external.onnx")
     for name, tensors in (("fused", untrained(TWO_LAYERS)), ("fused_float16", parameters(TWO_LAYERS))):
@@ -62,8 +65,7 @@ def _export(path: Path, config: GPT2Config, tensors: Parameters, attention: str,
 
     settings = config.to_dict() | {"attn_implementation": attention, "use_cache": True}
     model = transformers.GPT2LMHeadModel(transformers.GPT2Config(**settings)).eval()
-    state = {name if name.startswith("lm_head") else f"transformer.{name}": torch.from_numpy(x) for name, x in tensors.items()}
-    model.load_state_dict(state, strict=False)
+    model.load_state_dict({name: torch.from_numpy(x) for name, x in named_fully(tensors).items()}, strict=False)
 
     class Exported(torch.nn.Module):
         """The scores, and the keys and values, as optimum exports them."""
@@ -88,7 +90,8 @@ def _export(path: Path, config: GPT2Config, tensors: Parameters, attention: str,
         axes |= {name: {0: "batch", 2: "past"} for name in names}
         options |= {"dynamo": False, "dynamic_axes": axes}
     names = ["input_ids", "attention_mask", *names]
-    torch.onnx.export(Exported().eval(), inputs, str(path), input_names=names, output_names=["logits", *present], **options)
+    options |= {"input_names": names, "output_names": ["logits", *present]}
+    torch.onnx.export(Exported().eval(), inputs, str(path), **options)
     _strip(path)
 
 
@@ -104,12 +107,16 @@ def _fuse(path: Path, narrow: bool) -> None:
 
 
 def _put_outside(path: Path) -> None:
-    """Move all numbers into a file beside the graph, as the exporter does with large ones."""
+    """Move the parameters into a file beside the graph, as the exporter does with large ones."""
     import onnx
+    from onnx.external_data_helper import set_external_data
 
-    beside = path.with_name(f"{path.name}.data")
+    model, beside = onnx.load(path), path.with_name(f"{path.name}.data")
     beside.unlink(missing_ok=True)
-    onnx.save(onnx.load(path), path, save_as_external_data=True, location=beside.name, size_threshold=0)
+    for tensor in model.graph.initializer:
+        if tensor.data_type == onnx.TensorProto.FLOAT and tensor.dims:
+            set_external_data(tensor, beside.name)
+    onnx.save(model, path)
 
 
 def _strip(path: Path) -> None:
