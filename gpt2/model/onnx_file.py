@@ -286,6 +286,11 @@ class _Reader:
             return False
         looked_up = [each for each in map(graph.through, graph.arguments(node)) if graph.operator(each) == "Gather"]
         tables = [each for each in looked_up if graph.is_constant(graph.argument(each, 0))]
+        if len(tables) == 1 and graph.is_constant(graph.with_constant(node)[1]):  # for texts of one length alone
+            rows = graph.constant(graph.with_constant(node)[1])
+            self._keep("wte", graph.argument(tables[0], 0), "")
+            self._keep("wpe", rows.reshape(rows.shape[-2:]) if rows.size == math.prod(rows.shape[-2:]) else rows, "")
+            return True
         if len(tables) != 2:
             return False
         if self._is_of_tokens(tables[1], head) and not self._is_of_tokens(tables[0], head):
@@ -334,8 +339,9 @@ class _Reader:
         """q, k, v, and the factor of the scores, None for the usual one, of attention's result."""
         graph = self.graph
         if graph.operator(name) == "Attention":  # ONNX's own, since opset 23
-            if not graph.attribute(name, "is_causal", 0) and not self._follow(graph.argument(name, 3)):
-                graph.refuse(name, "a causal mask")
+            causal = graph.attribute(name, "is_causal", 0) or self._follow(graph.argument(name, 3))
+            if not causal or graph.attribute(name, "softcap", 0.0):
+                graph.refuse(name, "attention with a causal mask, and no cap on the scores")
             q, k, v = graph.arguments(name)[:3]
             return q, k, v, graph.attribute(name, "scale", 0.0) or None
         if graph.operator(name) not in PRODUCTS:
@@ -440,7 +446,7 @@ class _Reader:
 
 def _is_triangle(x: Array) -> bool:
     """Whether a constant is a causal mask: of 1 and 0, or of 0 and what is added to hide a score."""
-    if x.ndim < 2 or x.shape[-1] != x.shape[-2] or x.shape[-1] < 2 or x.size != x.shape[-1] ** 2:
+    if x.ndim < 2 or x.shape[-1] != x.shape[-2] or x.shape[-1] < 2:
         return False
-    visible, square = np.tri(x.shape[-1], dtype=bool), x.reshape(x.shape[-2:])
-    return bool(np.array_equal(square != 0, visible) or np.array_equal(square == 0, visible))
+    visible = np.broadcast_to(np.tri(x.shape[-1], dtype=bool), x.shape)
+    return bool(np.array_equal(x != 0, visible) or np.array_equal(x == 0, visible))

@@ -93,6 +93,9 @@ def test_without_the_packages_the_command_for_them_is_said(monkeypatch: pytest.M
 # A file that somebody exported.
 
 
+MASKED = EXPORTS.keys() - {"attention.onnx", "static.onnx"}
+
+
 def usable(name: str) -> tuple[Any, GPT2Config, Any]:
     """The backend of a file, and the model that the file is."""
     config, tensors = EXPORTS[name]
@@ -103,7 +106,7 @@ def usable(name: str) -> tuple[Any, GPT2Config, Any]:
 def test_a_file_computes_what_the_reference_computes(name: str) -> None:
     backend, config, tensors = usable(name)
     mask, positions = np.array([[0, 1, 1], [1, 1, 1]]), np.array([[0, 0, 1], [0, 1, 2]])
-    for given in ((None, None), (mask, None)):
+    for given in ((None, None), (mask, None)) if name in MASKED else ((None, None),):
         found = backend.model(config, tensors).logits(IDS[:, :3], *given)
         seen = found if given[0] is None else found[:, 1:]
 
@@ -112,11 +115,14 @@ def test_a_file_computes_what_the_reference_computes(name: str) -> None:
             return scores if given[0] is None else scores[:, 1:]
 
         assert_agrees(seen, of_reference, tensors)
-    with pytest.raises(GPT2Error, match="has no input 'position_ids'"):
+    lacking = "position_ids" if name in MASKED else "attention_mask"
+    with pytest.raises(GPT2Error, match=f"has no input '{lacking}'"):
         backend.model(config, tensors).logits(IDS[:, :3], mask, positions)
 
 
-@pytest.mark.parametrize("name", [name for name in EXPORTS if "float16" not in name])  # there, scores may be equal
+@pytest.mark.parametrize(
+    "name", sorted(EXPORTS.keys() - {"fused_float16.onnx", "static.onnx"})
+)  # equal scores; 3 tokens
 def test_a_file_writes_what_its_folder_writes(name: str) -> None:
     backend, config, tensors = usable(name)
     theirs = Model(config, tensors, NumPyBackend(dtype=backend.dtype))

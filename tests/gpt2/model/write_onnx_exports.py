@@ -24,6 +24,8 @@ UNTIED = GPT2Config(
     activation_function="quick_gelu", tie_word_embeddings=False,
 )  # fmt: skip
 
+CONTEXT_OF_3 = GPT2Config(vocab_size=11, n_positions=3, n_embd=4, n_layer=1, n_head=2, n_inner=16)
+
 
 def untrained(config: GPT2Config) -> Parameters:
     """Weights as a GPT-2 begins with them: all gains are 1 and all biases 0, so that exporters share them."""
@@ -41,7 +43,9 @@ def half(tensors: Parameters) -> Parameters:
 EXPORTS: dict[str, tuple[GPT2Config, Parameters]] = {
     "written_out.onnx": (ONE_LAYER, parameters(ONE_LAYER)),  # opset 14: neither LayerNormalization nor Gelu
     "external.onnx": (UNTIED, parameters(UNTIED)),  # torch.export; the numbers lie in external.onnx.data
+    "attention.onnx": (UNTIED, parameters(UNTIED)),  # opset 23: ONNX's own Attention; ids are the only input
     "fused.onnx": (TWO_LAYERS, untrained(TWO_LAYERS)),
+    "static.onnx": (CONTEXT_OF_3, parameters(CONTEXT_OF_3)),  # texts of 3 tokens: masks and positions are constants
     "fused_float16.onnx": (TWO_LAYERS, half(parameters(TWO_LAYERS))),
 }
 
@@ -53,6 +57,8 @@ def main() -> None:
     shapes = {"ids": two, "mask": two, "past": [[{0: "batch", 2: "past"}] * 2]}
     _export(FOLDER / "external.onnx", UNTIED, parameters(UNTIED), "sdpa", dynamo=True, dynamic_shapes=shapes)
     _put_outside(FOLDER / "external.onnx")
+    _export_alone(FOLDER / "attention.onnx", UNTIED, parameters(UNTIED), dynamic_shapes=[two], opset_version=23)
+    _export_alone(FOLDER / "static.onnx", CONTEXT_OF_3, parameters(CONTEXT_OF_3))
     for name, tensors in (("fused", untrained(TWO_LAYERS)), ("fused_float16", parameters(TWO_LAYERS))):
         _export(FOLDER / f"{name}.onnx", TWO_LAYERS, tensors, "eager", opset_version=17)
         _fuse(FOLDER / f"{name}.onnx", name.endswith("float16"))
@@ -60,12 +66,9 @@ def main() -> None:
 
 def _export(path: Path, config: GPT2Config, tensors: Parameters, attention: str, **options: Any) -> None:
     import torch
-    import transformers
     from transformers.cache_utils import DynamicCache
 
-    settings = config.to_dict() | {"attn_implementation": attention, "use_cache": True}
-    model = transformers.GPT2LMHeadModel(transformers.GPT2Config(**settings)).eval()
-    model.load_state_dict({name: torch.from_numpy(x) for name, x in named_fully(tensors).items()}, strict=False)
+    model = _model(config, tensors, attention)
 
     class Exported(torch.nn.Module):
         """The scores, and the keys and values, as optimum exports them."""
@@ -93,6 +96,37 @@ def _export(path: Path, config: GPT2Config, tensors: Parameters, attention: str,
     options |= {"input_names": names, "output_names": ["logits", *present]}
     torch.onnx.export(Exported().eval(), inputs, str(path), **options)
     _strip(path)
+
+
+def _export_alone(path: Path, config: GPT2Config, tensors: Parameters, **options: Any) -> None:
+    import torch
+
+    model = _model(config, tensors, "sdpa")
+
+    class Exported(torch.nn.Module):
+        """The scores of ids alone."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = model
+
+        def forward(self, ids: Any) -> Any:
+            return self.model(input_ids=ids, use_cache=False).logits
+
+    options |= {"dynamo": True, "input_names": ["input_ids"], "output_names": ["logits"]}
+    torch.onnx.export(Exported().eval(), (torch.zeros(2, 3, dtype=torch.long),), str(path), **options)
+    _strip(path)
+    path.with_name(f"{path.name}.data").unlink(missing_ok=True)  # which is empty
+
+
+def _model(config: GPT2Config, tensors: Parameters, attention: str) -> Any:
+    import torch
+    import transformers
+
+    settings = config.to_dict() | {"attn_implementation": attention, "use_cache": True}
+    model = transformers.GPT2LMHeadModel(transformers.GPT2Config(**settings)).eval()
+    model.load_state_dict({name: torch.from_numpy(x) for name, x in named_fully(tensors).items()}, strict=False)
+    return model
 
 
 def _fuse(path: Path, narrow: bool) -> None:
