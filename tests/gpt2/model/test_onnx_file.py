@@ -153,9 +153,9 @@ def before(name: str, place: int, kind: str, *more: NDArray[Any]) -> Change:
     return change
 
 
-def swapped(fused: Fused) -> None:
-    """The norm reads another sum than the one that is added to."""
-    find(fused, "norm 3").input[1] = "sum 1"
+def other_norm(fused: Fused) -> None:
+    """The second layer's attention reads what the first one reads."""
+    find(fused, "attended 1").input[0] = "norm 0"
 
 
 CHANGES: dict[str, tuple[Change, str]] = {
@@ -172,7 +172,7 @@ CHANGES: dict[str, tuple[Change, str]] = {
     "gate": (before("mlp 0", 0, "Mul", np.ones(16, np.float32)), "node 'new' (Mul)"),
     "clipped": (before("norm 3", 1, "Relu"), "node 'new' (Relu) is unexpected"),
     "bias of the head": (before("logits", 0, "Add", np.ones(4, np.float32)), "node 'new' (Add)"),
-    "another stream": (swapped, "is unexpected"),
+    "another stream": (other_norm, "node 'norm 0' (EmbedLayerNormalization) is unexpected: a GPT-2 has a LayerNorm"),
 }
 
 
