@@ -101,8 +101,18 @@ class OnnxRuntimeModel:
         self, ids: Array, attention_mask: Array | None, position_ids: Array | None, past: list[Array]
     ) -> tuple[Array, list[Array]]:
         """The scores, and the keys and values of the past with the new ones behind them."""
-        scores, *present = self._session.run(None, self._feed(ids, attention_mask, position_ids, past))
+        scores, *present = self._run(self._session, self._feed(ids, attention_mask, position_ids, past))
         return scores, present
+
+    def _run(self, session: Any, feed: Feed) -> list[Array]:
+        """Raises NotOfferedError for a LayerNorm of one channel where onnxruntime, as 1.23, refuses that."""
+        try:
+            values: list[Array] = session.run(None, feed)
+        except Exception as error:
+            if self.config.n_embd == 1 and "LayerNormalization" in str(error):
+                raise NotOfferedError("a LayerNorm of one channel") from error
+            raise
+        return values
 
     def _feed(
         self, ids: Array, attention_mask: Array | None, position_ids: Array | None, past: list[Array] | None = None
@@ -144,7 +154,7 @@ class OnnxRuntimeModel:
         writer = Writer(self.config, self.parameters, self.dtype, given)
         feed = self._feed(ids, attention_mask, position_ids)
         replaced = {GIVEN + name: np.ascontiguousarray(x, writer.type_of(name)) for name, x in given.items()}
-        values = self._open(writer, writer.stages).run(None, feed | replaced)
+        values = self._run(self._open(writer, writer.stages), feed | replaced)
         return dict(zip(writer.stages, values, strict=True))
 
     def decoder(self, batch_size: int, length: int) -> "OnnxRuntimeDecoder":
@@ -199,7 +209,7 @@ def session(model: bytes | str, mode: str, parameters: Mapping[str, Array] | Non
     import onnxruntime as ort
 
     options = ort.SessionOptions()
-    options.log_severity_level = 3
+    options.log_severity_level = 4  # errors are raised, and need not be printed too
     if mode == "plain":
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     if parameters:
