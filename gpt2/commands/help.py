@@ -25,9 +25,7 @@ EXAMPLES: Mapping[str, tuple[str, str]] = {
     "info": ("gpt2 info tiny", "gpt2 info FOLDER --json"),
     "convert": (
         "gpt2 convert nanogpt.safetensors FOLDER --n-head 4",
-        "gpt2 convert mingpt.json FOLDER",
         "gpt2 convert model.onnx FOLDER",
-        "gpt2 convert FOLDER OUTPUT --to onnx",
     ),
     "train": (
         "gpt2 train --data input.txt --output run --steps 1000",
