@@ -1,6 +1,7 @@
 """onnxruntime as a backend: the judge agrees with it, but not with a bug in it; a file runs on its own weights."""
 
 import dataclasses
+import importlib.metadata
 import importlib.util
 import shutil
 from pathlib import Path
@@ -40,6 +41,9 @@ WAYS = [(rule, dtype, "graph") for rule in RULES for dtype in ("float32", "float
 
 @pytest.mark.parametrize(("rule", "dtype", "mode"), [*WAYS, ("engine.logits", "float32", "plain")])
 def test_the_judge_finds_nothing(rule: str, dtype: str, mode: str) -> None:
+    version = importlib.metadata.version("onnxruntime")
+    if version.startswith("1.23.") and not rule.startswith("laws."):
+        pytest.skip("LayerNormalization of onnxruntime 1.23, the last for Python 3.10, loses digits: the judge objects")
     result = check_rule(rules()[rule], get_onnxruntime(dtype=dtype, mode=mode), examples=3)
     assert result.agrees, result
     assert result.cases
