@@ -71,7 +71,7 @@ class Fused:
 
     def save(self, path: Path) -> Path:
         """Write the file."""
-        ids = helper.make_tensor_value_info("input_ids", TensorProto.INT64, ["batch", "tokens"])
+        ids = helper.make_tensor_value_info("input_ids", TensorProto.INT32, ["batch", "tokens"])
         logits = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", "tokens", self.config.vocab_size])
         graph = helper.make_graph(self.nodes, "fused", [ids], [logits], list(self.initializers.values()))
         opsets = [helper.make_opsetid("", 17), helper.make_opsetid(DOMAIN, 1)]
