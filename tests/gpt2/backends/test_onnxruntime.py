@@ -22,8 +22,7 @@ from parity.verdict.agreement import assert_agrees
 from reference import model
 from reference.config import GPT2Config, nest
 from tests.gpt2.command import run
-from tests.gpt2.model.onnx_fused import Fused
-from tests.gpt2.model.write_onnx_exports import EXPORTS, FOLDER, TWO_LAYERS
+from tests.gpt2.model.write_onnx_exports import EXPORTS, FOLDER
 from tests.gpt2.small import SMALL, folder_of, parameters
 
 IDS = np.array([[1, 2, 3, 4], [5, 6, 7, 8]])
