@@ -13,6 +13,9 @@ INTERNAL = ("exercise", "port", "twin")  # those that commands name themselves; 
 DEVICES = ("CPU", "Ascend", "GPU")
 # Those that run in another environment: gpt2.peers makes them. What comes after a colon is the command of its Python.
 PEERS = ("torch", "mindnlp", "mindspore@VERSION")
+# The packages that backends of this project need beyond its own dependencies, and the extra that brings them.
+NEEDED = {"mindspore": (("mindspore",), "MindSpore"), "onnxruntime": (("onnx", "onnxruntime"), "onnx and onnxruntime")}
+EXTRAS = {"mindspore": "mindspore", "onnxruntime": "onnx"}
 
 
 def backend_names() -> list[str]:
@@ -49,8 +52,10 @@ def get_backend(
         raise GPT2Error(f"unknown backend {name!r}{source}: choose one of {', '.join(backend_names())}; {elsewhere}")
     if argument and name in ("numpy", "mindspore"):
         raise GPT2Error(f"backend {name!r} takes no argument, but was given {argument!r}: use --backend {name}")
-    if name == "mindspore" and importlib.util.find_spec("mindspore") is None:
-        raise GPT2Error("backend 'mindspore' needs MindSpore: pip install 'gpt2-parity[mindspore]', or --backend numpy")
+    packages, words = NEEDED.get(name, ((), ""))
+    if any(importlib.util.find_spec(package) is None for package in packages):
+        command = f"pip install 'gpt2-parity[{EXTRAS[name]}]'"
+        raise GPT2Error(f"backend {name!r} needs {words}: {command}, or --backend numpy")
     try:
         factory = points[0].load()
     except (ImportError, AttributeError) as error:

@@ -23,7 +23,10 @@ EXAMPLES: Mapping[str, tuple[str, str]] = {
         "gpt2 logits tiny --ids '1 2 3' --output logits.npy",
     ),
     "info": ("gpt2 info tiny", "gpt2 info FOLDER --json"),
-    "convert": ("gpt2 convert nanogpt.safetensors FOLDER --n-head 4", "gpt2 convert mingpt.json FOLDER"),
+    "convert": (
+        "gpt2 convert nanogpt.safetensors FOLDER --n-head 4",
+        "gpt2 convert model.onnx FOLDER",
+    ),
     "train": (
         "gpt2 train --data input.txt --output run --steps 1000",
         "gpt2 train --data input.txt --output run --resume",

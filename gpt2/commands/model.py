@@ -79,23 +79,25 @@ def _save_array(path: Path, array: np.ndarray) -> None:
 @click.option(
     "--to",
     "kind",
-    type=click.Choice(["safetensors", "ckpt"]),
+    type=click.Choice(["safetensors", "ckpt", "onnx"]),
     default="safetensors",
     show_default=True,
-    help="ckpt: write a model as MindSpore's mindspore.ckpt.",
+    help="Write a model as MindSpore's mindspore.ckpt, or as model.onnx.",
 )
 def convert(source: Path, folder: Path, n_head: int | None, activation: str | None, kind: str) -> None:
-    """Convert SOURCE to a Hugging Face folder with safetensors, or such a folder to MindSpore's checkpoint.
+    """Convert SOURCE to a Hugging Face folder with safetensors, or such a folder to MindSpore's checkpoint or to ONNX.
 
     SOURCE is a state of minGPT or nanoGPT (.pt, .safetensors, or .json with base64 tensors), OpenAI's TensorFlow
-    folder, a .bin of llm.c, a .ckpt of MindSpore, or a folder with pytorch_model.bin. Nothing in a pickle is run.
+    folder, a .bin of llm.c, a .ckpt of MindSpore, an .onnx, or a folder with pytorch_model.bin. Nothing in it is run.
     """
     from gpt2.model import convert as conversion
 
-    if kind == "ckpt":
+    if kind != "safetensors":
         if n_head is not None or activation is not None:
-            raise GPT2Error("--n-head and --activation are for states of other projects: leave them out with --to ckpt")
-        config = conversion.to_ckpt(str(source), folder)
+            raise GPT2Error(
+                f"--n-head and --activation are for states of other projects: leave them out with --to {kind}"
+            )
+        config = (conversion.to_ckpt if kind == "ckpt" else conversion.to_onnx)(str(source), folder)
         click.echo(f"{folder}: {_described(config)}")
         return
     made = conversion.convert(source, folder, n_head, activation)

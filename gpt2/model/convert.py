@@ -1,7 +1,7 @@
-"""Convert weights of other projects to a Hugging Face GPT-2 folder, and a folder to a checkpoint of MindSpore.
+"""Convert weights of other projects to a Hugging Face GPT-2 folder, and a folder to a .ckpt of MindSpore or to ONNX.
 
 Read: states of minGPT and nanoGPT (safetensors, .pt, JSON with base64 tensors), OpenAI's TensorFlow folder, .bin of
-llm.c, .ckpt of MindSpore, and Hugging Face folders with pytorch_model.bin.
+llm.c, .ckpt of MindSpore, .onnx, and Hugging Face folders with pytorch_model.bin.
 """
 
 import dataclasses
@@ -9,7 +9,7 @@ import functools
 import json
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +22,15 @@ from gpt2.files import write_folder_whole
 from gpt2.json_input import as_type, read_json
 from gpt2.model import hf_folder, mindspore_ckpt, tensorflow_checkpoint
 from gpt2.model.llm_c import is_llm_c, read_llm_c
+from gpt2.model.onnx_file import ONNX, read_onnx, write_onnx
 from gpt2.model.pytorch_bin import read_pickle, state_of
 from gpt2.model.tensorflow_checkpoint import VOCABULARY
 from gpt2.model.tensors import NO_WEIGHTS, Tensors, named_plainly, open_file, weight_files
 from reference.config import FIELD_ALIASES, ConfigError, GPT2Config, parameter_shapes
 
 LINEAR = re.compile(r"h\.\d+\.(attn\.c_attn|attn\.c_proj|mlp\.c_fc|mlp\.c_proj)\.weight")
-KINDS = ("*.safetensors", "*model*.json", "*.bin", "*.pt", "*.pth", "*.ckpt")
-SAID = "its configuration says so"
+KINDS = ("*.safetensors", "*model*.json", "*.bin", "*.pt", "*.pth", "*.ckpt", "*.onnx")
+SAID, COMPUTED = "its configuration says so", "its graph computes it"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,7 +57,7 @@ def convert(source: Path, folder: Path, n_head: int | None = None, activation: s
         source = _find_state(source)
     except OSError as error:  # no permission to look into a folder
         raise GPT2Error(f"cannot read {source}: {error.strerror or error}") from error
-    why = SAID
+    why = COMPUTED if source.suffix == ".onnx" else SAID
     try:
         state, said = _read(source)
         fields = {FIELD_ALIASES.get(name, name): value for name, value in said.items()}
@@ -107,12 +108,32 @@ def to_ckpt(source: str, folder: Path) -> GPT2Config:
     Tensors have the names that MindNLP and transformers use. Raises GPT2Error if source is no model, if folder is not
     empty, or if MindSpore is not installed.
     """
+    return _write_as(
+        source,
+        folder,
+        lambda part, _, tensors: mindspore_ckpt.write_ckpt(
+            part / mindspore_ckpt.CHECKPOINT, hf_folder.named_fully(tensors)
+        ),
+    )
+
+
+def to_onnx(source: str, folder: Path) -> GPT2Config:
+    """Write the language model `source` as a folder with model.onnx, config.json and the tokenizer's files.
+
+    Inputs and outputs have optimum's names. Raises GPT2Error if source is no language model, if folder is not empty, or
+    if the package onnx is not installed.
+    """
+    return _write_as(source, folder, lambda part, *model: write_onnx(part / ONNX, *model))
+
+
+def _write_as(source: str, folder: Path, write: Callable[[Path, GPT2Config, hf_folder.Parameters], None]) -> GPT2Config:
+    """Write a folder that holds a model's weights as `write` puts them there, its config and its tokenizer's files."""
     found = hf_folder.find_folder(source)
     config = hf_folder.read_config(found)
     parameters = hf_folder.read_parameters(found, config)
     hf_folder.require_empty(folder)
     with write_folder_whole(folder) as part:
-        mindspore_ckpt.write_ckpt(part / mindspore_ckpt.CHECKPOINT, hf_folder.named_fully(parameters))
+        write(part, config, parameters)
         fields = json.loads((found / hf_folder.CONFIG).read_text(encoding="utf-8-sig"))
         fields["tie_word_embeddings"] = config.tie_word_embeddings
         (part / hf_folder.CONFIG).write_text(json.dumps(fields, indent=2) + "\n", encoding="utf-8")
@@ -135,7 +156,7 @@ def _find_state(source: Path) -> Path:
         return index
     if not source.is_file():
         raise GPT2Error(
-            f"no file {source}: expected a state as .safetensors, .pt, .bin, .ckpt or .json, or OpenAI's folder"
+            f"no file {source}: expected a state as .safetensors, .pt, .bin, .ckpt, .onnx or .json, or OpenAI's folder"
         )
     return source
 
@@ -152,12 +173,15 @@ def _read(source: Path) -> tuple[Tensors, dict[str, Any]]:
         return read_llm_c(source)
     beside = source.parent / hf_folder.CONFIG
     fields = read_json(beside, dict[str, Any]) if beside.is_file() else {}
+    if source.suffix == ".onnx":
+        tensors, computed = read_onnx(source)
+        return tensors, fields | computed
     if source.suffix == ".safetensors":
         return open_file(source), fields
     if source.suffix == ".ckpt" and not _is_zip(source):
         return mindspore_ckpt.read_ckpt(source), fields
     if source.suffix not in (".bin", ".pt", ".pth", ".ckpt"):
-        raise GPT2Error(f"{source} is none of .safetensors, .pt, .pth, .bin, .ckpt, .json and .index")
+        raise GPT2Error(f"{source} is none of .safetensors, .pt, .pth, .bin, .ckpt, .onnx, .json and .index")
     tree, _ = read_pickle(source)
     own = tree.get("model_args") if isinstance(tree, dict) and state_of(tree) else None  # nanoGPT's sizes
     return open_file(source), fields | (own if isinstance(own, dict) else {})
