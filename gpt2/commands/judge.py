@@ -40,6 +40,7 @@ from gpt2.errors import GPT2Error
 @click.option("--junit", type=click.Path(path_type=Path), help="Also write the report as JUnit XML.")
 @click.option("--expected", type=click.Path(path_type=Path), help="Expected failures, a JSON file (docs/report.md).")
 @click.option("--resume", type=click.Path(path_type=Path), help="Save results to this file, and resume from it.")
+@click.option("--shard", help="Judge only this part of the rules: 2/8. `gpt2 report merge` puts all parts together.")
 @click.option("--time", "seconds", type=click.FloatRange(0.0), default=0.0, help="Go on so many seconds per rule.")
 @click.option("--processes", type=click.IntRange(1), help="Processes [default: one per core for many rules].")
 @click.option("--measure-accuracy", is_flag=True, hidden=True)
@@ -68,6 +69,7 @@ def check(
     junit: Path | None,
     expected: Path | None,
     resume: Path | None,
+    shard: str | None,
     seconds: float,
     processes: int | None,
     measure_accuracy: bool,
@@ -85,7 +87,7 @@ def check(
     function of generation on twelve times as many. Exit code 1 if anything differs, 3 if nothing was judged.
     """
     from parity import check as judge
-    from parity.report import print_results, processes_for
+    from parity.report import Shard, print_results, processes_for
 
     if port is not None:
         if context.get_parameter_source("backend") is ParameterSource.COMMANDLINE:
@@ -115,6 +117,7 @@ def check(
         raise GPT2Error(
             f"no function, file or law {error} in the mirror: try 'layer_norm', 'ops', 'laws' or no name at all"
         ) from error
+    part = None if shard is None else Shard.of(shard, rules, functions)
     shown = None if as_json else console
     report = print_results(
         rules,
@@ -127,10 +130,11 @@ def check(
         expected=expected,
         resume=resume,
         engine=judged_engine_named(**engine_named),
-        processes=processes or processes_for(rules, engine),
+        processes=processes or processes_for(rules if part is None else part.part(rules), engine),
         seconds=seconds,
         with_absent=bool(functions),
         with_scripts=with_script,
+        shard=part,
     )
     if as_json:
         click.echo(report.to_json())
