@@ -75,10 +75,7 @@ def print_results(
     entries = [] if expected is None else load(expected)
     require_outputs(html, junit, resume)
     kept = SavedFindings(resume, report)
-    if engine is not None and processes > 1:
-        _search_at_once(report, rules, kept, engine, processes, seconds)
-    else:
-        _search(report, rules, backend, kept, check or functools.partial(judge, seconds=seconds))
+    search(report, rules, backend, kept, check=check, engine=engine, processes=processes, seconds=seconds)
     report.outcomes = apply(entries, report.findings, report.run)
     if console is not None:
         print_report(report, console, with_absent, with_scripts)
@@ -103,6 +100,24 @@ def write_files(report: Report, html: Path | None, junit: Path | None) -> None:
         write_text(html, page(report))
     if junit is not None:
         write_text(junit, junit_file.document(report))
+
+
+def search(
+    report: Report,
+    rules: Mapping[str, Rule],
+    backend: Backend,
+    kept: SavedFindings,
+    *,
+    check: Check | None = None,
+    engine: Engine | None = None,
+    processes: int = 1,
+    seconds: float = 0.0,
+) -> None:
+    """Judge by the rules that are not in kept, and add all findings to the report; the options of `print_results`."""
+    if engine is not None and processes > 1:
+        _search_at_once(report, rules, kept, engine, processes, seconds)
+    else:
+        _search(report, rules, backend, kept, check or functools.partial(judge, seconds=seconds))
 
 
 def _search(report: Report, rules: Mapping[str, Rule], backend: Backend, kept: SavedFindings, check: Check) -> None:
