@@ -66,7 +66,9 @@ def _columns(matrix: Matrix) -> Table:
 
 
 def _files(matrix: Matrix) -> Table:
-    shown = Table("rules", *(escape(column.name) for column in matrix.columns))
+    shown = Table("rules")
+    for column in matrix.columns:
+        shown.add_column(escape(column.name), overflow="fold")
     for file, functions in matrix.files.items():
         shown.add_row(escape(file), *(_cell(column.cell(functions)) for column in matrix.columns))
     return shown
