@@ -53,6 +53,8 @@ EXAMPLES: Mapping[str, tuple[str, str]] = {
         "gpt2 check layer_norm causality --examples 100",
         "gpt2 check attention --with my_port.py:attention",
     ),
+    "report": ("gpt2 report merge 1.json 2.json", "gpt2 report merge 2.json 1.json --html report.html"),
+    "report merge": ("gpt2 report merge 1.json 2.json", "gpt2 report merge 2.json 1.json --html report.html"),
     "blame": ("gpt2 blame tiny 'reverse: spore' --backend mindspore", "gpt2 blame tiny --ids '1 2 3' --dtype float16"),
     "peers": ("gpt2 peers install torch", "gpt2 peers list"),
     "peers install": ("gpt2 peers install torch", "gpt2 peers install mindspore@2.9.0"),

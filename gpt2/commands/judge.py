@@ -40,6 +40,9 @@ from gpt2.errors import GPT2Error
 @click.option("--junit", type=click.Path(path_type=Path), help="Also write the report as JUnit XML.")
 @click.option("--expected", type=click.Path(path_type=Path), help="Expected failures, a JSON file (docs/report.md).")
 @click.option("--resume", type=click.Path(path_type=Path), help="Save results to this file, and resume from it.")
+@click.option("--shard", help="Judge only this part of the rules: 2/8. `gpt2 report merge` puts all parts together.")
+@click.option("--matrix", is_flag=True, help="Judge several backends side by side: those of --column.")
+@click.option("--column", "columns", multiple=True, help="Such as numpy:float16 or torch  [what is installed].")
 @click.option("--time", "seconds", type=click.FloatRange(0.0), default=0.0, help="Go on so many seconds per rule.")
 @click.option("--processes", type=click.IntRange(1), help="Processes [default: one per core for many rules].")
 @click.option("--measure-accuracy", is_flag=True, hidden=True)
@@ -68,6 +71,9 @@ def check(
     junit: Path | None,
     expected: Path | None,
     resume: Path | None,
+    shard: str | None,
+    matrix: bool,
+    columns: tuple[str, ...],
     seconds: float,
     processes: int | None,
     measure_accuracy: bool,
@@ -85,8 +91,10 @@ def check(
     function of generation on twelve times as many. Exit code 1 if anything differs, 3 if nothing was judged.
     """
     from parity import check as judge
-    from parity.report import print_results, processes_for
+    from parity.report import Shard, print_results, processes_for
 
+    if matrix or columns:
+        _matrix(context, columns, functions)
     if port is not None:
         if context.get_parameter_source("backend") is ParameterSource.COMMANDLINE:
             raise GPT2Error("--with names what is judged, and so does --backend: leave one of them out")
@@ -112,9 +120,8 @@ def check(
     try:
         rules = judge.select(functions, engine)
     except KeyError as error:
-        raise GPT2Error(
-            f"no function, file or law {error} in the mirror: try 'layer_norm', 'ops', 'laws' or no name at all"
-        ) from error
+        raise _unknown(error) from error
+    part = None if shard is None else Shard.of(shard, rules, functions)
     shown = None if as_json else console
     report = print_results(
         rules,
@@ -127,14 +134,39 @@ def check(
         expected=expected,
         resume=resume,
         engine=judged_engine_named(**engine_named),
-        processes=processes or processes_for(rules, engine),
+        processes=processes or processes_for(rules if part is None else part.part(rules), engine),
         seconds=seconds,
         with_absent=bool(functions),
         with_scripts=with_script,
+        shard=part,
     )
     if as_json:
         click.echo(report.to_json())
     sys.exit(report.exit_code)
+
+
+def _unknown(name: object) -> GPT2Error:
+    tried = "try 'layer_norm', 'ops', 'laws' or no name at all"
+    return GPT2Error(f"no function, file or law {name} in the mirror: {tried}")
+
+
+# The options of `gpt2 check` that a matrix has, by the names of their parameters.
+PASSED_ON = ("examples", "seed", "html", "resume", "processes", "seconds", "as_json", "with_script")
+OF_A_MATRIX = ("functions", "matrix", "columns", *PASSED_ON)
+
+
+def _matrix(context: click.Context, columns: tuple[str, ...], functions: tuple[str, ...]) -> None:
+    """Judge several backends side by side. Raises GPT2Error for an option that is about one backend."""
+    from gpt2.commands.matrix import check_matrix
+
+    for option in context.command.params:
+        named = context.get_parameter_source(str(option.name)) is ParameterSource.COMMANDLINE
+        if named and option.name not in OF_A_MATRIX:
+            raise GPT2Error(f"--matrix has no {option.opts[0]}: name what to judge, like --column numpy:float16")
+    try:
+        check_matrix(columns, functions, **{name: context.params[name] for name in PASSED_ON})
+    except KeyError as error:
+        raise _unknown(error) from error
 
 
 def _port(

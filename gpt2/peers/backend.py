@@ -67,6 +67,10 @@ class PeerBackend:
         """A model with these parameters."""
         return PeerModel(self.peer, config, parameters)
 
+    def end(self) -> None:
+        """End its process; the next request starts another one."""
+        self.peer.end()
+
 
 class TwinPeer(PeerBackend):
     """Our own twin on another MindSpore: the whole protocol, training included."""
@@ -81,6 +85,12 @@ class TwinPeer(PeerBackend):
         if self._compiled is None:
             raise AttributeError("compiled")
         return self._compiled()
+
+    def end(self) -> None:
+        """End its process, and that of its compiled form, if there is one."""
+        super().end()
+        if "compiled" in vars(self):
+            self.compiled.end()
 
     def trainer(self, config: GPT2Config, parameters: Mapping[str, Array], settings: TrainingConfig) -> "PeerTrainer":
         """A trainer that starts from these parameters."""

@@ -41,6 +41,11 @@ def pins(name: str) -> list[str]:
     return [text.replace("{version}", version[1] if version else "") for text in texts]
 
 
+def is_known(name: str) -> bool:
+    """Whether this is the name of a peer: the folder of the environments may hold others."""
+    return name in NAMES[:-1] or _VERSION.fullmatch(name) is not None
+
+
 def python(name: str) -> Path:
     """The interpreter of an environment. Raises GPT2Error, which says how to install it, unless it is whole."""
     if not _is_whole(home() / name):

@@ -24,9 +24,30 @@ OtherRule = Callable[[Array, Array, Array, np.dtype], bool]
 
 
 def msprobe(value: Array, own: Array, oracle: Array, dtype: np.dtype) -> bool:
-    """MindStudio's msprobe: cosine above 0.99 and no element off by 0.001 or more."""
+    """MindStudio's msprobe on two dumps: no when cosine < 0.99 and largest error > 0.001, or < 0.9, or > 1.
+
+    A single number has no cosine and no verdict; where one of two arrays is 0, only the error is left to decide.
+    Source: mindstudio-probe 26.2.0, `check_accuracy` in msprobe/core/compare/multiprocessing_compute.py:85-101, by the
+    thresholds in msprobe/core/common/const.py:901-905, on the cosine of msprobe/core/compare/algorithm/
+    builtin_algorithm/alg_cosine_similarity.py:28-48.
+    """
+    if value.size == 1:
+        return True
+    norms = float(np.linalg.norm(value)), float(np.linalg.norm(own))
+    absent = [norm <= np.finfo(float).eps for norm in norms]
+    cosine = 1.0 if all(absent) else np.nan if any(absent) else float((value * own).sum()) / (norms[0] * norms[1])
+    error = float(np.abs(value - own).max())
+    return not (cosine < 0.99 and error > 1e-3) and not (cosine < 0.9 or error > 1)
+
+
+def msprobe_precheck(value: Array, own: Array, oracle: Array, dtype: np.dtype) -> bool:
+    """msprobe's accuracy pre-check of MindSpore's functions: cosine above 0.99 and no element off by 0.001 or more.
+
+    Source: mindstudio-probe 26.2.0, msprobe/mindspore/api_accuracy_checker/api_accuracy_checker.py:244-246, which asks
+    for both of base_compare_algorithm.py:145-182, there; 1e-8 is EPSILON in msprobe/mindspore/common/const.py:137.
+    """
     norms = float(np.linalg.norm(value) * np.linalg.norm(own))
-    cosine = float((value * own).sum()) / norms if norms else float((value == own).all())
+    cosine = (1e-8 + float((value * own).sum())) / (1e-8 + norms)
     return cosine > 0.99 and bool(np.abs(value - own).max() < 1e-3)
 
 
@@ -52,7 +73,8 @@ def twice_the_reference(value: Array, own: Array, oracle: Array, dtype: np.dtype
 
 
 OTHER_RULES: dict[str, OtherRule] = {
-    "msprobe": msprobe,
+    "msprobe compare": msprobe,
+    "msprobe pre-check": msprobe_precheck,
     "mindone": mindone,
     "assert_close": assert_close,
     "llama.cpp NMSE": nmse,

@@ -27,11 +27,7 @@ LABELS = {
 
 def page(report: Report) -> str:
     """The HTML of a report. Any text in it, from a backend or a file, is shown, never interpreted."""
-    environment = jinja2.Environment(
-        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
-    )
-    environment.filters["breakable"] = breakable
-    template = environment.from_string(resources.files(__package__).joinpath("report.html.j2").read_text("utf-8"))
+    template = template_named("report.html.j2")
     sections = {
         "Comparisons": [finding for finding in report.findings if not finding.is_law],
         "Laws": [finding for finding in report.findings if finding.is_law],
@@ -51,6 +47,20 @@ def page(report: Report) -> str:
         environment={**report.environment, "time": (report.environment["time"] or "")[:16].replace("T", " ")},
         rule=RULE.replace("<=", "≤").replace(" x ", " × "),
     )
+
+
+def template_named(name: str) -> jinja2.Template:
+    """A template of this folder; whatever it is given is escaped."""
+    folder = resources.files(__package__)
+    environment = jinja2.Environment(
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+        loader=jinja2.FunctionLoader(lambda name: folder.joinpath(name).read_text("utf-8")),
+    )
+    environment.filters["breakable"] = breakable
+    return environment.get_template(name)
 
 
 def breakable(name: str) -> Markup:

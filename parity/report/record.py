@@ -8,11 +8,14 @@ from collections import Counter
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+import msgspec
+
 from gpt2.backends import Backend
 from parity.cases.contracts import contracts, engine_contracts
 from parity.cases.supports import Supports
 from parity.report.expected import EXPECTED, MOVED, PASSES, ExpectedOutcome
 from parity.report.finding import Finding
+from parity.report.shard import Shard
 from parity.verdict.steps import EVERY_STEP, accuracy_of
 from parity.verdict.verdict import NOISE_FACTOR, ULP_TERM
 
@@ -37,7 +40,8 @@ class Report:
     """The settings of a run, its environment, and its findings in order.
 
     functions: everything that was to be judged; after an interruption, more than there are findings. outcomes: the
-    status of the entries in the file of expected failures. supports: what no case has, as the backend declares.
+    status of the entries in the file of expected failures. supports: what no case has, as the backend declares. shard:
+    which part of a run this is, if it is one.
     """
 
     backend: str
@@ -52,16 +56,20 @@ class Report:
     outcomes: list[ExpectedOutcome] = dataclasses.field(default_factory=list)
     interrupted: bool = False
     supports: list[str] = dataclasses.field(default_factory=list)
+    shard: Shard | None = None
 
     @classmethod
-    def about(cls, backend: Backend, examples: int, seed: int, functions: list[str]) -> "Report":
-        """The report of a run that starts now."""
+    def about(
+        cls, backend: Backend, examples: int, seed: int, functions: list[str], shard: Shard | None = None
+    ) -> "Report":
+        """The report of a run that starts now, of these functions; of a shard, supports is about the whole run."""
         where = environment(backend)
         settings = backend.name, backend.device, backend.dtype, backend.mode, seed, examples, where, functions
         every = contracts() | engine_contracts()
-        about = [every[name.removeprefix("compiled.")] for name in functions if name.removeprefix("compiled.") in every]
+        named = [name.removeprefix("compiled.") for name in (functions if shard is None else shard.functions)]
+        about = [every[name] for name in named if name in every]
         rounds = ["rounding after every step"] * (EVERY_STEP in accuracy_of(backend))
-        return cls(*settings, supports=Supports.of(backend).words(about) + rounds)
+        return cls(*settings, supports=Supports.of(backend).words(about) + rounds, shard=shard)
 
     @property
     def run(self) -> dict[str, str]:
@@ -77,7 +85,8 @@ class Report:
     @property
     def title(self) -> str:
         """The backend that was judged, and where it ran."""
-        return f"{self.backend} against the reference: {self.device}, {self.dtype}, {self.mode}"
+        part = "" if self.shard is None else f" ({self.shard.words})"
+        return f"{self.backend} against the reference: {self.device}, {self.dtype}, {self.mode}{part}"
 
     def outcome(self, finding: Finding) -> ExpectedOutcome | None:
         """The status of the entry for this function that applies to this run, if there is one."""
@@ -153,6 +162,7 @@ class Report:
 
     def to_dict(self) -> dict[str, Any]:
         """The whole report, as check.schema.json describes it."""
+        part = {} if self.shard is None else {"shard": msgspec.to_builtins(self.shard)}
         return {
             "schema": SCHEMA,
             "backend": self.backend,
@@ -169,6 +179,7 @@ class Report:
             "results": [self._result(finding) for finding in self.findings],
             "seconds": {finding.function: finding.seconds for finding in self.findings},
             "expected_failures": [outcome.to_dict() for outcome in self.outcomes],
+            **part,
         }
 
     def _result(self, finding: Finding) -> dict[str, Any]:

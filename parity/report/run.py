@@ -22,6 +22,7 @@ from parity.report.expected import apply, load
 from parity.report.finding import Finding
 from parity.report.record import Report
 from parity.report.resume import SavedFindings
+from parity.report.shard import Shard, longest_first
 from parity.report.table import print_report
 
 Engine = tuple[str | None, str | None, str | None, str | None]  # name, device, dtype and mode
@@ -57,6 +58,7 @@ def print_results(
     seconds: float = 0.0,
     with_absent: bool = True,
     with_scripts: bool = False,
+    shard: Shard | None = None,
 ) -> Report:
     """Judge a backend by every rule, then print the table on console (None: print nothing).
 
@@ -64,32 +66,58 @@ def print_results(
     failures. resume: a file that saves the findings; a run with the same settings continues from there. check: the
     function that judges one rule (default: `judge`). engine: the arguments of `get_backend` for this backend; rules may
     then be judged in several processes, which make it anew. seconds: how long a rule goes on with random cases, at
-    least. with_absent, with_scripts: as for `print_report`.
+    least. with_absent, with_scripts: as for `print_report`. shard: judge only this part of the rules.
     Ctrl-C (or SIGTERM) ends the search, not the report, which then covers what was judged so far.
     Raises GPT2Error, before the search, for a file that cannot be read or written.
     """
-    report = Report.about(backend, examples, seed, list(rules))
+    rules = rules if shard is None else shard.part(rules)
+    report = Report.about(backend, examples, seed, list(rules), shard)
     entries = [] if expected is None else load(expected)
-    for path in (html, junit, resume):
+    require_outputs(html, junit, resume)
+    kept = SavedFindings(resume, report)
+    search(report, rules, backend, kept, check=check, engine=engine, processes=processes, seconds=seconds)
+    report.outcomes = apply(entries, report.findings, report.run)
+    if console is not None:
+        print_report(report, console, with_absent, with_scripts)
+    write_files(report, html, junit)
+    return report
+
+
+def require_outputs(html: Path | None, *others: Path | None) -> None:
+    """Raise GPT2Error, before the work, if one of these files cannot be written."""
+    for path in (html, *others):
         if path is not None:
             require_writable(path)
     if html is not None and importlib.util.find_spec("matplotlib") is None:
         raise GPT2Error("--html draws with matplotlib, which is not installed: pip install matplotlib")
-    kept = SavedFindings(resume, report)
-    if engine is not None and processes > 1:
-        _search_at_once(report, rules, kept, engine, processes, seconds)
-    else:
-        _search(report, rules, backend, kept, check or functools.partial(judge, seconds=seconds))
-    report.outcomes = apply(entries, report.findings, report.run)
-    if console is not None:
-        print_report(report, console, with_absent, with_scripts)
+
+
+def write_files(report: Report, html: Path | None, junit: Path | None) -> None:
+    """Write the report as a page and as JUnit XML, as far as files are named for them."""
     if html is not None:
         from parity.report.html import page  # here, because the plotting library is slow to import
 
         write_text(html, page(report))
     if junit is not None:
         write_text(junit, junit_file.document(report))
-    return report
+
+
+def search(
+    report: Report,
+    rules: Mapping[str, Rule],
+    backend: Backend,
+    kept: SavedFindings,
+    *,
+    check: Check | None = None,
+    engine: Engine | None = None,
+    processes: int = 1,
+    seconds: float = 0.0,
+) -> None:
+    """Judge by the rules that are not in kept, and add all findings to the report; the options of `print_results`."""
+    if engine is not None and processes > 1:
+        _search_at_once(report, rules, kept, engine, processes, seconds)
+    else:
+        _search(report, rules, backend, kept, check or functools.partial(judge, seconds=seconds))
 
 
 def _search(report: Report, rules: Mapping[str, Rule], backend: Backend, kept: SavedFindings, check: Check) -> None:
@@ -115,11 +143,10 @@ def processes_for(rules: Mapping[str, Rule], backend: Backend) -> int:
 def _search_at_once(
     report: Report, rules: Mapping[str, Rule], kept: SavedFindings, engine: Engine, processes: int, seconds: float
 ) -> None:
-    missing = [rule for name, rule in rules.items() if name not in kept.findings]
-    longest_first = sorted(missing, key=lambda rule: not (rule.trains or rule.compiled))
+    missing = {name: rule for name, rule in rules.items() if name not in kept.findings}
     with ProgressBar() as bar:
         work = Work(processes, functools.partial(bar.show, "rules"))
-        tasks = [(rule.name, engine, report.examples, report.seed, seconds) for rule in longest_first]
+        tasks = [(rule.name, engine, report.examples, report.seed, seconds) for rule in longest_first(missing)]
         work.do(_judge_by_name, tasks, kept.add)
     report.findings += [kept.findings[name] for name in rules if name in kept.findings]
     report.interrupted = work.interrupted

@@ -40,7 +40,7 @@ def test_an_example_can_be_typed(name: str) -> None:
             if not isinstance(command, click.Group):
                 break
             command = command.commands[word]
-        depth = 2 + (command.name != words[1] and words[1] in ("finetune", "peers"))
+        depth = 2 + (command.name != words[1] and words[1] in ("finetune", "peers", "report"))
         command.make_context(name, words[depth:], resilient_parsing=False).close()
 
 
