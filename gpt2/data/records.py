@@ -36,6 +36,11 @@ class BrokenLines:
                 raise GPT2Error(message) from error
             self.messages.append(message)
 
+    def left_out(self, what: str, path: Path) -> str:
+        """A note that these of the file were skipped, with the first message."""
+        are = "is" if len(self.messages) == 1 else "are"
+        return f"{len(self.messages)} of the {what} of {path} {are} left out; the first: {self.messages[0]}"
+
 
 def read_records(
     path: Path, template: Template, broken: BrokenLines, form: str | None = None, encoding: str | None = None
