@@ -198,7 +198,7 @@ def _check_rows(path: Path, corpus: Corpus, settings: DataConfig) -> None:
 
 
 def _too_little(part: str, facts: Mapping[str, Any], weights: Mapping[str, int]) -> str:
-    """Why a part has no row, and what to do: padded rows are as many as samples, packed ones need tokens to fill them."""
+    """Why a part has no row, and what to do: padded rows are as many as samples, packed ones take tokens to fill."""
     named, share = ("training", "smaller") if part == "training" else ("held-out", "larger")
     held_out = f"a {share} held_out in the settings" + (" (0: none)" if part == "training" else "")
     if facts["layout"] == "padded":

@@ -90,6 +90,16 @@ def records_of(
     return records
 
 
+def has_fields(source: Source, fields: Sequence[str]) -> bool:
+    """Whether a sample of the source has all of these fields; lines of text have none."""
+    if source.form == "text":
+        return False
+    try:
+        return next(_items(source, fields, True, "", "", BrokenLines(skip=True)), None) is not None
+    except GPT2Error:
+        return False
+
+
 def _items(
     source: Source, fields: Sequence[str], is_task: bool, label: str, hint: str, broken: BrokenLines
 ) -> Iterator[tuple[str, dict[str, str]]]:

@@ -38,7 +38,8 @@ class Classifier:
         if self.model.tokenizer is None:
             raise GPT2Error(f"{NO_TOKENIZER}: what is classified is text")
         if len(self.labels) != self.model.config.num_labels:
-            raise GPT2Error(f"{counted(len(self.labels), 'name')} for {counted(self.model.config.num_labels, 'label')}: fix id2label")
+            names = counted(len(self.labels), "name")
+            raise GPT2Error(f"{names} for {counted(self.model.config.num_labels, 'label')}: fix id2label")
 
     def read(self, text: str) -> tuple[Array, bool]:
         """The ids of a text, and whether it was cut. Raises GPT2Error if it has no token."""

@@ -123,8 +123,8 @@ class SavedOptions:
             found["max_new_tokens"] = lengths["max_length"] - prompt
             if found["max_new_tokens"] < 1:
                 raise GPT2Error(
-                    f"the prompt has {counted(prompt, 'token')}, and {self.source} says max_length = {lengths['max_length']}, "
-                    "which counts the prompt too: give --max-new-tokens"
+                    f"the prompt has {counted(prompt, 'token')}, and {self.source} says max_length = "
+                    f"{lengths['max_length']}, which counts the prompt too: give --max-new-tokens"
                 )
         if "min_length" in lengths:
             found["min_new_tokens"] = max(lengths["min_length"] - prompt, 0)

@@ -156,7 +156,9 @@ def require_as_before(plan: Plan, checkpoint: Checkpoint) -> None:
         if is_now != was:
             raise GPT2Error(f"{field} is {is_now} now, but was {was} when the run was begun: leave it out")
     if plan.recipe.steps < checkpoint.step:
-        raise GPT2Error(f"the run has made {counted(checkpoint.step, 'step')}, more than {plan.recipe.steps}: give more, or none")
+        raise GPT2Error(
+            f"the run has made {counted(checkpoint.step, 'step')}, more than {plan.recipe.steps}: give more, or none"
+        )
 
 
 def write_beginning(folder: Path, plan: Plan, dtype: str) -> None:
