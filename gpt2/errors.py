@@ -6,6 +6,11 @@ from pathlib import Path
 OURS = {Path(__file__).parents[1] / room for room in ("gpt2", "parity")}
 
 
+def counted(count: int, noun: str) -> str:
+    """The count with its noun, for messages: "1 row", "2 rows"."""
+    return f"{count:,} {noun}{'s' * (count != 1)}"
+
+
 class GPT2Error(ValueError):
     """Bad input, or something missing. The message is one line: what was expected, what was given, what to do."""
 

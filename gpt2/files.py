@@ -14,6 +14,11 @@ from gpt2.errors import GPT2Error
 PART = ".part"
 
 
+def user_cache() -> Path:
+    """The folder of the user's caches: $XDG_CACHE_HOME, or ~/.cache."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"))
+
+
 def require_writable(path: Path) -> None:
     """Raise GPT2Error before long work starts, if its result could not be written to path. Makes no folder."""
     _require_file_or_nothing(path)

@@ -21,7 +21,6 @@ from tests.gpt2.command import run
 from tests.test_readme import READMES, ROOT, code_blocks, text_of
 
 VERSES = "ROMEO:\nBut soft, what light through yonder window breaks?\nIt is the east, and Juliet is the sun.\n"
-PORT = "def split_heads(x, n_head):\n    return x.reshape(*x.shape[:2], n_head, -1).swapaxes(1, 2)\n"
 FAST = ("--backend", "numpy", "--steps", "2", "--batch-size", "2")
 # What is appended, so that a command takes a moment. (The last of two equal options counts.)
 SHORTER = {
@@ -40,7 +39,8 @@ def write_stand_ins(folder: Path) -> None:
 
     (folder / "FOLDER").symlink_to(ROOT / "gpt2" / "tiny")
     (folder / "prompts.txt").write_text("copy: ab\nsort: ba\n")
-    (folder / "my_port.py").write_text(PORT)
+    (port,) = [block for block in code_blocks(READMES[0]) if block.startswith("def split_heads")]
+    (folder / "my_port.py").write_text(port)
     (folder / "shakespeare.txt").write_text(VERSES * 20)
     (folder / "settings.json").write_text('{"training": {"learning_rate": 1e-4}}')
     size = {"n_layer": 1, "n_embd": 16, "n_head": 2, "n_positions": 64}
@@ -117,7 +117,7 @@ def test_the_python_code_runs_as_it_stands(tmp_path: Path, monkeypatch: pytest.M
     ids = np.array([[1, 2, 3]])
     given = {"config": config, "parameters": parameters, "ids": ids, "labels": ids}
     blocks = re.findall(r"^```python\n(.*?)^```", text_of(READMES[0]), re.MULTILINE | re.DOTALL)
-    assert len(blocks) == 2
+    assert len(blocks) == 3
     for block in blocks:
         exec(compile(block, READMES[0], "exec"), dict(given))
     assert (tmp_path / "COPY" / "model.safetensors").is_file()

@@ -24,7 +24,7 @@ from gpt2.commands.options import (
 from gpt2.commands.train import facts_table, notices, result_facts, show_training, stop_interrupted, training_options
 from gpt2.data.records import BrokenLines, Record, read_texts
 from gpt2.data.templates import find_template
-from gpt2.errors import GPT2Error
+from gpt2.errors import GPT2Error, counted
 from gpt2.finetune import run
 from gpt2.finetune.classifier import Classifier, label_names
 from gpt2.finetune.summarizer import GENERATION, Summarizer
@@ -144,7 +144,7 @@ def _show(console: Console, report: dict[str, Any], shown: tuple[str, ...]) -> N
             console.print(f"{name}: {example[name]}", markup=False, soft_wrap=True)
         console.print()
     columns = list(next(iter(report["scores"].values())))
-    table = Table(f"{report['samples']} samples, in percent", *columns)
+    table = Table(f"{counted(report['samples'], 'sample')}, in percent", *columns)
     for name, scores in report["scores"].items():
         table.add_row(name, *(f"{scores[column]:.2f}" for column in columns))
     console.print(table)

@@ -190,8 +190,11 @@ def _forward(context: click.Context, old: str, command: click.Command, arguments
     """Run the command that replaced an option of `gpt2 check`. Raises GPT2Error for an option that it does not have."""
     for option in context.command.params:
         given = context.get_parameter_source(str(option.name)) is ParameterSource.COMMANDLINE
-        if given and option.name not in arguments and not getattr(option, "is_flag", False):
-            raise GPT2Error(f"`gpt2 {command.name}` has no {option.opts[0]}: leave it out")
+        if given and option.name not in arguments and option.opts[0] not in old.split():
+            name, them = (
+                ("names of functions", "them") if isinstance(option, click.Argument) else (option.opts[0], "it")
+            )
+            raise GPT2Error(f"gpt2 check {old} takes no {name}: leave {them} out")
     click.echo(f"gpt2: note: `gpt2 check {old}` is `gpt2 {command.name}` now", err=True)
     context.invoke(command, **arguments)
 

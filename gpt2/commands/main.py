@@ -1,6 +1,7 @@
 """The command `gpt2`. Results go to standard output. An error is one line on standard error, with exit code 2."""
 
 import errno
+import os
 import re
 import sys
 import warnings
@@ -23,6 +24,7 @@ from gpt2.commands.report import report
 from gpt2.commands.tasks import tasks
 from gpt2.commands.train import train
 from gpt2.errors import GPT2Error, described
+from gpt2.files import user_cache
 from gpt2.peers import PeerError
 
 CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
@@ -38,6 +40,8 @@ SECTIONS = {
 def main() -> None:
     """Run the command; report every expected error as one line, with exit code 2."""
     warnings.showwarning = lambda message, *_: click.echo(_one_line(f"gpt2: note: {message}"), err=True)
+    # Hypothesis keeps tables of Unicode and of constants, by default in the folder where the user happens to be.
+    os.environ.setdefault("HYPOTHESIS_STORAGE_DIRECTORY", str(user_cache() / "gpt2-parity" / "hypothesis"))
     try:
         cli(standalone_mode=False, prog_name="gpt2")
     except GPT2Error as error:

@@ -19,7 +19,7 @@ from gpt2.commands.options import (
     loading_options,
     read_prompt,
 )
-from gpt2.errors import GPT2Error
+from gpt2.errors import GPT2Error, counted
 from gpt2.files import write_whole
 from reference.config import GPT2Config
 
@@ -106,10 +106,8 @@ def convert(source: Path, folder: Path, n_head: int | None, activation: str | No
 
 
 def _described(config: GPT2Config) -> str:
-    return (
-        f"{config.n_layer} layers, {config.n_head} heads, {config.n_embd} channels, vocabulary {config.vocab_size}, "
-        f"context {config.n_positions}"
-    )
+    size = ", ".join(map(counted, (config.n_layer, config.n_head, config.n_embd), ("layer", "head", "channel")))
+    return f"{size}, vocabulary {config.vocab_size}, context {config.n_positions}"
 
 
 @click.command()

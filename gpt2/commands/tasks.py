@@ -13,7 +13,7 @@ from tokenizers import Tokenizer
 from gpt2.commands.options import echo_json, json_option
 from gpt2.data.records import BrokenLines, read_records
 from gpt2.data.templates import SCORES, TASKS, Sample, Template, find_template
-from gpt2.errors import GPT2Error
+from gpt2.errors import GPT2Error, counted
 from gpt2.model.hf_folder import find_folder
 from gpt2.tokenizer import END_OF_TEXT, end_id, load_tokenizer, train_tokenizer
 
@@ -142,4 +142,4 @@ def _show(console: Console, rows: list[dict[str, Any]], pads: int, whole: int) -
         table.add_row(numbers, "", "", Text("pad", STYLES["pad"]), "", "no")
     console.print(table)
     cut = f"; {whole - len(rows)} more were cut" if whole > len(rows) else ""
-    console.print(f"{len(rows)} tokens, {sum(row['scored'] for row in rows)} of them scored{cut}")
+    console.print(f"{counted(len(rows), 'token')}, {sum(row['scored'] for row in rows)} of them scored{cut}")

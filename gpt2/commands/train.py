@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from gpt2.commands.options import echo_json, engine_options, file_options, json_option
+from gpt2.errors import counted
 from gpt2.progress import ProgressBar
 from gpt2.training import run
 from gpt2.training.plan import Plan
@@ -86,10 +87,12 @@ def _summary(plan: Plan) -> str:
     recipe, rows, held_out = plan.recipe, plan.corpus.training["ids"], plan.corpus.held_out["ids"]
     model, per_step = recipe.model, recipe.batch_size * recipe.training.accumulate_step
     numbers = sum(math.prod(shape) for shape in parameter_shapes(model, plan.head).values())
+    size = ", ".join(map(counted, (model.n_layer, model.n_head, model.n_embd), ("layer", "head", "channel")))
     return (
-        f"{model.n_layer} layers, {model.n_head} heads, {model.n_embd} channels: {numbers:,} parameters; "
-        f"{recipe.steps:,} steps of {per_step} x {rows.shape[1]} tokens, "
-        f"{recipe.steps * per_step / len(rows):.3g} times through {len(rows):,} rows; {len(held_out):,} rows held out"
+        f"{size}: {counted(numbers, 'parameter')}; "
+        f"{counted(recipe.steps, 'step')} of {per_step} x {counted(rows.shape[1], 'token')}, "
+        f"{recipe.steps * per_step / len(rows):.3g} times through {counted(len(rows), 'row')}; "
+        f"{counted(len(held_out), 'row')} held out"
     )
 
 

@@ -26,7 +26,7 @@ from gpt2.data.rows import (
 )
 from gpt2.data.settings import DataConfig, get_pipeline
 from gpt2.data.templates import SPECIAL, Template
-from gpt2.errors import GPT2Error
+from gpt2.errors import GPT2Error, counted
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,8 +94,7 @@ def read_corpus(
         end = [] if as_stream else end_of_sample(tokenizer, between, closed=template is None)
         rows = rows_of(records, settings, tokenizer, end, limit, ignore_index, broken)
     if broken.messages:
-        left_out = f"{len(broken.messages)} of the lines of {path} are left out"
-        warnings.warn(f"{left_out}; the first: {broken.messages[0]}", stacklevel=2)
+        warnings.warn(broken.left_out("lines", path), stacklevel=2)
     if as_stream:
         training, held_out = split_stream(rows, settings.held_out)
     else:
@@ -195,7 +194,19 @@ def _check_rows(path: Path, corpus: Corpus, settings: DataConfig) -> None:
     facts = corpus.facts
     for part, rows in (("training", corpus.training), ("held_out", corpus.held_out)):
         if len(rows["ids"]) == 0 and (part == "training" or settings.held_out > 0):
-            raise GPT2Error(
-                f"{path} is too short: {facts[f'{part}_tokens']} tokens in the {part} part make no row of "
-                f"{facts['block_size']} ({facts['layout']}): give more data, or another block_size or held_out"
-            )
+            raise GPT2Error(f"{path} is too short: {_too_little(part, facts, settings.weights)}")
+
+
+def _too_little(part: str, facts: Mapping[str, Any], weights: Mapping[str, int]) -> str:
+    """Why a part has no row, and what to do: padded rows are as many as samples, packed ones take tokens to fill."""
+    named, share = ("training", "smaller") if part == "training" else ("held-out", "larger")
+    held_out = f"a {share} held_out in the settings" + (" (0: none)" if part == "training" else "")
+    if facts["layout"] == "padded":
+        other = ", other weights" if weights else ""
+        found = counted(facts["samples"], "sample")
+        return f"of {found} none is left for the {named} part: give more{other}, or {held_out}"
+    tokens = counted(facts[f"{part}_tokens"], "token")
+    return (
+        f"{tokens} in the {named} part {'makes' if facts[f'{part}_tokens'] == 1 else 'make'} no row of "
+        f"{facts['block_size']}: give more text, a smaller block_size, or {held_out}"
+    )

@@ -36,6 +36,11 @@ class BrokenLines:
                 raise GPT2Error(message) from error
             self.messages.append(message)
 
+    def left_out(self, what: str, path: Path) -> str:
+        """A note that these of the file were skipped, with the first message."""
+        are = "is" if len(self.messages) == 1 else "are"
+        return f"{len(self.messages)} of the {what} of {path} {are} left out; the first: {self.messages[0]}"
+
 
 def read_records(
     path: Path, template: Template, broken: BrokenLines, form: str | None = None, encoding: str | None = None
@@ -83,6 +88,16 @@ def records_of(
     if not records:
         raise GPT2Error(_nothing(source, broken))
     return records
+
+
+def has_fields(source: Source, fields: Sequence[str]) -> bool:
+    """Whether a sample of the source has all of these fields; lines of text have none."""
+    if source.form == "text":
+        return False
+    try:
+        return next(_items(source, fields, True, "", "", BrokenLines(skip=True)), None) is not None
+    except GPT2Error:
+        return False
 
 
 def _items(

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from gpt2.errors import GPT2Error
+from gpt2.errors import GPT2Error, counted
 from gpt2.tokenizer import END_OF_TEXT, encode_with_offsets, surroundings
 
 ROLES = ("task", "input", "output", "end", "pad")
@@ -65,7 +65,8 @@ class Sample:
             count, rest = len(self.ids), len(self.ids) - len(places)
             what = f"with {rest} of them outside the field {field!r}" if places else "and none of them may be cut"
             raise GPT2Error(
-                f"the sample has {count} tokens, {what}, but a row has {length}: shorten it, or enlarge block_size"
+                f"the sample has {counted(count, 'token')}, {what}, but a row has {length}: shorten it, or enlarge "
+                "block_size"
             )
         out = set(places[-surplus:])
         kept = [i for i in range(len(self.ids)) if i not in out]

@@ -135,7 +135,7 @@ def evaluate(
         why = f"; the first that is broken: {messages[0]}" if messages else ""
         raise GPT2Error(f"{path} holds no sample to judge the model by{why}")
     if messages:
-        warnings.warn(f"{len(messages)} of the samples of {path} are left out; the first: {messages[0]}", stacklevel=2)
+        warnings.warn(run.broken.left_out("samples", path), stacklevel=2)
     return dataclasses.replace(report, skipped=len(messages))
 
 

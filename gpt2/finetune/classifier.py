@@ -10,7 +10,7 @@ import numpy as np
 from gpt2.arguments import is_finite
 from gpt2.backends import Array
 from gpt2.data.rows import classifier_ids
-from gpt2.errors import GPT2Error
+from gpt2.errors import GPT2Error, counted
 from gpt2.model import hf_folder
 from gpt2.model.hf_folder import MULTI_LABEL, REGRESSION
 from gpt2.model.model import NO_TOKENIZER, Model
@@ -38,7 +38,8 @@ class Classifier:
         if self.model.tokenizer is None:
             raise GPT2Error(f"{NO_TOKENIZER}: what is classified is text")
         if len(self.labels) != self.model.config.num_labels:
-            raise GPT2Error(f"{len(self.labels)} names for {self.model.config.num_labels} labels: fix id2label")
+            names = counted(len(self.labels), "name")
+            raise GPT2Error(f"{names} for {counted(self.model.config.num_labels, 'label')}: fix id2label")
 
     def read(self, text: str) -> tuple[Array, bool]:
         """The ids of a text, and whether it was cut. Raises GPT2Error if it has no token."""

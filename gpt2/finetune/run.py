@@ -80,7 +80,7 @@ def summarize(
     Raises GPT2Error as `train` does.
     """
     metrics.rouge(["a"], ["a"])  # fail before training if the package is missing
-    settings = _Settings(SUMMARIZE, Path(output), options)
+    settings = _Settings(SUMMARIZE, Path(data), Path(output), options)
     settings.change(tokenizer=tokenizer, skip_bad=skip_bad or None)
     settings.lay_out(article, summary)
     return _run(
@@ -119,7 +119,7 @@ def classify(
     text, label: fields or columns; the other arguments are those of `summarize`. config.json holds the labels, in
     order, as id2label. If model is a language model, it gets a classification head initialised from the seed.
     """
-    settings = _Settings(CLASSIFY, Path(output), options)
+    settings = _Settings(CLASSIFY, Path(data), Path(output), options)
     settings.change(tokenizer=tokenizer, skip_bad=skip_bad or None, field=text, label=label)
     return _run(
         settings,
@@ -133,9 +133,9 @@ def classify(
 class _Settings:
     """The settings of a run by section: those given override those of the resumed run, or the defaults of the task."""
 
-    def __init__(self, task: str, output: Path, options: Facts) -> None:
+    def __init__(self, task: str, data: Path, output: Path, options: Facts) -> None:
         before = run.settings_before(output) if options.get("resume") else None
-        given = recipe.read_sections(options.get("config"))
+        given = recipe.sections_for(options.get("config"), data, options.get("format"), options.get("encoding"))
         self.given, self.begun, self.model = given, before is not None, options.get("model")
         base = _defaults(task, self.model, options.get("steps")) if before is None else before["config"]
         if before is not None and bool(base["data"].get("label")) != (task == CLASSIFY):

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from gpt2.arguments import is_integer, require
-from gpt2.errors import GPT2Error
+from gpt2.errors import GPT2Error, counted
 from gpt2.generation.config import MOST_BEAMS, GenerationConfig
 from gpt2.json_input import read_json
 
@@ -82,12 +82,12 @@ class SavedOptions:
             del found["temperature"]
         if found.get("num_beams", 1) > 1 and given.get("temperature"):
             del found["num_beams"]
-        chosen = found | dict(given)
-        if chosen.get("temperature") and chosen.get("num_beams", 1) > 1:
+        if found.get("temperature") and found.get("num_beams", 1) > 1:  # what is given together is refused later
             raise GPT2Error(
-                f"{self.source} asks for {chosen['num_beams']} beams that sample, and beam search does not sample "
+                f"{self.source} asks for {found['num_beams']} beams that sample, and beam search does not sample "
                 "here: give --temperature 0 or --num-beams 1"
             )
+        chosen = found | dict(given)
         needless: tuple[str, ...] = () if chosen.get("temperature") else FOR_SAMPLING
         needless += () if chosen.get("num_beams", 1) > 1 else FOR_BEAMS
         usual = GenerationConfig()
@@ -123,8 +123,8 @@ class SavedOptions:
             found["max_new_tokens"] = lengths["max_length"] - prompt
             if found["max_new_tokens"] < 1:
                 raise GPT2Error(
-                    f"the prompt has {prompt} tokens, and {self.source} says max_length = {lengths['max_length']}, "
-                    "which counts the prompt too: give --max-new-tokens"
+                    f"the prompt has {counted(prompt, 'token')}, and {self.source} says max_length = "
+                    f"{lengths['max_length']}, which counts the prompt too: give --max-new-tokens"
                 )
         if "min_length" in lengths:
             found["min_new_tokens"] = max(lengths["min_length"] - prompt, 0)

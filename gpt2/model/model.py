@@ -13,7 +13,7 @@ from tokenizers import Tokenizer
 
 from gpt2.arguments import in_range, integers
 from gpt2.backends import Array, Backend, BackendModel, get_backend
-from gpt2.errors import EndOfContextWarning, GPT2Error, NotFiniteError
+from gpt2.errors import EndOfContextWarning, GPT2Error, NotFiniteError, counted
 from gpt2.generation.config import GenerationConfig
 from gpt2.generation.keywords import config_from, takes_options
 from gpt2.generation.loop import Generation, continue_batch
@@ -76,7 +76,7 @@ class Model:
         """What the model is, its size, and where it runs, in one line."""
         config, backend = self.config, self.backend
         name = "" if self.folder is None else f" {self.folder.name}"
-        size = f"{config.n_layer} layers, {config.n_head} heads, {config.n_embd} channels"
+        size = ", ".join(map(counted, (config.n_layer, config.n_head, config.n_embd), ("layer", "head", "channel")))
         where = ", ".join(filter(None, (backend.name, backend.device, backend.dtype, backend.mode)))
         return f"<GPT-2{name}: {size}, vocabulary {config.vocab_size}, context {config.n_positions}; {where}>"
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from gpt2.errors import GPT2Error
-from gpt2.files import write_text
+from gpt2.files import user_cache, write_text
 
 PINS = Path(__file__).parent / "pins"
 STAMP = "gpt2-peer.json"  # written last: an environment without it is not whole
@@ -21,8 +21,8 @@ _VERSION = re.compile(r"mindspore@(\d+(?:\.\w+)+)")
 
 def home() -> Path:
     """The folder of the environments: $GPT2_PEERS, or one in the user's cache."""
-    given, cache = os.environ.get("GPT2_PEERS"), os.environ.get("XDG_CACHE_HOME")
-    return Path(given) if given else (Path(cache) if cache else Path.home() / ".cache") / "gpt2-peers"
+    given = os.environ.get("GPT2_PEERS")
+    return Path(given) if given else user_cache() / "gpt2-peers"
 
 
 def pins(name: str) -> list[str]:

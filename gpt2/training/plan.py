@@ -13,7 +13,7 @@ from gpt2.backends import Array, Batch
 from gpt2.data.corpus import Corpus, read_corpus
 from gpt2.data.dropout_masks import draw_keep
 from gpt2.data.templates import SPECIAL, Template
-from gpt2.errors import GPT2Error
+from gpt2.errors import GPT2Error, counted
 from gpt2.files import write_text
 from gpt2.model import hf_folder
 from gpt2.tokenizer import end_id, id_count, load_tokenizer, settings_of, surroundings
@@ -100,7 +100,7 @@ def make_plan(data: Path, given: dict[str, Any], pipeline: str | None, begun: Pa
         config = dataclasses.replace(config, num_labels=len(corpus.labels), pad_token_id=pad)
     if len(corpus.training["ids"]) < batch_size:
         raise GPT2Error(
-            f"{data} gives {len(corpus.training['ids'])} rows to train on, but a batch has {batch_size}: "
+            f"{data} gives {counted(len(corpus.training['ids']), 'row')} to train on, but a batch has {batch_size}: "
             "give more text, or a smaller batch size or block_size"
         )
     return Plan(given, Recipe(config, training, settings, steps, batch_size, given["seed"]), corpus, start)
@@ -146,7 +146,7 @@ def require_as_before(plan: Plan, checkpoint: Checkpoint) -> None:
             if field != "pipeline" and value != was:
                 raise GPT2Error(
                     f"{field} is {value!r} now, but was {was!r} when the run was begun (with "
-                    f"{old['steps']} steps): leave out --config and --steps to resume, or begin a new run"
+                    f"{counted(old['steps'], 'step')}): leave out --config and --steps to resume, or begin a new run"
                 )
     for field, is_now, was in (
         ("batch_size", new["batch_size"], old["batch_size"]),
@@ -156,7 +156,9 @@ def require_as_before(plan: Plan, checkpoint: Checkpoint) -> None:
         if is_now != was:
             raise GPT2Error(f"{field} is {is_now} now, but was {was} when the run was begun: leave it out")
     if plan.recipe.steps < checkpoint.step:
-        raise GPT2Error(f"the run has made {checkpoint.step} steps, more than {plan.recipe.steps}: give more, or none")
+        raise GPT2Error(
+            f"the run has made {counted(checkpoint.step, 'step')}, more than {plan.recipe.steps}: give more, or none"
+        )
 
 
 def write_beginning(folder: Path, plan: Plan, dtype: str) -> None:

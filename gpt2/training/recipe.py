@@ -4,13 +4,14 @@ import dataclasses
 import difflib
 import json
 import os
-import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
+from gpt2.data.formats import read_source
+from gpt2.data.records import has_fields
 from gpt2.data.settings import DataConfig
-from gpt2.errors import GPT2Error
+from gpt2.errors import GPT2Error, counted
 from gpt2.json_input import as_type, read_json
 from reference.config import ConfigError, GPT2Config, TrainingConfig
 
@@ -82,6 +83,25 @@ def read_sections(source: str | os.PathLike[str] | Mapping[str, Any] | None) -> 
     return sections
 
 
+def sections_for(
+    config: str | os.PathLike[str] | Mapping[str, Any] | None, data: Path, form: str | None, encoding: str | None
+) -> Sections:
+    """The sections of `config` for this data file: a recipe of the package applies to any file.
+
+    Its data settings are those of its own data, by a template; a file without the template's fields has the defaults.
+    form, encoding: as in `read_source`. Raises GPT2Error as `read_sections` and `read_source` do.
+    """
+    sections = read_sections(config)
+    template = data_settings(sections, None).layout_template() if _is_named(config) else None
+    if template is not None and not has_fields(read_source(data, form, encoding), template.fields):
+        sections["data"] = {}
+    return sections
+
+
+def _is_named(config: str | os.PathLike[str] | Mapping[str, Any] | None) -> bool:
+    return not isinstance(config, Mapping) and str(config) in NAMED
+
+
 def _as_json(settings: Mapping[str, Any]) -> dict[str, Any]:
     """The mapping as JSON stores it, since checkpoints hold it."""
     try:
@@ -147,17 +167,27 @@ def with_dropout(config: GPT2Config, sections: Sections) -> GPT2Config:
 def training_settings(sections: Sections, steps: int) -> TrainingConfig:
     """The training settings of a run of `steps` updates; by default the schedule ends with the run.
 
-    A warm-up that is as long as the run becomes a tenth of it, with a warning.
+    A warm-up that is as long as the run becomes a tenth of it; `shortened_warm_up` says so.
     """
     settings = sections["training"] or QUICK | {"warmup_steps": min(100, steps // 10)}
     if settings.get("schedule", "constant") != "constant":
         warmup = settings.get("warmup_steps", 0)
         if "total_steps" not in settings and type(warmup) is int and warmup >= steps:
-            shorter = steps // 10
-            warnings.warn(f"warmup_steps is {warmup}, but the run has {steps} steps: taken as {shorter}", stacklevel=2)
-            settings = settings | {"warmup_steps": shorter}
+            settings = settings | {"warmup_steps": steps // 10}
         settings = {"total_steps": steps} | settings
     return _checked(lambda: TrainingConfig(**settings))
+
+
+def shortened_warm_up(
+    sections: Sections, made: Recipe, config: str | os.PathLike[str] | Mapping[str, Any] | None
+) -> str:
+    """A note that the warm-up became shorter than `config` has it, by the name of config; empty if it did not."""
+    asked, taken = sections["training"].get("warmup_steps", made.training.warmup_steps), made.training.warmup_steps
+    if asked == taken:
+        return ""
+    where = "the recipe of the run" if config is None else "config" if isinstance(config, Mapping) else str(config)
+    where = f"the recipe {config}" if _is_named(config) else where
+    return f"warmup_steps of {where} is {asked}, but the run has {counted(made.steps, 'step')}: taken as {taken}"
 
 
 def _checked(make: Callable[[], Settings]) -> Settings:

@@ -9,6 +9,7 @@ import dataclasses
 import math
 import os
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ import numpy as np
 
 from gpt2.backends import Array, Backend, Batch, Trainer, get_backend, require_trainer
 from gpt2.data.settings import get_pipeline
-from gpt2.errors import GPT2Error
+from gpt2.errors import GPT2Error, counted
 from gpt2.files import PART
 from gpt2.interrupt import Interrupt, postponed_interrupt
 from gpt2.model import hf_folder
@@ -128,7 +129,7 @@ def train(
         raise GPT2Error(f"seed must be an integer from 0 to 2**64 - 1, but is {seed!r}")
     engine = get_backend(backend, device, dtype, mode) if backend is None or isinstance(backend, str) else backend
     given: dict[str, Any] = {
-        "config": None if config is None else recipe.read_sections(config),
+        "config": None if config is None else recipe.sections_for(config, Path(data), format, encoding),
         "model": None if model is None else str(model),
         "steps": steps,
         "batch_size": batch_size,
@@ -137,8 +138,14 @@ def train(
     changed = {"field": text, "format": format, "encoding": encoding}
     given["data"] = {name: value for name, value in changed.items() if value is not None}
     run = _open_run(Path(data), Path(output), given, resume, engine, pipeline, keep)
-    if on_start is not None:
-        on_start(run.plan)
+    if run.step == run.plan.recipe.steps:
+        warnings.warn(f"{output} was finished already, after {counted(run.step, 'step')}: none is left", stacklevel=2)
+    else:
+        note = recipe.shortened_warm_up(run.plan.given["config"], run.plan.recipe, config)
+        if note:
+            warnings.warn(note, stacklevel=2)
+        if on_start is not None:
+            on_start(run.plan)
     often = max(1, run.plan.recipe.steps // 10)
     with TrainingLog(run.folder, run.step, tensorboard, None if log is None else Path(log)) as record:
         loop = _Loop(

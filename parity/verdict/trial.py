@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpt2.backends import Backend, BackendModel, numpy_dtype
+from gpt2.errors import counted
 from parity.cases.cases import Case, axis_factors, build, case_axes
 from parity.cases.contracts import UNORDERED, Axes, contracts, engine_contracts, split_axes, tree_axes
 from parity.cases.supports import Supports
@@ -147,11 +148,6 @@ class Trial:
 def other_numbers(case: Case, number: int) -> Case:
     """The case with other numbers in the same shapes, for number 0 itself; a seed that is drawn is below a million."""
     return dataclasses.replace(case, seed=case.seed + 1_000_001 * number)
-
-
-def counted(count: int, noun: str) -> str:
-    """The count with its noun: "1 array", "2 arrays"."""
-    return f"{count} {noun}{'s' * (count != 1)}"
 
 
 def decide(judge: Callable[[Trial], Iterable[Verdict]], trial: Trial) -> list[Verdict]:

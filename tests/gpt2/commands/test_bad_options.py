@@ -136,7 +136,7 @@ def test_a_folder_that_cannot_be_written_is_refused(place: str, tmp_path: Path) 
 
 
 def test_a_state_in_json_converts(tmp_path: Path) -> None:
-    assert "1 layers, 1 heads, 2 channels" in run("convert", json_state(tmp_path), tmp_path / "folder").result
+    assert "1 layer, 1 head, 2 channels" in run("convert", json_state(tmp_path), tmp_path / "folder").result
 
 
 WTE = "transformer.wte.weight"

@@ -1,7 +1,10 @@
 """What the command prints: for people and, with --json, the same facts for machines."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 import warnings
 from pathlib import Path
 from typing import Any
@@ -127,6 +130,18 @@ def test_check_says_what_it_found_to_machines() -> None:
     jsonschema.validate(said, SCHEMA)
     assert (said["backend"], said["mode"]) == ("mindspore", "pynative")
     assert [(result["function"], result["agrees"]) for result in said["results"]] == [("ops.relu", True)]
+
+
+def test_check_leaves_nothing_where_it_is_run(tmp_path: Path) -> None:
+    """Hypothesis caches what it computes: in the user's cache, not in the folder where the user is."""
+    here, cache = tmp_path / "here", tmp_path / "cache"
+    here.mkdir()
+    words = ["check", "ops.gelu", "--backend", "numpy", "--examples", "2"]
+    kept = {name: value for name, value in os.environ.items() if name != "HYPOTHESIS_STORAGE_DIRECTORY"}
+    environment = kept | {"PYTHONPATH": str(ROOT), "XDG_CACHE_HOME": str(cache)}
+    subprocess.run([sys.executable, "-m", "gpt2", *words], cwd=here, env=environment, check=True, capture_output=True)
+    assert list(here.iterdir()) == []
+    assert (cache / "gpt2-parity" / "hypothesis").is_dir()
 
 
 def test_check_finds_the_same_with_the_same_seed() -> None:

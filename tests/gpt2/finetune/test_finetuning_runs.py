@@ -15,8 +15,9 @@ from gpt2.model.hf_folder import read_parameters
 from gpt2.training.metrics_file import read_metrics
 from parity.verdict.training_band import Course, training_band
 from reference.data import batches
+from tests.gpt2.command import run
 from tests.gpt2.conftest import usable
-from tests.gpt2.finetune.runs import GENERATION, KINDS, MODEL, WEIGHTS, evaluation, lines_of, pairs, summarize
+from tests.gpt2.finetune.runs import GENERATION, KINDS, MODEL, WEIGHTS, command, evaluation, lines_of, pairs, summarize
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -60,14 +61,17 @@ def test_the_settings_of_the_course_are_the_defaults(data: Path) -> None:
     learning, layout = plan.recipe.training, plan.recipe.data
     assert (learning.accumulate_step, learning.max_grad_norm, learning.schedule) == (2, 1.0, "linear")
     assert {name: getattr(plan.recipe.model, name) for name in MODEL} == MODEL
-    assert _Settings("summarize", data / "none", {"steps": 50}).sections["training"]["warmup_steps"] == 5
+    assert (
+        _Settings("summarize", data / "pairs.jsonl", data / "none", {"steps": 50}).sections["training"]["warmup_steps"]
+        == 5
+    )
     template = layout.layout_template()
     assert template is not None
     assert (template.text, template.truncate) == ("[CLS] {article} [SEP] {summarization} [SEP]", "article")
     assert (plan.recipe.model.eos_token_id, plan.recipe.model.pad_token_id) == (3, 0)
     rows = plan.corpus.training
     assert (rows["labels"][rows["attention_mask"] == 0] == -100).all()
-    assert _Settings("summarize", data / "none", {}).sections["model"] == finetune_run.MODEL
+    assert _Settings("summarize", data / "pairs.jsonl", data / "none", {}).sections["model"] == finetune_run.MODEL
     assert metrics.rouge(["天地"], ["天地"])["rouge2"] == 100
 
 
@@ -83,7 +87,7 @@ def test_a_tokenizer_without_cls_gets_tldr_and_none_at_all_learns_byte_pairs(dat
     lines_of(data / "pairs.jsonl", [{"article": "a sea", "summarization": "sea"}] * 24)
     known = summarize(data, "known", model=speaker, tokenizer=None, config=None, steps=1)
     assert finetune_run.read_task(known.result.folder)["template"] == "{article}\nTL;DR: {summarization}"
-    new = _Settings("summarize", data / "none", {})
+    new = _Settings("summarize", data / "pairs.jsonl", data / "none", {})
     new.change(tokenizer=None)
     new.lay_out(None, None)
     assert new.sections["data"]["tokenizer"] == "bpe"
@@ -103,3 +107,20 @@ def test_a_tokenizer_that_is_trained_has_the_tokens_of_the_template(data: Path) 
         "[SEP]",
         "<|endoftext|>",
     }
+
+
+def test_the_recipe_tiny_leaves_the_data_of_a_task_alone(data: Path) -> None:
+    sections = _Settings("summarize", data / "pairs.jsonl", data / "none", {"config": "tiny"}).sections
+    assert sections["data"] == {"layout": "padded"}
+    assert sections["model"]["n_embd"] == 128
+
+
+def test_json_lines_are_known_whatever_the_name_of_their_file(data: Path) -> None:
+    """NLPCC 2017 hands out train_with_summ.txt, which holds a JSON object per line."""
+    (data / "train_with_summ.txt").write_bytes((data / "pairs.jsonl").read_bytes())
+    weights = []
+    for file, output in (("pairs.jsonl", "one"), ("train_with_summ.txt", "two")):
+        ran = run(*command(data, "summarize", file=file, output=output, limit=1))
+        assert ran.code == 0, ran.err
+        weights.append((data / output / WEIGHTS).read_bytes())
+    assert weights[0] == weights[1]

@@ -1,10 +1,12 @@
 """Small folders of the kinds that people have; the right values are those of transformers 5.23 on the same folders."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
+import gpt2
 from tests.gpt2.command import Ran, run
 
 IDS = ("--ids", "1 2 3")
@@ -54,6 +56,24 @@ def test_a_text_ends_at_each_of_its_ends(case: str, engine: tuple[str, ...], cas
 @pytest.mark.parametrize(("text", "chance"), [("hello world", "0.5742"), ("the quick brown fox", "0.7595")])
 def test_one_label_is_a_sigmoid(text: str, chance: str, engine: tuple[str, ...], cases: Path) -> None:
     assert run("classify", cases / "one_label", text, *engine).result == f"LABEL_0\t{chance}\n"
+
+
+@pytest.mark.parametrize("older", [False, True], ids=["today", "without added_tokens_decoder"])
+def test_added_tokens_are_one_id_each(older: bool, cases: Path, tmp_path: Path) -> None:
+    """Also where only added_tokens.json has them, as in an older folder."""
+    folder = Path(shutil.copytree(cases / "added_tokens", tmp_path / "folder", copy_function=shutil.copyfile))
+    settings = folder / "tokenizer_config.json"
+    if older:
+        fields = json.loads(settings.read_text(encoding="utf-8"))
+        del fields["added_tokens_decoder"]
+        settings.chmod(0o644)
+        settings.write_text(json.dumps(fields), encoding="utf-8")
+    loaded = gpt2.load(folder, "numpy")
+    assert loaded.encode("<|user|>hello<|endoftext|>").tolist() == [[394, 257, 376, 393]]
+    loaded.save(tmp_path / "saved")
+    assert gpt2.load(tmp_path / "saved", "numpy").encode("<|user|>hello<|endoftext|>").tolist() == [
+        [394, 257, 376, 393]
+    ]
 
 
 def test_nan_among_the_weights_and_float16_that_overflows(engine: tuple[str, ...], cases: Path) -> None:

@@ -251,6 +251,16 @@ def test_a_bad_option_is_named_with_its_file(fields: dict[str, Any], said: str, 
     assert "generation_config.json" in ran.err
 
 
+@pytest.mark.parametrize("fields", [{}, {"do_sample": True, "num_beams": 2}], ids=repr)
+def test_what_the_command_line_contradicts_itself_in_is_not_laid_to_a_file(
+    fields: dict[str, Any], talker: Path
+) -> None:
+    ran = run("generate", say(talker, **fields), "--ids", "1 2 3", "--num-beams", 3, "--temperature", 1)
+    assert ran.code == 2
+    assert "beam search does not sample: give either num_beams above 1 or a temperature above 0" in ran.err
+    assert "asks for" not in ran.err
+
+
 def test_batches_of_prompts_take_the_same_options(tmp_path: Path) -> None:
     folder = byte_folder(tmp_path / "speaker")
     (tmp_path / "prompts.txt").write_text("abc\nxyz\n", encoding="utf-8")

@@ -69,8 +69,9 @@ def test_the_command_and_python_say_the_same(text: Path, tmp_path: Path) -> None
         "interrupted": False,
     }
     assert same_run(tmp_path / "command", tmp_path / "python")
-    shown = run(*words, "--resume").result
-    assert f"{result.validation_loss:.4f}" in shown
+    again = run(*words, "--resume")
+    assert f"{result.validation_loss:.4f}" in again.out
+    assert again.err == f"gpt2: note: {tmp_path / 'command'} was finished already, after {STEPS} steps: none is left\n"
     updates = [line for line in metrics(tmp_path / "python") if "loss" in line]
     assert [line["step"] for line in updates] == list(range(1, STEPS + 1))
     assert [line["micro_batch"] for line in updates] == list(range(2, 2 * STEPS + 1, 2))

@@ -12,6 +12,7 @@ from gpt2.errors import GPT2Error
 from gpt2.training import recipe
 from gpt2.training.recipe import Recipe, read_sections
 from reference.config import GPT2Config, TrainingConfig
+from tests.gpt2.command import run
 from tests.gpt2.small import ROOT
 
 # Of openai-community/gpt2 on the Hugging Face hub.
@@ -173,11 +174,47 @@ def test_a_recipe_is_all_of_it_in_json() -> None:
 
 def test_a_warm_up_as_long_as_the_run_is_shortened_with_a_note() -> None:
     sections = read_sections({"training": {"schedule": "cosine", "warmup_steps": 50}})
-    with pytest.warns(UserWarning, match="warmup_steps is 50, but the run has 30 steps: taken as 3"):
-        settings = recipe.training_settings(sections, 30)
+    settings = recipe.training_settings(sections, 30)
     assert (settings.warmup_steps, settings.total_steps) == (3, 30)
+    made = Recipe(GPT2Config(), settings, DataConfig(), steps=30, batch_size=2, seed=3)
+    for config, where in (("tiny", "the recipe tiny"), ("a.json", "a.json"), ({}, "config"), (None, "the recipe of")):
+        assert f"warmup_steps of {where}" in recipe.shortened_warm_up(sections, made, config)
+    assert "is 50, but the run has 30 steps: taken as 3" in recipe.shortened_warm_up(sections, made, None)
+    assert recipe.shortened_warm_up(read_sections(None), made, None) == ""
     assert recipe.training_settings(sections, 51).warmup_steps == 50
 
 
 def test_a_recipe_of_the_package_goes_by_its_name() -> None:
     assert read_sections("tiny") == read_sections(ROOT / "gpt2" / "tiny" / "recipe.json") != read_sections(None)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "applies"),
+    [
+        ("a.txt", "A line of verse.\n" * 9, False),
+        ("a.jsonl", '{"text": "a"}\n', False),
+        ("a.csv", "text,label\na,1\n", False),
+        ("a.jsonl", '{"task": "copy", "input": "a", "output": "a"}\n', True),
+        ("a.jsonl", '{"task": \n{"task": "copy", "input": "a", "output": "a"}\n', True),
+        ("a.csv", "output,task,input\na,copy,a\n", True),
+    ],
+)
+def test_a_recipe_of_the_package_has_data_settings_for_its_own_data(
+    name: str, content: str, applies: bool, tmp_path: Path
+) -> None:
+    (tmp_path / name).write_text(content)
+    own = read_sections("tiny")
+    assert recipe.sections_for("tiny", tmp_path / name, None, None) == (own if applies else own | {"data": {}})
+    file = ROOT / "gpt2" / "tiny" / "recipe.json"
+    assert recipe.sections_for(file, tmp_path / name, None, None) == own
+
+
+def test_the_recipe_tiny_learns_any_text_and_says_where_its_warm_up_is_from(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("A line of verse, and another one.\n" * 60)
+    words = ["train", "--data", tmp_path / "a.txt", "--output", tmp_path / "r", "--config", "tiny", "--steps", 3]
+    assert "to train on, but a batch has 999" in run(*words, "--backend", "numpy", "--batch-size", 999).refusal
+    ran = run(*words, "--backend", "numpy")
+    note = "gpt2: note: warmup_steps of the recipe tiny is 50, but the run has 3 steps: taken as 0\n"
+    assert (ran.code, ran.said) == (0, note)
+    again = run(*words, "--backend", "numpy", "--resume")
+    assert again.err == f"gpt2: note: {tmp_path / 'r'} was finished already, after 3 steps: none is left\n"

@@ -146,7 +146,7 @@ def test_a_folder_that_cannot_be_is_refused(folder: str, complaint: str, text: P
         ({"config": other_settings("model", vocab_size=4)}, "the tokenizer (characters) has 9 ids, but the model's"),
         ({"config": other_settings("data", block_size=9)}, "block_size 9 exceeds the model's context: expected at m"),
         ({"config": other_settings("training", beta1=1)}, "training field 'beta1' must be a number from 0 to below 1"),
-        ({"batch-size": 1000}, "rows to train on, but a batch has 1000: give more text, or a smaller batch size"),
+        ({"batch-size": 1000}, " rows to train on, but a batch has 1000: give more text, or a smaller batch size"),
         ({"model": "nowhere/at/all"}, "no model folder 'nowhere/at/all'"),
         ({"backend": "nothing"}, "unknown backend 'nothing'"),
         ({"steps": 0}, "0 is not in the range x>=1"),
@@ -159,6 +159,12 @@ def test_what_cannot_be_trained_is_refused_before_anything_is_written(
 ) -> None:
     assert complaint in run(*command(text, tmp_path / "run", **options)).refusal
     assert not (tmp_path / "run").exists()
+
+
+def test_a_single_row_is_one_row(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("abcdefgh" * 2)
+    one = run(*command(tmp_path / "a.txt", tmp_path / "run", config=other_settings("data", held_out=0.5)))
+    assert "a.txt gives 1 row to train on, but a batch has 3" in one.refusal
 
 
 @pytest.mark.parametrize("name", ["steps", "batch_size", "save_every", "keep", "eval_every", "eval_batches"])

@@ -183,8 +183,10 @@ def test_a_missing_package_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     ("words", "said"),
     [
         (["--reach", "--backend", "einsum"], "reach is measured of numpy and mindspore, whose sources are here"),
-        (["--reach", "--dtype", "float16"], "`gpt2 reach` has no --dtype: leave it out"),
-        (["ops", "--mutants"], "`gpt2 kill-table` has no functions: leave it out"),
+        (["--reach", "--dtype", "float16"], "gpt2 check --reach takes no --dtype: leave it out"),
+        (["--reach", "--script"], "gpt2 check --reach takes no --script: leave it out"),
+        (["ops", "--mutants"], "gpt2 check --mutants takes no names of functions: leave them out"),
+        (["ops", "--mutants", "--diagnose"], "gpt2 check --mutants --diagnose takes no names of functions: leave them"),
     ],
 )
 def test_an_option_that_would_be_ignored_is_refused(words: list[str], said: str) -> None:
