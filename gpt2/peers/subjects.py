@@ -38,8 +38,7 @@ def get_peer(name: str, device: str | None = None, dtype: str | None = None, mod
     environment that `gpt2 peers install` made, or, for torch, $GPT2_PEER_PYTHON. A request may take
     $GPT2_PEER_SECONDS, 60 if it is not set. Raises GPT2Error, one line, if it is not installed or does not start.
     """
-    if os.name == "nt":
-        raise GPT2Error(f"peer {name!r} needs pipes as Linux and macOS have them: run gpt2 there, or in WSL")
+    environments.require_pipes(name)
     kind, _, command = name.partition(":")
     try:
         words = shlex.split(command)
