@@ -55,7 +55,10 @@ class Torch:
 
     def __init__(self, device, dtype, mode):
         self.at, self.dtype, self.functions = DEVICES.get(device, device), getattr(torch, dtype), offered()
-        torch.zeros(1, device=self.at)
+        try:
+            torch.zeros(1, device=self.at)
+        except Exception as error:  # each kind of device raises one of its own
+            raise ValueError(f"device {device!r} is not available to PyTorch here: use --device CPU") from error
         names = [*self.functions, *(f"{name}_vjp" for name in self.functions)]
         versions = {"PyTorch": torch.__version__, "transformers": transformers.__version__}
         self.facts = {"device": device, "dtype": dtype, "mode": mode, "functions": names, "versions": versions}

@@ -148,3 +148,19 @@ def test_a_command_that_does_not_start_is_one_line() -> None:
     said = run("logits", "tiny", "--ids", "1", "--backend", "torch:sh -c 'exit 3'").refusal
     assert "ended with exit code 3" in said
     assert "cannot be read" in run("logits", "tiny", "--ids", "1", "--backend", "torch:'").refusal
+
+
+@pytest.mark.parametrize(
+    ("does", "said"),
+    [("echo hello", "ended with exit code 0"), ("echo no numpy >&2; exit 1", "it said: no numpy")],
+)
+def test_an_interpreter_that_does_not_serve_is_named(
+    does: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    python = tmp_path / "a python"
+    python.write_text(f"#!/bin/sh\n{does}\n")
+    python.chmod(0o755)
+    monkeypatch.setenv("GPT2_PEER_PYTHON", str(python))
+    refusal = run("logits", "tiny", "--ids", "1", "--backend", "torch").refusal
+    assert said in refusal
+    assert refusal.endswith(f" ($GPT2_PEER_PYTHON is {python})")
