@@ -122,6 +122,8 @@ class Torch:
         if hasattr(torch.autograd, "grad"):
             found = torch.autograd.grad(weighed(), floats, allow_unused=True)
         else:  # of MindNLP, whose `backward` does nothing
+            with torch.no_grad():
+                weighed()  # what is raised is raised here: raised below, it would spoil the next gradient
             given = torch.autograd.value_and_grad(weighed, floats, attach_grads=False)()[1]
             found = [torch.from_numpy(g.asnumpy().copy()) for g in given]  # tensors of MindSpore's, without a device
         by_leaf = {id(x): torch.zeros_like(x) if g is None else g for x, g in zip(floats, found)}  # noqa: B905  (3.9)
