@@ -1,4 +1,4 @@
-"""A process with one of our backends, used as a user would: `python -m benchmarks.engine mindspore`."""
+"""One of our backends, named in sys.argv, used as a user would: functions that answer in a process of its own."""
 
 import functools
 import sys
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import gpt2
-from benchmarks.peers.serving import Answer, Arrays, serve
+from benchmarks.peers.serving import Answer, Arrays
 from gpt2.backends import Batch, Trainer, get_backend
 from gpt2.model.hf_folder import read_config, read_parameters
 from reference.config import TrainingConfig
@@ -56,5 +56,4 @@ def time_train_step(arrays: Arrays, folder: str, settings: dict[str, Any]) -> An
     return {"seconds": time.perf_counter() - start, "loss": report.loss}, {}
 
 
-if __name__ == "__main__":
-    serve([time_prefill, time_decode, time_train_step])
+FUNCTIONS = (time_prefill, time_decode, time_train_step)

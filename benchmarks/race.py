@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.peers.client import Peer, peer_python, pytorch_command
+from benchmarks.peers.client import Peer, peer_python
 from gpt2.model.hf_folder import write_folder
 from parity.cases.cases import Case, build
 from parity.cases.contracts import contracts
@@ -85,14 +85,15 @@ def engines() -> Iterator[dict[str, Peer]]:
         environment.pop(name, None)
     if hasattr(os, "sched_setaffinity"):  # MindSpore's threads ignore the variables and count processors
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:THREADS])
-    commands: dict[str, list[str | Path]] = {"numpy": [sys.executable, "-m", "benchmarks.engine", "numpy"]}
+    ours = Path(sys.executable)
+    started = {"numpy": (ours, ["benchmarks.engine", "numpy"])}
     if importlib.util.find_spec("mindspore") is not None:
-        commands["mindspore, graph"] = [sys.executable, "-m", "benchmarks.engine", "mindspore"]
-    commands[PEER] = pytorch_command()
+        started["mindspore, graph"] = ours, ["benchmarks.engine", "mindspore"]
+    started[PEER] = peer_python(), ["benchmarks.peers.pytorch"]
     with contextlib.ExitStack() as stack:
         running = {}
-        for name, command in commands.items():
-            running[name] = Peer(command, environment)
+        for name, (python, module) in started.items():
+            running[name] = Peer(python, *module, environment=environment)
             stack.callback(running[name].close)
         yield running
 

@@ -1,9 +1,8 @@
-"""The process in the PyTorch environment: `python -m benchmarks.peers.pytorch`."""
+"""The functions that answer in the process of the PyTorch environment."""
 
 import torch
 
 from benchmarks.peers import evaluating, folders, generating, hugging_face, learning
-from benchmarks.peers.serving import serve
 
 FUNCTIONS = (
     hugging_face.logits,
@@ -26,6 +25,4 @@ FUNCTIONS = (
     learning.time_train_step,
 )
 
-if __name__ == "__main__":
-    torch.set_num_threads(1)  # the models have few channels
-    serve(FUNCTIONS)
+torch.set_num_threads(1)  # the models have few channels

@@ -1,13 +1,12 @@
-"""The server for client.py: a process that answers requests. It only needs NumPy, so it runs in any environment.
+"""The server for client.py: the functions of a module as the subject of a peer. It needs NumPy and what they need.
 
-A request is one JSON object on a line of stdin: "request" names a function, "arrays" and "answer" are the .npz files
-to read and to write, other keys are arguments. The answer is one JSON line; {"error": ...} after a failure.
+A request names a function of the module's FUNCTIONS. It gets arrays by name, and other arguments; its answer is a dict
+of values and a dict of arrays.
 """
 
-import json
-import os
+import importlib
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,27 +17,15 @@ Answer = tuple[dict[str, Any], Arrays]
 Function = Callable[..., Answer]
 
 
-def serve(functions: Iterable[Function]) -> None:
-    """Answer every line of stdin on stdout; redirect anything that libraries print to stderr."""
-    answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)
-    named = {function.__name__: function for function in (*functions, peak_memory)}
-    for line in sys.stdin:
-        try:
-            answer = _respond(named, **json.loads(line))
-        except Exception as error:  # report any error to the client, which may continue
-            answer = {"error": f"{type(error).__name__}: {error}"}
-        print(json.dumps(answer), file=answers, flush=True)
+class Functions:
+    """The subject."""
 
+    def __init__(self, functions: Iterable[Function]) -> None:
+        self.named = {function.__name__: function for function in (*functions, peak_memory)}
 
-def _respond(
-    functions: dict[str, Function], request: str, arrays: str, answer: str, **arguments: Any
-) -> dict[str, Any]:
-    """Compute one answer: return its fields, and write its arrays to the file `answer`."""
-    with np.load(arrays) as file:
-        fields, returned = functions[request](dict(file), **arguments)
-    np.savez(answer, **returned)
-    return fields
+    def answer(self, request: str, arrays: Arrays, arguments: dict[str, Any]) -> Answer:
+        """What the function of that name returns."""
+        return self.named[request](arrays, **arguments)
 
 
 def peak_memory(arrays: Arrays) -> Answer:
@@ -47,3 +34,10 @@ def peak_memory(arrays: Arrays) -> Answer:
     lines = status.read_text(encoding="ascii").splitlines() if status.is_file() else []
     peaks = [int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:")]
     return {"bytes": peaks[0] if peaks else None}, {}
+
+
+def make(root: str, module: str, arguments: Sequence[str]) -> Functions:
+    """The functions of a module of the repository, which finds these arguments in sys.argv."""
+    sys.path.insert(0, root)
+    sys.argv = [module, *arguments]
+    return Functions(importlib.import_module(module).FUNCTIONS)

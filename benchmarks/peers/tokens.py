@@ -1,4 +1,4 @@
-"""Run Hugging Face's tokenizers in the PyTorch environment: `python -m benchmarks.peers.tokens`."""
+"""Hugging Face's tokenizers: functions that answer in a process of the PyTorch environment."""
 
 import json
 import os
@@ -11,7 +11,7 @@ import numpy as np
 from transformers import AddedToken, AutoTokenizer, BertTokenizer, GPT2Tokenizer
 from transformers.models.bert.tokenization_bert_legacy import BertTokenizerLegacy
 
-from benchmarks.peers.serving import Answer, Arrays, serve
+from benchmarks.peers.serving import Answer, Arrays
 
 TOKENS = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 Fields = dict[str, Any]
@@ -116,5 +116,4 @@ def ids(arrays: Arrays, folder: str, texts: list[str]) -> Answer:
     return {"ids": read, "class": type(tokenizer).__name__}, {}
 
 
-if __name__ == "__main__":
-    serve([pair, write, ids])
+FUNCTIONS = (pair, write, ids)

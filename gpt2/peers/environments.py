@@ -1,12 +1,13 @@
 """Environments of peers: made from the pinned lists in pins/, in a folder of their own, whole or not at all."""
 
+import contextlib
 import json
 import os
 import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from gpt2.errors import GPT2Error
@@ -62,38 +63,76 @@ def installed() -> dict[str, int]:
 def install(name: str, interpreter: str | None = None, say: Callable[[str], object] = print) -> Path:
     """Make the environment with this Python (default: the one that runs), and return its interpreter.
 
-    One that was interrupted is made anew. Raises GPT2Error, with pip's reason, if something cannot be installed.
+    One that was interrupted is made anew. Raises GPT2Error, with pip's reason, if something cannot be installed, and
+    while another process installs it.
     """
+    require_pipes(name)
     lists, folder = pins(name), home() / name
-    if _is_whole(folder):
-        raise GPT2Error(f"peer {name!r} is installed: gpt2 peers remove {name}")
-    say(f"installing {name} in {folder} ...")
-    shutil.rmtree(folder, ignore_errors=True)
     try:
-        folder.mkdir(parents=True)
-        _run(name, [interpreter or sys.executable, "-m", "venv", str(folder)])
-        for number, text in enumerate(lists):
-            listed = folder / f"pins-{number}.txt"
-            listed.write_text(text, encoding="utf-8")
-            alone = ["--no-deps"] * number
-            _run(name, [str(_python(folder)), "-m", "pip", "install", "--quiet", *alone, "-r", str(listed)])
-        write_text(folder / STAMP, json.dumps({"pins": lists}))
-    except BaseException as error:
-        shutil.rmtree(folder, ignore_errors=True)
-        if isinstance(error, OSError):
-            raise GPT2Error(f"cannot install peer {name!r}: {error}") from error
-        raise
+        with _held(name):
+            if _is_whole(folder):
+                raise GPT2Error(f"peer {name!r} is installed: gpt2 peers remove {name}")
+            say(f"installing {name} in {folder} ...")
+            shutil.rmtree(folder, ignore_errors=True)
+            try:
+                _make(name, folder, lists, interpreter or sys.executable)
+            except BaseException:
+                shutil.rmtree(folder, ignore_errors=True)
+                raise
+    except OSError as error:
+        raise GPT2Error(f"cannot install peer {name!r}: {error}") from error
     return _python(folder)
 
 
 def remove(name: str) -> None:
-    """Delete an environment, whole or not. Raises GPT2Error if there is none of that name."""
+    """Delete an environment, whole or not.
+
+    Raises GPT2Error if there is none of that name, if it cannot be deleted, and while another process installs it.
+    """
     pins(name)
     folder = home() / name
     if not folder.is_dir():
         raise GPT2Error(f"peer {name!r} is not installed")
-    (folder / STAMP).unlink(missing_ok=True)  # from now on it is not whole
-    shutil.rmtree(folder)
+    try:
+        with _held(name):
+            (folder / STAMP).unlink(missing_ok=True)  # from now on it is not whole
+            shutil.rmtree(folder)
+    except OSError as error:
+        raise GPT2Error(f"cannot remove peer {name!r}: {error}") from error
+
+
+def require_pipes(name: str) -> None:
+    """Raise GPT2Error where no peer runs."""
+    if os.name == "nt":
+        raise GPT2Error(f"peer {name!r} needs pipes as Linux and macOS have them: run gpt2 there, or in WSL")
+
+
+@contextlib.contextmanager
+def _held(name: str) -> Iterator[None]:
+    """Keep other processes from this environment: two that make it would delete each other's files.
+
+    The system lets go of the lock when the process ends, however it ends; its empty file stays.
+    """
+    import fcntl  # which Windows does not have
+
+    home().mkdir(parents=True, exist_ok=True)
+    with (home() / f".{name}.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise GPT2Error(f"peer {name!r} is being installed or removed by another process") from None
+        yield
+
+
+def _make(name: str, folder: Path, lists: Sequence[str], interpreter: str) -> None:
+    folder.mkdir()
+    _run(name, [interpreter, "-m", "venv", str(folder)])
+    for number, text in enumerate(lists):
+        listed = folder / f"pins-{number}.txt"
+        listed.write_text(text, encoding="utf-8")
+        alone = ["--no-deps"] * number
+        _run(name, [str(_python(folder)), "-m", "pip", "install", "--quiet", *alone, "-r", str(listed)])
+    write_text(folder / STAMP, json.dumps({"pins": lists}))
 
 
 def _python(folder: Path) -> Path:

@@ -21,6 +21,7 @@ from gpt2.peers.process import (
     source,
 )
 
+READY = "GPT2_PEER_PYTHON"  # the interpreter of torch, if it is set
 WORKER = Path(__file__).parent / "worker"
 ROOT = Path(__file__).parents[2]
 TWIN = WORKER / "mindspore_twin.py"
@@ -38,8 +39,7 @@ def get_peer(name: str, device: str | None = None, dtype: str | None = None, mod
     environment that `gpt2 peers install` made, or, for torch, $GPT2_PEER_PYTHON. A request may take
     $GPT2_PEER_SECONDS, 60 if it is not set. Raises GPT2Error, one line, if it is not installed or does not start.
     """
-    if os.name == "nt":
-        raise GPT2Error(f"peer {name!r} needs pipes as Linux and macOS have them: run gpt2 there, or in WSL")
+    environments.require_pipes(name)
     kind, _, command = name.partition(":")
     try:
         words = shlex.split(command)
@@ -61,7 +61,7 @@ def get_peer(name: str, device: str | None = None, dtype: str | None = None, mod
 
 
 def _python(kind: str) -> Path:
-    ready = os.environ.get("GPT2_PEER_PYTHON")
+    ready = os.environ.get(READY)
     return Path(ready) if ready and kind == "torch" else environments.python(kind)
 
 
@@ -90,11 +90,13 @@ def _sources() -> dict[str, str]:
 
 
 def _started(make: Callable[[], Any], name: str) -> Any:
+    ready = os.environ.get(READY)
+    given = f" (${READY} is {ready})" if ready and name == "torch" else ""
     try:
         return make()
     except PeerValueError as error:
         raise GPT2Error(f"{name}: {error.message}") from error
     except PeerDiedError as error:
-        raise GPT2Error(str(error)) from error
+        raise GPT2Error(f"{error}{given}") from error
     except PeerError as error:
-        raise GPT2Error(f"backend {name!r} does not start: {error}") from error
+        raise GPT2Error(f"backend {name!r} does not start: {error}{given}") from error

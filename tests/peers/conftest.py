@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from benchmarks.peers.client import Peer, peer_python, pytorch_command
+from benchmarks.peers.client import Peer, peer_python
 from tests.peers.engines import ENGINES
 
 
@@ -14,7 +14,7 @@ from tests.peers.engines import ENGINES
 def hugging_face() -> Iterator[Peer]:
     """Hugging Face transformers on PyTorch. Without the environment the test is skipped, or fails if it is required."""
     _require_python()
-    peer = Peer(pytorch_command())
+    peer = Peer(peer_python(), "benchmarks.peers.pytorch")
     peer.ask("ping")
     yield peer
     peer.close()
@@ -24,7 +24,7 @@ def hugging_face() -> Iterator[Peer]:
 def tokens_of_transformers() -> Iterator[Peer]:
     """Hugging Face's tokenizers, in the same environment."""
     _require_python()
-    peer = Peer([peer_python(), "-m", "benchmarks.peers.tokens"])
+    peer = Peer(peer_python(), "benchmarks.peers.tokens")
     yield peer
     peer.close()
 

@@ -69,8 +69,10 @@ class Objects:
 
 
 def error_of(error, files):
-    """An exception as it is sent: its type, its first line, and its last place in the files, else its last place."""
-    lines = str(error).strip().splitlines()
+    """An exception as it is sent: its type, its first line of words, and its last place in the files, or of all."""
+    lines = [line.strip() for line in str(error).splitlines() if any(map(str.isalnum, line))]  # no line of dashes
+    if lines and lines[0].endswith(":"):  # a heading
+        lines[0] = " ".join(lines[:2])
     frames_of = traceback.extract_tb(error.__traceback__)
     inside = [each for each in frames_of if each.filename in files] or frames_of
     place = f"{os.path.basename(inside[-1].filename)}:{inside[-1].lineno}" if inside else ""

@@ -55,7 +55,10 @@ class Torch:
 
     def __init__(self, device, dtype, mode):
         self.at, self.dtype, self.functions = DEVICES.get(device, device), getattr(torch, dtype), offered()
-        torch.zeros(1, device=self.at)
+        try:
+            torch.zeros(1, device=self.at)
+        except Exception as error:  # each kind of device raises one of its own
+            raise ValueError(f"device {device!r} is not available to PyTorch here: use --device CPU") from error
         names = [*self.functions, *(f"{name}_vjp" for name in self.functions)]
         versions = {"PyTorch": torch.__version__, "transformers": transformers.__version__}
         self.facts = {"device": device, "dtype": dtype, "mode": mode, "functions": names, "versions": versions}
@@ -119,6 +122,8 @@ class Torch:
         if hasattr(torch.autograd, "grad"):
             found = torch.autograd.grad(weighed(), floats, allow_unused=True)
         else:  # of MindNLP, whose `backward` does nothing
+            with torch.no_grad():
+                weighed()  # what is raised is raised here: raised below, it would spoil the next gradient
             given = torch.autograd.value_and_grad(weighed, floats, attach_grads=False)()[1]
             found = [torch.from_numpy(g.asnumpy().copy()) for g in given]  # tensors of MindSpore's, without a device
         by_leaf = {id(x): torch.zeros_like(x) if g is None else g for x, g in zip(floats, found)}  # noqa: B905  (3.9)

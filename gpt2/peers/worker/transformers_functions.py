@@ -4,6 +4,7 @@ They take and return PyTorch's tensors. As ports of single functions they are ju
 """
 
 import functools
+import inspect
 
 import torch
 import transformers
@@ -73,8 +74,11 @@ def cross_entropy(logits, labels, ignore_index=-100):
 cross_entropy.supports = {"nothing_scored": False}
 
 
-def theirs(config, kind="eager"):
-    return transformers.GPT2Config(**config.to_dict(), attn_implementation=kind)
+def theirs(config, kind="eager", length=0):
+    """Their configuration. A block of transformers 4 keeps a mask of n_positions, which is at least the length here."""
+    named = transformers.GPT2Config(**config.to_dict(), attn_implementation=kind)
+    named.n_positions = max(named.n_positions, length)
+    return named
 
 
 def cached(past, layer):
@@ -86,26 +90,34 @@ def cached(past, layer):
 
 
 def visible(x, config, attention_mask, cache):
+    """The mask that a model makes, by the arguments of transformers 5 or, with MindNLP, of 4."""
+    known = 0 if cache is None else cache.get_seq_length()
+    given = {"inputs_embeds": x}
+    if "input_embeds" in inspect.signature(create_causal_mask).parameters:
+        given = {"input_embeds": x, "cache_position": torch.arange(known, known + x.shape[1])}
     return create_causal_mask(
-        config=config, inputs_embeds=x, attention_mask=attention_mask, past_key_values=cache, position_ids=None
+        config=config, attention_mask=attention_mask, past_key_values=cache, position_ids=None, **given
     )
 
 
 def attention_weights(q, k, config, layer=0, attention_mask=None):
     """eager_attention_forward, or what takes its place where scores are reordered and upcast."""
-    module = modeling_gpt2.GPT2Attention(theirs(config), layer_idx=layer).eval()
+    module = modeling_gpt2.GPT2Attention(theirs(config, length=k.shape[2]), layer_idx=layer).eval()
     known = k.shape[2] - q.shape[2]
     cache = cached((k[:, :, :known], k[:, :, :known]), 0) if known else None
     mask = visible(q.transpose(1, 2).flatten(2), module.config, attention_mask, cache)
     if config.reorder_and_upcast_attn:
         return module._upcast_and_reordered_attn(q, k, k, mask)[1]
-    return modeling_gpt2.eager_attention_forward(module, q, k, k, mask, scaling=module.scaling)[1]
+    scale = {"scaling": module.scaling} if hasattr(module, "scaling") else {}  # transformers 4 finds it itself
+    return modeling_gpt2.eager_attention_forward(module, q, k, k, mask, **scale)[1]
 
 
 def attention(x, params, config, layer=0, attention_mask=None, past=None, kind="eager"):
-    module = loaded(modeling_gpt2.GPT2Attention(theirs(config, kind), layer_idx=layer), params)
     cache = transformers.DynamicCache() if past is None else cached(past, layer)
-    output, _ = module(x, cache, visible(x, module.config, attention_mask, cache))
+    named = theirs(config, kind, cache.get_seq_length() + x.shape[1])
+    module = loaded(modeling_gpt2.GPT2Attention(named, layer_idx=layer), params)
+    mask = visible(x, named, attention_mask, cache)
+    output, _ = module(x, past_key_values=cache, attention_mask=mask)
     return output, (cache.layers[layer].keys, cache.layers[layer].values)
 
 
@@ -115,10 +127,12 @@ def mlp(x, params, config, layer=0):
 
 
 def block(x, params, config, layer=0, attention_mask=None, past=None, kind="eager"):
-    named = theirs(config, kind)
-    module = loaded(modeling_gpt2.GPT2Block(named, layer_idx=layer), params)
     cache = transformers.DynamicCache() if past is None else cached(past, layer)
-    output = module(x, cache, visible(x, named, attention_mask, cache), use_cache=True)
+    named = theirs(config, kind, cache.get_seq_length() + x.shape[1])
+    module = loaded(modeling_gpt2.GPT2Block(named, layer_idx=layer), params)
+    mask = visible(x, named, attention_mask, cache)
+    output = module(x, past_key_values=cache, attention_mask=mask, use_cache=True)
+    output = output[0] if isinstance(output, tuple) else output  # a tuple in transformers 4
     return output, (cache.layers[layer].keys, cache.layers[layer].values)
 
 
@@ -176,7 +190,7 @@ def padded(ids, config, attention_mask):
     mask = torch.ones_like(ids) if attention_mask is None else attention_mask
     if not bool((mask != 0).any(dim=1).all()):
         raise NotImplementedError("a sequence of pads alone")
-    last = ((mask != 0) * torch.arange(ids.shape[1])).argmax(dim=1)
+    last = ((mask != 0) * torch.arange(ids.shape[1])).float().argmax(dim=1)
     taken = set(ids.gather(1, last[:, None])[:, 0].tolist())
     free = [pad for pad in (config.pad_token_id, *range(config.vocab_size)) if pad is not None and pad not in taken]
     if not free:

@@ -148,6 +148,9 @@ class Faulty:
     def _raises(self, number):
         raise ValueError(f"the number {number}\nand more")
 
+    def _raises_in_many_lines(self, number):
+        raise RuntimeError("\n-----\n- Kernel select failed:\n-----\nno Gather of bfloat16\n-----\n- C++ Call Stack:")
+
     def _not_offered(self, number):
         raise NotImplementedError("this fault")
 

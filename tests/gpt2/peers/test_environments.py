@@ -79,6 +79,32 @@ def test_one_that_was_killed_is_not_taken_for_whole(home: Path, ran: list[list[s
     assert not (home / NAME / "half").exists()
 
 
+def test_two_that_are_made_at_once_do_not_delete_each_other(
+    home: Path, ran: list[list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make, said = environments._run, list[str]()
+
+    def meanwhile(name: str, command: list[str]) -> None:
+        make(name, command)
+        said.extend(run("peers", what, NAME).refusal for what in ("install", "remove"))
+
+    monkeypatch.setattr(environments, "_run", meanwhile)
+    assert run("peers", "install", NAME).code == 0
+    assert said == [f"peer {NAME!r} is being installed or removed by another process"] * 4
+    assert run("peers", "remove", NAME).code == 0
+
+
+def test_one_that_cannot_be_removed_is_one_line(
+    home: Path, ran: list[list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(folder: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(folder))
+
+    environments.install(NAME, say=lambda line: None)
+    monkeypatch.setattr(environments.shutil, "rmtree", refuse)
+    assert "cannot remove peer" in run("peers", "remove", NAME).refusal
+
+
 def test_what_pip_says_is_said(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(GPT2Error, match="cannot install peer 'torch': no such thing"):
         environments._run("torch", ["sh", "-c", "echo 'ERROR: no such thing' >&2; exit 1"])
@@ -122,3 +148,19 @@ def test_a_command_that_does_not_start_is_one_line() -> None:
     said = run("logits", "tiny", "--ids", "1", "--backend", "torch:sh -c 'exit 3'").refusal
     assert "ended with exit code 3" in said
     assert "cannot be read" in run("logits", "tiny", "--ids", "1", "--backend", "torch:'").refusal
+
+
+@pytest.mark.parametrize(
+    ("does", "said"),
+    [("echo hello", "ended with exit code 0"), ("echo no numpy >&2; exit 1", "it said: no numpy")],
+)
+def test_an_interpreter_that_does_not_serve_is_named(
+    does: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    python = tmp_path / "a python"
+    python.write_text(f"#!/bin/sh\n{does}\n")
+    python.chmod(0o755)
+    monkeypatch.setenv("GPT2_PEER_PYTHON", str(python))
+    refusal = run("logits", "tiny", "--ids", "1", "--backend", "torch").refusal
+    assert said in refusal
+    assert refusal.endswith(f" ($GPT2_PEER_PYTHON is {python})")
