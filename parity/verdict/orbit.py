@@ -5,7 +5,7 @@ In exact arithmetic nothing changes; in floating point the sums run in another o
 
 import functools
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -44,9 +44,14 @@ def _drawn_permutations(letters: tuple[tuple[str, int], ...], seed: int, member:
     return {letter: random.permutation(size) if member else np.arange(size) for letter, size in letters}
 
 
-def members(elements: int, most: int = SAMPLES) -> int:
-    """How many members an orbit needs when the result has that many elements; no more than `most`."""
-    return min(most, max(MEMBERS, min(SAMPLES, -(-SAMPLES // max(elements, 1)))))
+def members(results: Iterable[Array], most: int = SAMPLES) -> int:
+    """How many members an orbit needs, more where a result has few numbers that can err; no more than `most`.
+
+    What is cut off or masked is 0, and cannot: of two numbers that a softmax leaves, both err to the same side in every
+    other member, and then their shares do not change.
+    """
+    fewest = min((int(np.count_nonzero(x)) or x.size for x in results), default=1)
+    return min(most, max(MEMBERS, min(SAMPLES, -(-SAMPLES // max(fewest, 1)))))
 
 
 def permute(tree: Any, axes: Any, case: Case, chosen: Permutations) -> Any:

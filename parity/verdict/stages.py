@@ -106,7 +106,7 @@ def stage_references(
     oracle = run(
         map_tree(lambda name, x: x.astype(np.float64), tree), lambda name, x: x, lambda name, x: (given or {})[name]
     )
-    members = [member(index) for index in range(orbit.members(min(x.size for x in oracle.values()), most))]
+    members = [member(index) for index in range(orbit.members(oracle.values(), most))]
     return {
         name: Reference(x, [seen[name] for seen in members], _kept(name, x, attention_mask))
         for name, x in oracle.items()

@@ -236,7 +236,7 @@ class ReferenceRuns:
 
     def references(self, most: int) -> list[Reference]:
         """The reference of every array, with orbits of at most `most` members."""
-        count = orbit.members(min((x.size for x in self._oracle), default=1), most)
+        count = orbit.members(self._oracle, most)
         with np.errstate(all="ignore"):
             while self._count < count:
                 self._run(self._count)

@@ -19,7 +19,7 @@ from tests.gpt2.finetune.runs import WEIGHTS, classify, command, evaluation, jud
 def test_the_commands_train_use_and_tell(data: Path) -> None:
     facts = json.loads(run(*command(data, "summarize", "--json")).result)
     assert (facts["step"], facts["interrupted"], facts["evaluation"]["samples"]) == (2, False, 6)
-    assert "lead" in run(*command(data, "summarize", "--resume")).result
+    assert "lead" in run(*command(data, "summarize", "--resume")).out
     used = ["summarize", data / "run", "--backend", "numpy", "--max-new-tokens", 4]
     article = pairs(1)[0]["article"]
     alone = run(*used, article).result
@@ -84,7 +84,12 @@ def test_an_interrupted_command_says_what_to_do(data: Path, monkeypatch: pytest.
         patched.setattr(Summarizer, "write", Mock(side_effect=KeyboardInterrupt))  # a worker of pytest has no Ctrl-C
         ran = run(*command(data, "summarize"))
     assert (ran.code, ran.said) == (130, "gpt2: interrupted in the evaluation: --resume continues from there\n")
-    assert run(*command(data, "summarize", "--resume")).result
+    again = run(*command(data, "summarize", "--resume"))
+    assert (again.code, again.said) == (
+        0,
+        f"gpt2: note: {data / 'run'} was finished already, after 2 steps: none is left\n",
+    )
+    assert again.out
 
 
 # Bad data.

@@ -182,7 +182,7 @@ def test_a_death_is_a_counterexample_with_its_smallest_case() -> None:
 @pytest.mark.parametrize("dies", ["at once", "later"])
 def test_a_command_says_in_one_line_that_its_peer_died(dies: str, monkeypatch: pytest.MonkeyPatch) -> None:
     backend = mortal()
-    monkeypatch.setattr("gpt2.model.model.get_backend", lambda *_: backend)
+    monkeypatch.setattr("gpt2.commands.options.get_backend", lambda *_: backend)
     monkeypatch.setattr("gpt2.commands.options.FOREIGN", foreign := list[Any]())
     monkeypatch.setattr("gpt2.commands.main.FOREIGN", foreign)
     monkeypatch.setattr(PeerProcess, "ask", lambda self, call, *_, **__: _fatal(self, call, dies))

@@ -46,13 +46,14 @@ from tests.gpt2.training.runs import (
 # Runs as forks of one process that has all modules loaded. Each counts the calls that Python makes, of functions and of
 # what is written in C, and is killed at one of them.
 KILLER = """
-import json, os, random, signal, sys, traceback
+import json, os, random, signal, sys, traceback, warnings
 from pathlib import Path
 
 from gpt2.training import run
 from tests.gpt2.training.runs import train
 
 data, folders, kills, backend = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
+warnings.filterwarnings("ignore", ".* was finished already")
 run.plot_curves = lambda *_: None  # the longest part, after which nothing is left to be done
 
 def attempt(folder, last=0):

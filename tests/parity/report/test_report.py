@@ -136,7 +136,7 @@ def test_progress_is_told_in_lines_where_there_is_no_terminal(
     monkeypatch.setattr(progress, "PAUSE", 0.0)
     print_results(RULES, NumPyBackend(), 1, 0, None, check=Scripted())
     lines = capsys.readouterr().err.splitlines()
-    assert [line.rpartition(",")[0] for line in lines] == [
+    assert [line.partition(",")[0] for line in lines] == [
         f"gpt2: {done} of {len(RULES)} {name}" for done, name in enumerate(RULES)
     ]
 

@@ -180,3 +180,12 @@ def test_more_forms_are_asked_until_the_verdict_is_clear(errors: dict[int, float
     found = decide(judge, Trial(TWO_CHANNELS, NumPyBackend()))
     assert asked == list(errors)[:looks]
     assert [verdict.error for verdict in found] == [list(errors.values())[looks - 1]]
+
+
+def test_two_numbers_that_are_left_of_many_get_the_members_of_two() -> None:
+    """Where both err to the same side their shares do not change: seven members of an orbit may all be such."""
+    cut = np.zeros((1, 23))
+    cut[0, [3, 15]] = 0.7, 0.3
+    assert orbit.members([cut]) == orbit.members([np.ones(2)]) > orbit.MEMBERS
+    assert orbit.members([np.zeros(23), np.ones(100)]) == orbit.MEMBERS
+    assert orbit.members([cut], orbit.FEWEST) == orbit.FEWEST
