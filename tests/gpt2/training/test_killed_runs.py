@@ -56,15 +56,18 @@ data, folders, kills, backend = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.ar
 warnings.filterwarnings("ignore", ".* was finished already")
 run.plot_curves = lambda *_: None  # the longest part, after which nothing is left to be done
 
-def attempt(folder, last=0):
-    # The number of calls of a run that came to its end, or the functions in which one was killed.
+def attempt(folder, last=0, inside=None):
+    # The number of calls of a run that came to its end, or the functions in which one was killed: at the call of that
+    # number, or soon after it comes to be inside of a function.
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
         calls = 0
         def count(frame, event, _):
-            nonlocal calls
+            nonlocal calls, last
             calls += event in ("call", "c_call")
+            if not last and event == "call" and frame.f_code.co_name == inside:
+                last = calls + 5
             if calls == last:
                 names = []
                 while frame is not None:
@@ -88,6 +91,7 @@ def attempt(folder, last=0):
     with os.fdopen(reading) as answer:
         return json.load(answer)
 
+INSIDE = ("_open_run", "step", "write_checkpoint", "write_weights")
 drawn = random.Random(0)
 total = attempt("whole")
 places = []
@@ -95,7 +99,7 @@ for i in range(kills):
     last = drawn.randrange(total * i // kills, total * (i + 1) // kills) + 1
     if kills > 1 and i == kills - 1:
         last = total - 99  # in what comes after the last checkpoint
-    places.append(attempt(str(i), last))
+    places.append(attempt(str(i), 0, INSIDE[i]) if kills > 1 and i < len(INSIDE) else attempt(str(i), last))
     attempt(str(i))
 chain = 0
 while kills > 1 and isinstance(attempt("chain", drawn.randrange(total // 2) + 1), list):
