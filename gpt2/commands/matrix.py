@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from gpt2.backends import DTYPES
+from gpt2.backends.registry import DEVICES
 from gpt2.commands.options import console, judged_engine_named
 from gpt2.errors import GPT2Error
 from gpt2.peers import environments
@@ -19,7 +20,7 @@ Engine = tuple[str, str | None, str | None, str | None]
 KINDS = {
     "dtype": DTYPES[1:],
     "mode": ("graph", "pynative", "eager", "plain"),
-    "device": ("CPU", "Ascend", "GPU"),
+    "device": DEVICES,
 }
 
 

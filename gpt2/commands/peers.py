@@ -2,6 +2,7 @@
 
 import click
 
+from gpt2.backends.registry import PEERS
 from gpt2.commands.help import GroupedCommands
 from gpt2.commands.options import echo_json, json_option
 from gpt2.peers import environments
@@ -30,14 +31,13 @@ def install(name: str, interpreter: str | None) -> None:
 @json_option
 def list_(as_json: bool) -> None:
     """List the peers that are installed, and where: in $GPT2_PEERS, or the user's cache."""
-    found = environments.installed()
+    found = {name: environments.size(name) for name in environments.installed()}
     if as_json:
         echo_json({"folder": str(environments.home()), "peers": found})
         return
     for name, size in found.items():
         click.echo(f"{name}  {size // MEGABYTE} MB  {environments.home() / name}")
-    absent = [name for name in environments.NAMES if name not in found and "VERSION" not in name]
-    click.echo(f"gpt2: to install: {', '.join([*absent, 'mindspore@VERSION'])}", err=True)
+    click.echo(f"gpt2: to install: {', '.join(name for name in PEERS if name not in found)}", err=True)
 
 
 @click.command()

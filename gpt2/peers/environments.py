@@ -10,13 +10,13 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from gpt2.backends.registry import PEERS
 from gpt2.errors import GPT2Error
 from gpt2.files import user_cache, write_text
 
 PINS = Path(__file__).parent / "pins"
 STAMP = "gpt2-peer.json"  # written last: an environment without it is not whole
-# What the names of environments are made of. {version} in a list stands for what comes after the @.
-NAMES = ("torch", "mindnlp", "mindspore@VERSION")
+# In a list, {version} stands for what comes after the @.
 _VERSION = re.compile(r"mindspore@(\d+(?:\.\w+)+)")
 
 
@@ -32,10 +32,10 @@ def pins(name: str) -> list[str]:
     Raises GPT2Error for an unknown name.
     """
     version = _VERSION.fullmatch(name)
-    if name not in NAMES and version is None:
-        raise GPT2Error(f"unknown peer {name!r}: choose one of {', '.join(NAMES)}, such as mindspore@2.9.0")
+    if name not in PEERS and version is None:
+        raise GPT2Error(f"unknown peer {name!r}: choose one of {', '.join(PEERS)}, such as mindspore@2.9.0")
     family = "mindspore" if version else name
-    if name == NAMES[-1]:
+    if name == PEERS[-1]:
         raise GPT2Error("say which MindSpore: mindspore@2.9.0")
     files = [PINS / f"{family}.txt", PINS / f"{family}-no-deps.txt"]
     texts = [file.read_text(encoding="utf-8") for file in files if file.is_file()]
@@ -44,7 +44,7 @@ def pins(name: str) -> list[str]:
 
 def is_known(name: str) -> bool:
     """Whether this is the name of a peer: the folder of the environments may hold others."""
-    return name in NAMES[:-1] or _VERSION.fullmatch(name) is not None
+    return name in PEERS[:-1] or _VERSION.fullmatch(name) is not None
 
 
 def python(name: str) -> Path:
@@ -54,10 +54,14 @@ def python(name: str) -> Path:
     return _python(home() / name)
 
 
-def installed() -> dict[str, int]:
-    """The environments that are whole, each with its size in bytes."""
-    there = sorted(path for path in home().iterdir() if _is_whole(path)) if home().is_dir() else []
-    return {path.name: sum(file.lstat().st_size for file in path.rglob("*")) for path in there}
+def installed() -> list[str]:
+    """The names of the environments that are whole."""
+    return sorted(path.name for path in home().iterdir() if _is_whole(path)) if home().is_dir() else []
+
+
+def size(name: str) -> int:
+    """The bytes of all files of an environment, which are tens of thousands."""
+    return sum(file.lstat().st_size for file in (home() / name).rglob("*"))
 
 
 def install(name: str, interpreter: str | None = None, say: Callable[[str], object] = print) -> Path:

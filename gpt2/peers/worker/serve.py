@@ -6,6 +6,7 @@ or an attribute, of the subject (handle 0) or of an object that it returned. The
 of every type of it. The first answer, to no request, is the hello: what the subject is.
 """
 
+import contextlib
 import faulthandler
 import os
 import platform
@@ -86,12 +87,10 @@ def _leave_nothing(pipes):
     It is a process, since no thread runs while one that hangs holds Python's lock, and since it kills children too.
     """
     faulthandler.enable()
-    try:
+    with contextlib.suppress(ImportError, OSError, ValueError):  # where it cannot be forbidden, one may be written
         import resource
 
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    except (ImportError, OSError, ValueError):
-        pass
     if os.fork() == 0:
         for pipe in (pipes.answers, 1, 2):
             os.close(pipe)
