@@ -25,7 +25,7 @@ class Fork:
         self.returncode: int | None = None
         self.pid = os.fork()
         if self.pid == 0:
-            _run(command[-1], (given[0], answers[1], errors[1]), (given[1], answers[0], errors[0]))
+            _run(command[-1], (given[0], answers[1], errors[1]))
         for pipe in (given[0], answers[1], errors[1]):
             os.close(pipe)
         self.stdin = os.fdopen(given[1], "wb", 0)
@@ -49,12 +49,12 @@ class Fork:
         return self.returncode
 
 
-def _run(program: str, ours: tuple[int, int, int], others: tuple[int, int, int]) -> None:
+def _run(program: str, ours: tuple[int, int, int]) -> None:
     try:
         os.setsid()
         for target, pipe in enumerate(ours):
             os.dup2(pipe, target)
-        os.closerange(3, max(*ours, *others) + 1)
+        os.closerange(3, 1024)  # also the pipes of other processes: it would keep them open
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         sys.stdin, sys.stdout, sys.stderr = os.fdopen(0), os.fdopen(1, "w"), os.fdopen(2, "w")
         for name in ("frames", "serve", "faulty"):
