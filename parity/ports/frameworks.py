@@ -53,14 +53,24 @@ class Framework(Protocol, Hashable):
     def parameters(self, model: Any) -> dict[str, Any]:
         """The parameters of a module by name, whose gradients can be had; empty if the framework has no gradients."""
 
-    def losses_gradients(self, parameters: Mapping[str, Any], loss: Callable[[], Any], grad: float) -> dict[str, Array]:
-        """The gradients of a loss, times `grad`, by parameter; zeros where it does not depend on one."""
+    def losses_gradients(
+        self, parameters: Mapping[str, Any], loss: Callable[[], Any], grad: float, heads: tuple[int, ...]
+    ) -> dict[str, Array]:
+        """The gradients of a loss, times `grad`, by parameter; zeros where it does not depend on one.
+
+        heads: the shape (B, H, T, D) of the model's queries. Raises NotImplementedError where there are none.
+        """
 
     def without_gradients(self) -> AbstractContextManager[Any]:
         """Where nothing is recorded for gradients."""
 
     def cross_entropy(self, logits: Any, labels: Array, ignore_index: int) -> Any:
         """The mean cross-entropy of scores (..., V) and labels (...), of which at least one is scored."""
+
+
+NO_MATMUL_GRADIENT = (
+    "MindSpore's own gradient of ops.matmul fails where the inner size is 1 (ops.MatMul has a right one)"
+)
 
 
 class NumPy:
@@ -102,7 +112,9 @@ class NumPy:
         """None: there are no gradients."""
         return {}
 
-    def losses_gradients(self, parameters: Mapping[str, Any], loss: Callable[[], Any], grad: float) -> dict[str, Array]:
+    def losses_gradients(
+        self, parameters: Mapping[str, Any], loss: Callable[[], Any], grad: float, heads: tuple[int, ...]
+    ) -> dict[str, Array]:
         """Raises NotImplementedError."""
         raise NotImplementedError("gradients")
 
@@ -171,7 +183,9 @@ class Torch:
         """By name, each once."""
         return dict(model.named_parameters()) if isinstance(model, self._torch.nn.Module) else {}
 
-    def losses_gradients(self, parameters: Mapping[str, Any], loss: Callable[[], Any], grad: float) -> dict[str, Array]:
+    def losses_gradients(
+        self, parameters: Mapping[str, Any], loss: Callable[[], Any], grad: float, heads: tuple[int, ...]
+    ) -> dict[str, Array]:
         """By autograd."""
         torch = self._torch
         for x in parameters.values():
@@ -201,7 +215,7 @@ class MindSpore:
         twin = importlib.import_module("ms_backend.engine.device")
         self._ms: Any = importlib.import_module("mindspore")
         self._place, self.device = twin.MindSporeDevice(device or "CPU", "float32", "pynative"), device or "CPU"
-        self.version = self._ms.__version__
+        self.version, self._has_failed = self._ms.__version__, False
         self._warm_up()
 
     def _warm_up(self) -> None:
@@ -256,8 +270,18 @@ class MindSpore:
         """By name, each once."""
         return {x.name: x for x in model.trainable_params()} if isinstance(model, self._ms.nn.Cell) else {}
 
-    def losses_gradients(self, parameters: Mapping[str, Any], loss: Callable[[], Any], grad: float) -> dict[str, Array]:
-        """By grad. Raises NotImplementedError where MindSpore's own gradient of ops.matmul fails."""
+    def losses_gradients(
+        self, parameters: Mapping[str, Any], loss: Callable[[], Any], grad: float, heads: tuple[int, ...]
+    ) -> dict[str, Array]:
+        """By grad.
+
+        Raises NotImplementedError where MindSpore's own gradient of ops.matmul fails (2.10, CPU, op by op), and, where
+        it has failed nevertheless, from then on: a gradient that has raised makes later ones of this process wrong.
+        """
+        if heads[:2] == (1, 1) and 1 in heads[2:]:
+            raise NotImplementedError(NO_MATMUL_GRADIENT)
+        if self._has_failed:
+            raise NotImplementedError("gradients: one has raised in MindSpore, whose later ones are wrong")
         weights = self._ms.ParameterTuple(list(parameters.values()))
         try:
             found = self._ms.grad(lambda: loss() * grad, grad_position=None, weights=weights)()
@@ -265,8 +289,8 @@ class MindSpore:
             if "'MatMulExt'" not in str(error):
                 raise
             loss()  # raises too if it is the port that multiplies what does not fit
-            why = "MindSpore's own gradient of ops.matmul fails where the inner size is 1 (ops.MatMul has a right one)"
-            raise NotImplementedError(why) from error
+            self._has_failed = True
+            raise NotImplementedError(NO_MATMUL_GRADIENT) from error
         return {name: self.array(x) for name, x in zip(parameters, found, strict=True)}
 
     def without_gradients(self) -> AbstractContextManager[Any]:

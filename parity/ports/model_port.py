@@ -233,7 +233,9 @@ class PortModel:
         if missing:
             raise NotImplementedError(f"gradients: no parameter is called {missing[0]}")
         wanted = {name: theirs[name] for name in self._parameters}
-        found = framework.losses_gradients(wanted, lambda: self.loss(labels, ignore_index, *inputs), grad)
+        config, (batch_size, length) = self._config, inputs[0].shape
+        heads = (batch_size, config.n_head, length, config.n_embd // config.n_head)
+        found = framework.losses_gradients(wanted, lambda: self.loss(labels, ignore_index, *inputs), grad, heads)
         return nest({name: self._as_in_checkpoint(name, wanted[name], x) for name, x in found.items()})
 
     def _as_in_checkpoint(self, name: str, parameter: Any, gradient: Array) -> Array:

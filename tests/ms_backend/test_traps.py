@@ -325,6 +325,36 @@ def test_a_product_over_a_single_number_has_a_gradient() -> None:
     assert by_b.tolist() == [[[[5, 5]]]]
 
 
+AFTER_ONE_THAT_RAISED = """
+import mindspore as ms
+from parity.ports.frameworks import MindSpore
+framework = MindSpore()
+a, b = (ms.Parameter(ms.ops.ones((1, 1, 1, size)), name=name) for size, name in ((1, "a"), (2, "b")))
+
+def ask(heads, loss):
+    try:
+        print(framework.losses_gradients({"a": a, "b": b}, loss, 1.0, heads)["a"].tolist())
+    except NotImplementedError as error:
+        print(error)
+
+ask((1, 1, 1, 2), lambda: print("was asked"))
+ask((2, 1, 1, 2), lambda: (a * b).sum())
+for _ in range(2):
+    ask((2, 1, 1, 2), lambda: ms.ops.matmul(a, b).sum())
+"""
+
+
+def test_no_gradient_is_believed_after_one_that_raised() -> None:
+    """It would be wrong: a right port was condemned by one, thirty cases later."""
+    command = [sys.executable, "-c", AFTER_ONE_THAT_RAISED]
+    ran = subprocess.run(command, capture_output=True, text=True, check=True)
+    known, right, raised, later = ran.stdout.splitlines()
+    assert "where the inner size is 1" in known
+    assert right == "[[[[2.0]]]]"
+    assert raised == known
+    assert "later ones are wrong" in later
+
+
 FIRST_IMPORT = """
 import os, sys
 
