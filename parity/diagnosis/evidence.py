@@ -15,7 +15,7 @@ from parity.verdict.verdict import Verdict
 
 # The name of an array, its verdict, whether numbers other than 0 are right, and whether it is 0 all the same.
 Judged = tuple[str, Verdict, bool, bool]
-MOST_LINES = 4  # of facts, one for each array: the worst
+MOST_LINES = 4  # of facts, one for each array
 OF_TRAINING = 3  # cases of a rule that trains, each of which takes seconds
 
 
@@ -59,13 +59,19 @@ def evidence(rule: Rule, backend: Backend, examples: int, start: int) -> str:
                 facts[name].worst = max(facts[name].worst, verdict.noise_ratio)
                 facts[name].zero += zero
                 facts[name].expected = max(facts[name].expected, zero * abs(verdict.expected))
-    failing = sorted(((name, each) for name, each in facts.items() if each.fails), key=lambda one: -one[1].worst)
+    failing = sorted(((name, each) for name, each in facts.items() if each.fails), key=_rank)
     others = "" if failing or raised == judged else f"; the other {judged - raised} agree"
     lines = [f"an error is raised in {raised} of {judged} cases{others}"] if raised else []
     lines += [_line(name, each, judged) for name, each in failing[:MOST_LINES]]
     if failing[MOST_LINES:]:
         lines.append(f"over all: {len(failing) - MOST_LINES} other arrays differ too")
     return "\n".join(lines)
+
+
+def _rank(fact: tuple[str, Evidence]) -> tuple[bool, float]:
+    """First what is 0 wherever it should not be, however small the numbers that are missing; then by the worst error."""
+    _, each = fact
+    return not (each.zero and each.zero == each.not_zero), -each.worst
 
 
 def _decided(rule: Rule, trial: Trial) -> list[Judged]:

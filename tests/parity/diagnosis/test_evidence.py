@@ -10,6 +10,7 @@ from gpt2.backends import NumPyBackend
 from parity.check import check_rule, draw, rules
 from parity.diagnosis.diagnose import diagnose, smallest_trial
 from parity.diagnosis.evidence import evidence
+from reference.config import map_tree
 
 
 class Edited(NumPyBackend):
@@ -35,6 +36,19 @@ def test_a_gradient_that_is_always_zero_is_told_over_all_cases() -> None:
     )
     assert told is not None, line
     assert int(told[1]) == int(told[2]) > 3  # of a case without a scored token, 0 is right
+
+
+def test_what_is_always_zero_is_told_first() -> None:
+    """Errors of other arrays are larger, as multiples of the noise, and their lines would hide it."""
+
+    class ZeroAmongOthers(Edited):
+        def edit(self, returned: Any, arguments: Any) -> Any:
+            others = {name: tree for name, tree in returned.items() if name != "wpe"}
+            return map_tree(lambda _, x: x + 1, others) | {"wpe": {"weight": np.zeros_like(returned["wpe"]["weight"])}}
+
+    first, *others = evidence(rules()["model.language_model_loss_vjp"], ZeroAmongOthers(), 4, 0).splitlines()
+    assert first.startswith("over all: wpe.weight differs in ")
+    assert len(others) > 3
 
 
 def test_all_that_fails_is_counted_and_what_is_raised() -> None:
