@@ -68,6 +68,6 @@ TWIN = (
     _twin("the last layer left out", "", "ms_backend.model.gpt2", 'enumerate(params["h"])', 'enumerate(params["h"][:-1])', stages=("ln_f", "h.*")),
     _twin("positions one too far", "", "ms_backend.model.gpt2", "P.arange(past_length, past_length + ids.shape[1])", "P.arange(past_length + 1, past_length + 1 + ids.shape[1])", stages=("wpe",)),
     _twin("tied head scaled", "", "ms_backend.model.language_model", "unembedding(x, ", "unembedding(x * config.n_embd**-0.5, ", stages=("logits",)),
-    _twin("values one token late", "h.*.attn", "ms_backend.attention.attention", "matmul(weights, v)", "matmul(weights, ops.roll(v, 1, 2))", new=True),
+    _twin("values one token late", "h.*.attn", "ms_backend.attention.attention", "matmul(weights, v)", "matmul(weights, ops.cat((v[:, :, :1], v[:, :, :-1]), axis=2))", new=True),
 )
 BUGS = (*CELLS, *TWIN)

@@ -1,7 +1,7 @@
-"""Make dumps: `python -m benchmarks.recorded.make_dumps FOLDER --correct 500 --bugs --pytorch PYTHON --mindspore PYTHON`.
+"""Make dumps by the real msprobe: `python -m benchmarks.recorded.make_dumps FOLDER --correct 500 --bugs ...`.
 
-PYTHON is the interpreter of an environment with PyTorch (MindSpore) and mindstudio-probe. What is there already, is
-not made again.
+--pytorch and --mindspore take the interpreter of an environment with that and mindstudio-probe. What is there already,
+is not made again.
 """
 
 import os
@@ -21,14 +21,12 @@ from parity.cases.cases import NO_MASK
 from reference.config import GPT2Config
 
 BUGS = (*transformers_bugs.BUGS, *cells_bugs.BUGS)
-# Which models run, in which dtypes: MindSpore has hardly an operator for bfloat16 on the CPU.
+# Which models run, in which dtypes, and how often. MindSpore has hardly an operator for bfloat16 on the CPU, and is
+# slow in float16.
 KINDS = (
-    ("transformers", "float32"),
-    ("transformers", "float16"),
-    ("transformers", "bfloat16"),
-    ("cells", "float32"),
+    *[("transformers", "float32"), ("transformers", "float16"), ("transformers", "bfloat16")] * 4,
+    *[("cells", "float32"), ("twin", "float32")] * 3,
     ("cells", "float16"),
-    ("twin", "float32"),
     ("twin", "float16"),
 )
 REGIMES = ("live", "live", "live", "live", "usual init", "tiny variance", "large offset", "large scores")
@@ -87,9 +85,10 @@ def draw_bug(folder: Path, number: int, bug: Bug) -> None:
 @click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
 @click.option("--correct", default=0, show_default=True, help="How many correct dumps.")
 @click.option("--bugs", is_flag=True, help="One dump of each planted bug, and one of the same model without it.")
+@click.option("--large", is_flag=True, help="One step of the 124M model, 1 x 64 tokens, on PyTorch.")
 @click.option("--pytorch", type=click.Path(exists=True), help="Runs transformers.")
 @click.option("--mindspore", type=click.Path(exists=True), help="Runs MindSpore.")
-def main(folder: Path, correct: int, bugs: bool, pytorch: str | None, mindspore: str | None) -> None:
+def main(folder: Path, correct: int, bugs: bool, large: bool, pytorch: str | None, mindspore: str | None) -> None:
     """Draw the cases, and let the real msprobe dump them."""
     for number in range(correct):
         place = folder / "correct" / f"{number:04d}"
@@ -99,6 +98,8 @@ def main(folder: Path, correct: int, bugs: bool, pytorch: str | None, mindspore:
         place = folder / "bugs" / f"{number:04d}"
         if not place.exists():
             draw_bug(place, number, bug)
+    if large and not (folder / "large" / "124M").exists():
+        write_case(folder / "large" / "124M", CaseOfRun("transformers"), GPT2Config(), 1, 64)
     for module, python in (("pytorch", pytorch), ("mindspore", mindspore)):
         if python:
             environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "MSPROBE_LOG_LEVEL": "4"}

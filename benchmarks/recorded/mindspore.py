@@ -47,9 +47,9 @@ def cells_model(config: GPT2Config, weights: dict[str, Tensor], bug: Bug | None,
 class Function(nn.Cell):
     """A function of the twin as a cell: `hold` is the call with all that is no tensor."""
 
-    def __init__(self, kind: str) -> None:
+    def __init__(self) -> None:
         super().__init__(auto_prefix=False)
-        self.cls_name, self.hold = kind, None
+        self.hold = None
 
     def construct(self, *tensors):
         return self.hold(*tensors)
@@ -81,7 +81,7 @@ class Twin(nn.Cell):
         self._reach(model, attention)
 
     def _cell(self, kind: str, name: str, first: str = "weight") -> nn.Cell:
-        cell = Function(kind)
+        cell = type(kind, (Function,), {})()  # msprobe names a call by its class
         self.by_weight.setdefault(id(self.given[f"{name}.{first}"]), {})[kind] = cell
         for key, parameter in self.given.items():
             if key.rpartition(".")[0] == name:
