@@ -14,9 +14,13 @@ LANGUAGES = ("en", "zh")
 
 @click.command()
 @click.argument("dump", type=click.Path(path_type=Path))
-@click.option("--model", help="The GPT-2 that was run, a folder or a name: judge every stage from the recorded ids, too.")
+@click.option(
+    "--model", help="The GPT-2 that was run, a folder or a name: judge every stage from the recorded ids, too."
+)
 @click.option("--against", type=click.Path(path_type=Path), help="A second recording to compare with.")
-@click.option("--operators", type=click.Path(path_type=Path), help="A YAML file of operators that the judge does not know.")
+@click.option(
+    "--operators", type=click.Path(path_type=Path), help="A YAML file of operators that the judge does not know."
+)
 @click.option("--html", type=click.Path(path_type=Path), help="Also write the report as one HTML file.")
 @click.option("--junit", type=click.Path(path_type=Path), help="Also write the report as JUnit XML.")
 @click.option("--language", type=click.Choice(LANGUAGES), default="en", show_default=True, help="Of table and page.")
@@ -33,8 +37,8 @@ def judge(
 ) -> None:
     """Judge a run that was recorded elsewhere: every call on its own recorded inputs, so that no error is inherited.
 
-    DUMP is a folder of msprobe (mindstudio-probe) or troubleshooter, or of arrays that are named by stage. Nothing in it
-    is executed. Exit code 1 if anything differs, 3 if nothing was judged.
+    DUMP is a folder of msprobe (mindstudio-probe) or troubleshooter, or of arrays that are named by stage. Nothing in
+    it is executed. Exit code 1 if anything differs, 3 if nothing was judged.
     """
     from gpt2.files import require_writable, write_text
     from parity.recorded.calls import Setting, judge_calls, read_operators

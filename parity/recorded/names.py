@@ -1,4 +1,4 @@
-"""The names that people give to the parts of a GPT-2, as Hugging Face's; and the kinds of operators, whoever calls them."""
+"""The names that people give to the parts of a GPT-2, as Hugging Face's; and the kinds of operators."""
 
 import re
 

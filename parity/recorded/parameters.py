@@ -33,7 +33,8 @@ class ParameterFinding:
     """What a recorded parameter is, beside the model's of that name.
 
     name: Hugging Face's, "h.0.attn.c_attn.weight". recorded: the recording's own name of it. what: one of the words
-    above. other: the parameter that it holds instead, or the dtype that it was rounded to. most: the largest difference.
+    above. other: the parameter that it holds instead, or the dtype that it was rounded to. most: the largest
+    difference.
     """
 
     name: str
@@ -47,18 +48,6 @@ class ParameterFinding:
     def is_right(self) -> bool:
         """Whether it is the model's."""
         return self.what in RIGHT
-
-    def explain(self) -> str:
-        """In words: "h.0.attn.c_attn.weight is transposed"."""
-        if self.what == ROUNDED:
-            return f"{self.name} is rounded to {self.other}"
-        if self.what == OF_ANOTHER:
-            return f"{self.name} holds {self.other}"
-        if self.what == REORDERED:
-            return f"{self.name} has {self.what}: {self.other}"
-        if self.what == DIFFERS:
-            return f"{self.name} differs from the model's by up to {self.most:.3g}"
-        return f"{self.name} is {self.what}" + (f": {self.other}" if self.other else "")
 
 
 def recorded_parameters(run: RecordedRun) -> Iterator[tuple[str, str, RecordedTensor, Call]]:

@@ -4,11 +4,15 @@ import re
 
 from parity.recorded.recording import Call
 
-FRAME = re.compile(r'File "?(?P<file>[^\n]*?)"?, line (?P<line>\d+), in (?P<function>[^,\n]*),?\s*(?P<code>.*)', re.DOTALL)
+FRAME = re.compile(
+    r'File "?(?P<file>[^\n]*?)"?, line (?P<line>\d+), in (?P<function>[^,\n]*),?\s*(?P<code>.*)', re.DOTALL
+)
 FRAMEWORKS = ("torch", "torch_npu", "mindspore", "msprobe", "troubleshooter")
 MODELS = ("transformers", "mindnlp", "mindformers", "accelerate", "vllm", "vllm_ascend")
 # What stands below a package's folder, by which it is known wherever it is installed.
-INSIDE = r"nn|ops|common|graph|_?train|utils?|autograd|mint|rewrite|core|models|parallel|pytorch|mindspore|_\w+|functional"
+INSIDE = (
+    r"nn|ops|common|graph|_?train|utils?|autograd|mint|rewrite|core|models|parallel|pytorch|mindspore|_\w+|functional"
+)
 
 
 def users_lines(call: Call) -> tuple[str, ...]:
@@ -28,7 +32,8 @@ def _is_of(file: str, packages: tuple[str, ...]) -> bool:
     path = file.replace("\\", "/")
     words = "|".join(packages)
     return bool(
-        re.search(rf"/(site|dist)-packages/({words})(/|\.py$)", path) or re.search(rf"/({words})/({INSIDE})(/|\.py$)", path)
+        re.search(rf"/(site|dist)-packages/({words})(/|\.py$)", path)
+        or re.search(rf"/({words})/({INSIDE})(/|\.py$)", path)
     )
 
 

@@ -87,7 +87,7 @@ def same_tensor(x: RecordedTensor, y: RecordedTensor) -> bool:
 
 def _same_inputs(x: Call, y: Call) -> bool:
     mine, theirs = ([*tensors([*call.arguments, call.keywords])] for call in (x, y))
-    mine, theirs = mine + [*x.parameters.values()], theirs + [*y.parameters.values()]
+    mine, theirs = [*mine, *x.parameters.values()], [*theirs, *y.parameters.values()]
     return (
         bool(mine)
         and len(mine) == len(theirs)
@@ -104,7 +104,9 @@ def gradient_norms(run: RecordedRun) -> dict[str, float | None]:
     squares: dict[str, list[float | None]] = {}
     for name, tensor in run.parameter_gradients.items():
         squares.setdefault(layer_of(common_path(name)), []).append(_square(tensor))
-    norms = {layer: None if None in found else math.sqrt(math.fsum(filter(None, found))) for layer, found in squares.items()}
+    norms = {
+        layer: None if None in found else math.sqrt(math.fsum(filter(None, found))) for layer, found in squares.items()
+    }
     return dict(sorted(norms.items(), key=lambda item: _place(item[0])))
 
 

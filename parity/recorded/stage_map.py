@@ -180,7 +180,9 @@ def _of_operators_alone(operators: Sequence[Call]) -> Iterator[Seen]:
         return
     names = [f"h.{i}.{leaf}" for i in range(layers) for leaf in ("ln_1", "ln_2")]
     residuals = [f"h.{i}.{leaf}" for i in range(layers) for leaf in ("mlp_residual", "attn_residual")][1:]
-    for norm, name, before in zip(norms, [*names, "ln_f"], ["", *residuals, f"h.{layers - 1}.mlp_residual"], strict=True):
+    for norm, name, before in zip(
+        norms, [*names, "ln_f"], ["", *residuals, f"h.{layers - 1}.mlp_residual"], strict=True
+    ):
         yield from _around(norm, before, name)
     leaves = [("ln_1", "attn.qkv"), ("attn.merged", "attn.c_proj"), ("ln_2", "mlp.c_fc"), (f"mlp.{ACT}", "mlp.c_proj")]
     for number, call in enumerate(maps[: 4 * layers]):
@@ -214,7 +216,7 @@ def _attentions(operators: Sequence[Call]) -> Iterator[Seen]:
             yield Seen(f"h.{layer}.attn.masked_scores", scores, operators[at], is_result=False)
             yield Seen(f"h.{layer}.attn.attn_weights", weights, operators[at])
         place = bisect.bisect(stacked, at)
-        if 0 < place:
+        if place > 0:
             yield from _products(f"h.{layer}.attn", operators[stacked[place - 1] : at])
         if place < len(stacked):
             yield from _heads(f"h.{layer}.attn", operators[stacked[place]])

@@ -103,7 +103,9 @@ def compare_runs(
         missing += sorted(stages.keys() ^ twins.keys())
         inputs = inputs or _other_ids(mine.ids, theirs.ids)
     taken = {pair.one.name for pair in pairs if pair.is_whole}, {pair.other.name for pair in pairs if pair.is_whole}
-    left = [[call for call in run.calls if call.name not in names] for run, names in zip((one, other), taken, strict=True)]
+    left = [
+        [call for call in run.calls if call.name not in names] for run, names in zip((one, other), taken, strict=True)
+    ]
     for first, second, by in line_up(*(_outside(calls, run) for calls, run in zip(left, (one, other), strict=True))):
         pairs.append(_call_pair(first, second, by, floors))
         taken[0].add(first.name)
@@ -174,7 +176,10 @@ def _stage_pair(one: Seen, other: Seen, floors: tuple[Mapping[str, float], Mappi
     found = Pair(one.call, other.call, STAGE, one.stage, is_whole=one.is_result and other.is_result)
     if not one.tensor.has_numbers or not other.tensor.has_numbers:
         return dataclasses.replace(found, reason="no numbers, statistics alone")
-    x, y = ((seen.tensor.numbers().swapaxes(-1, -2) if seen.form == HEADS_LAST else seen.tensor.numbers()) for seen in (one, other))
+    x, y = (
+        (seen.tensor.numbers().swapaxes(-1, -2) if seen.form == HEADS_LAST else seen.tensor.numbers())
+        for seen in (one, other)
+    )
     known = [floor.get(one.stage) for floor in floors]
     return _compared(found, x, y, known, hidden=one.stage.endswith(".masked_scores"))
 

@@ -5,17 +5,17 @@ stages before it, as they were recorded, give?
 """
 
 import dataclasses
+import functools
 import math
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 
 from gpt2.errors import GPT2Error
 from parity.recorded.names import kind_of
-from parity.recorded.recording import Array, Call, RecordedRun, RecordedTensor, is_float, tensors
+from parity.recorded.recording import Array, Call, RecordedRun, is_float, tensors
 from parity.recorded.stage_map import ACT, HEADS_LAST, ForwardPass, Seen, forward_passes, lowest_dtype, stages_of
-from parity.verdict.stages import stage_axes, stage_references
+from parity.verdict.stages import stage_axes, stage_names, stage_references
 from parity.verdict.verdict import Reference, Verdict
 from reference.config import GPT2Config
 
@@ -88,7 +88,9 @@ def _judge_folder(
     """A plain folder of stages, which holds "ids", and "attention_mask" and "position_ids" if there are any."""
     if "ids" not in run.stages:
         return WholeRun(reason="no ids: the folder has no file of that name (ids.npy)")
-    held = {name: run.stages[name].numbers() for name in ("ids", "attention_mask", "position_ids") if name in run.stages}
+    held = {
+        name: run.stages[name].numbers() for name in ("ids", "attention_mask", "position_ids") if name in run.stages
+    }
     inputs = _Inputs(held["ids"], held.get("attention_mask"), held.get("position_ids"), ())
     found = {name: Seen(name, x, _NO_CALL) for name, x in run.stages.items() if name not in held}
     return _judge(found, inputs, config, parameters, accuracy)
@@ -100,7 +102,9 @@ _NO_CALL = Call(name="", operator="")
 def _judge_pass(
     forward: ForwardPass, config: GPT2Config, parameters: Mapping[str, Array], accuracy: Mapping[str, float]
 ) -> WholeRun:
-    found = {name.replace(f".{ACT}", f".{config.activation_function}"): x for name, x in stages_of(forward.calls).items()}
+    found = {
+        name.replace(f".{ACT}", f".{config.activation_function}"): x for name, x in stages_of(forward.calls).items()
+    }
     reason = _why_not(forward, found, config)
     return WholeRun(reason=reason) if reason else _judge(found, _inputs(forward), config, parameters, accuracy)
 
@@ -114,7 +118,7 @@ def _why_not(forward: ForwardPass, found: Mapping[str, Seen], config: GPT2Config
         return "no ids: no call of the model or of its table of tokens was recorded"
     if not ids.has_numbers:
         return "the ids are there by their statistics alone: dump them with task tensor"
-    batch, tokens = ids.shape
+    tokens = ids.shape[1]
     if tokens > config.n_positions:
         return f"{tokens} tokens, but the model has {config.n_positions} positions: is it another model?"
     for name, seen in found.items():
@@ -171,22 +175,21 @@ def _judge(
     if not kept:
         return WholeRun(reason="no stage has its numbers: dump them with task tensor")
     dtype = lowest_dtype(seen.tensor for seen in kept.values())
-    given: Any = (config, parameters, inputs.ids, inputs.attention_mask, inputs.position_ids, dtype, accuracy)
-    truth = stage_references(*given)
-    values = {name: in_form(name, seen, truth[name].oracle.shape, config) for name, seen in kept.items() if name in truth}
-    values = {name: x.astype(dtype) for name, x in values.items() if x is not None}
-    fit = {name: x for name, x in values.items() if x.shape == truth[name].oracle.shape}
-    fed = stage_references(*given, given=fit)
-    names, judged = list(truth), []
-    shown = [name for name in names if name in values]
-    for last, name in zip([None, *shown], shown, strict=False):
+    read = (inputs.ids, inputs.attention_mask, inputs.position_ids)
+    references = functools.partial(stage_references, config, parameters, *read, dtype, accuracy, only=kept)
+    truth = references()
+    formed = {name: in_form(name, kept[name], truth[name].oracle.shape, config).astype(dtype) for name in truth}
+    fit = {name: x for name, x in formed.items() if x.shape == truth[name].oracle.shape}
+    fed = references(given=fit)
+    names, judged = stage_names(config, "score.weight" in parameters), []
+    for last, name in zip([None, *truth], truth, strict=False):
         skipped = last is not None and names.index(name) - names.index(last) > 1
         seen = kept[name]
         judged.append(
             StageJudgement(
                 name,
-                _visible(name, fed[name]).judge(values[name]),
-                _visible(name, truth[name]).judge(values[name]),
+                _visible(name, fed[name]).judge(formed[name]),
+                _visible(name, truth[name]).judge(formed[name]),
                 None if seen.call is _NO_CALL else seen.call,
                 seen.is_result,
                 (last or "") if skipped else "",
@@ -202,8 +205,8 @@ def _visible(name: str, reference: Reference) -> Reference:
     return reference.only(reference.oracle > HIDDEN) if name.endswith(MASKED) else reference
 
 
-def in_form(name: str, seen: Seen, shape: tuple[int, ...], config: GPT2Config) -> Array | None:
-    """A recorded stage in the reference's form, as far as its shape allows; None for what has as many other numbers.
+def in_form(name: str, seen: Seen, shape: tuple[int, ...], config: GPT2Config) -> Array:
+    """A recorded stage in the reference's form, as far as its shape allows; else as it is.
 
     Flat rows (B*T, C) and heads (B*H, T, D) are unfolded, heads behind tokens are put before them.
     """
@@ -228,7 +231,6 @@ def require_model(run: RecordedRun, config: GPT2Config) -> None:
     widths = {seen.tensor.shape[-1] for each in forward_passes(run) for seen in stages_of(each.calls).values()}
     if widths and config.n_embd not in widths:
         raise GPT2Error(
-            f"--model has {config.n_embd} channels, but the recorded stages have {', '.join(map(str, sorted(widths)))}: "
-            "name the model that was recorded"
+            f"--model has {config.n_embd} channels, but the recorded stages have {', '.join(map(str, sorted(widths)))}"
+            ": name the model that was recorded"
         )
-

@@ -1,4 +1,4 @@
-"""What was found in a recording, as plain facts. Every form of its report is made from a RecordedReport, and only from it."""
+"""What was found in a recording, as plain facts: every form of its report is made from a RecordedReport alone."""
 
 import dataclasses
 import math
@@ -25,16 +25,24 @@ PARAMETER, CALL, STAGE = "parameter", "call", "stage"
 
 @dataclasses.dataclass(frozen=True)
 class Wrong:
-    """What is wrong first. what: PARAMETER, CALL or STAGE; name: its name; explanation: in words.
+    """What is wrong first. what: PARAMETER, CALL or STAGE; name: its name; parameter or verdict: what is said of it.
 
-    lines: of the user's code, which made the call. reference: of the reference's sources.
+    lines: of the user's code, which made the call. reference: of the reference's sources. Of a stage: call, which shows
+    it, as its result or (`is_result` is False) an argument of it; is_right: whether that call is right by itself, so
+    that it was given something else than the stages before it make; after: the last recorded stage before it, if there
+    are others between them.
     """
 
     what: str
     name: str
-    explanation: str
+    parameter: ParameterFinding | None = None
+    verdict: Verdict | None = None
     lines: tuple[str, ...] = ()
     reference: tuple[str, ...] = ()
+    call: str = ""
+    is_result: bool = True
+    is_right: bool = False
+    after: str = ""
 
 
 @dataclasses.dataclass
@@ -89,7 +97,7 @@ class JudgedRun:
         if self.wrong_parameters:
             first = self.wrong_parameters[0]
             call = next((call for call in self.run.calls if call.name == first.call), None)
-            return Wrong(PARAMETER, first.name, first.explain(), () if call is None else self._lines(call))
+            return Wrong(PARAMETER, first.name, first, lines=() if call is None else self._lines(call))
         return self.first_wrong_call
 
     @property
@@ -104,22 +112,22 @@ class JudgedRun:
         return min(found, key=lambda item: item[:2])[2] if found else None
 
     def _wrong_call(self, judgement: CallJudgement) -> Wrong:
-        worst = judgement.worst
-        said = "" if worst is None else worst.explain()
-        lines = self._lines(judgement.call)
-        return Wrong(CALL, judgement.call.name, said, lines, _reference_lines(judgement.function))
+        lines, reference = self._lines(judgement.call), _reference_lines(judgement.function)
+        return Wrong(CALL, judgement.call.name, verdict=judgement.worst, lines=lines, reference=reference)
 
     def _wrong_stage(self, stage: StageJudgement) -> Wrong:
-        said = stage.own.explain()
-        call = stage.call
-        if call is not None:
-            own = next((x for x in self.calls if x.call.name == call.name and x.is_judged), None)
-            if own is not None and own.agrees:
-                said = f"{said}; the call is right by itself: it was not given what the stages before it make"
-            said = f"{said} ({'the result' if stage.is_result else 'an argument'} of {call.name})"
-        if stage.after:
-            said = f"{said}; it went wrong between {stage.after} and here"
-        return Wrong(STAGE, stage.name, said, () if call is None else self._lines(call), _reference_lines(stage.name))
+        name = "" if stage.call is None else stage.call.name
+        return Wrong(
+            STAGE,
+            stage.name,
+            verdict=stage.own,
+            lines=() if stage.call is None else self._lines(stage.call),
+            reference=_reference_lines(stage.name),
+            call=name,
+            is_result=stage.is_result,
+            is_right=any(x.call.name == name and x.is_judged and x.agrees for x in self.calls),
+            after=stage.after,
+        )
 
     def _lines(self, call: Call) -> tuple[str, ...]:
         """The user's lines of a call; of a backward call those of its forward call, if it has none."""

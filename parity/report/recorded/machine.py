@@ -1,4 +1,4 @@
-"""What was found in a recording, for machines: JSON, as judge.schema.json describes it, and JUnit XML."""
+"""What was found in a recording, for machines: JSON, as parity/judge.schema.json describes it, and JUnit XML."""
 
 import json
 from typing import Any
@@ -11,9 +11,11 @@ from parity.recorded.two_runs import TwoRuns
 from parity.report.junit import UNFIT
 from parity.report.record import RULE
 from parity.report.recorded.facts import JudgedRun, RecordedReport, Wrong, finite
+from parity.report.recorded.words import Words, of_parameter, of_wrong
 from parity.verdict.verdict import Verdict
 
 SCHEMA = "gpt2-judge/1"
+ENGLISH = Words("en")
 BY_STATISTICS = "judged by statistics alone"
 
 
@@ -23,7 +25,7 @@ def to_json(report: RecordedReport) -> str:
 
 
 def to_dict(report: RecordedReport) -> dict[str, Any]:
-    """The whole report, as judge.schema.json describes it."""
+    """The whole report, as parity/judge.schema.json describes it."""
     other = report.against
     return {
         "schema": SCHEMA,
@@ -99,7 +101,7 @@ def _run(judged: JudgedRun) -> dict[str, Any]:
 def _wrong(wrong: Wrong | None) -> dict[str, Any] | None:
     if wrong is None:
         return None
-    facts = {"what": wrong.what, "name": wrong.name, "explanation": wrong.explanation}
+    facts = {"what": wrong.what, "name": wrong.name, "explanation": of_wrong(wrong, ENGLISH)}
     return facts | {"lines": list(wrong.lines), "reference": [line.strip() for line in wrong.reference]}
 
 
@@ -139,7 +141,7 @@ def _pairs(pair: TwoRuns) -> dict[str, Any]:
         "alone": [call.name for call in pair.alone],
         "other_alone": [call.name for call in pair.other_alone],
         "parameters": [
-            {"name": x.name, "is_right": x.is_right, "explanation": x.explain()} for x in pair.parameters
+            {"name": x.name, "is_right": x.is_right, "explanation": of_parameter(x, ENGLISH)} for x in pair.parameters
         ],
         "calls": [
             {
@@ -190,7 +192,7 @@ def _cases(judged: JudgedRun) -> list[ET.Element]:
     for parameter in judged.parameters:
         case = _case("parameters", parameter.name)
         if not parameter.is_right:
-            ET.SubElement(case, "failure", type="parameter", message=_fit(parameter.explain()))
+            ET.SubElement(case, "failure", type="parameter", message=_fit(of_parameter(parameter, ENGLISH)))
         found.append(case)
     for judgement in judged.calls:
         call = judgement.call

@@ -142,5 +142,6 @@ def _version(package: str) -> str | None:
 def require_calls(recording: Recording) -> None:
     """Raise GPT2Error for a recording that holds nothing to judge."""
     if not any(run.calls or run.stages for run in recording.runs):
-        raise GPT2Error(f"{recording.source}: no call and no stage in it: was anything recorded between start and stop?")
-
+        raise GPT2Error(
+            f"{recording.source}: no call and no stage in it: was anything recorded between start and stop?"
+        )

@@ -16,7 +16,7 @@ from parity.report.recorded.facts import (
     merged,
     worst,
 )
-from parity.report.recorded.words import Words, fit
+from parity.report.recorded.words import Words, explained, fit, of_parameter, of_wrong
 from parity.verdict.verdict import Verdict
 
 MOST_ROWS = 48  # of one run; beyond it, a layer that agrees is one row
@@ -85,7 +85,11 @@ def histogram(verdicts: list[Verdict]) -> str:
         size = verdict.ulps if not verdict.reason else float("inf")
         counts[next((i for i, edge in enumerate(EDGES) if size <= edge), len(EDGES))] += 1
     most = max(counts)
-    return "".join(BARS[(count * (len(BARS) - 1) + most - 1) // most] if count else " " for count in counts) if most else ""
+    return (
+        "".join(BARS[(count * (len(BARS) - 1) + most - 1) // most] if count else " " for count in counts)
+        if most
+        else ""
+    )
 
 
 def said_of(row: Row, words: Words) -> str:
@@ -142,22 +146,22 @@ def _print_run(judged: JudgedRun, console: Console, words: Words) -> None:
     first = judged.first_wrong
     if first is not None:
         _say(console, f"{words('first wrong')}: {fit(first.name)}", style="bold red")
-        _say(console, f"  {fit(first.explanation)}")
+        _say(console, f"  {of_wrong(first, words)}")
         _print_lines(first.lines, first.reference, console, words)
     if judged.wrong_parameters:
         _say(console, words("parameter first"))
         for parameter in judged.wrong_parameters[1:MOST_NAMED]:
-            _say(console, f"  {fit(parameter.explain())}")
+            _say(console, f"  {of_parameter(parameter, words)}")
         call = judged.first_wrong_call
         if call is not None:
-            _say(console, f"  {fit(call.name)}: {fit(call.explanation)}")
+            _say(console, f"  {fit(call.name)}: {of_wrong(call, words)}")
             _print_lines(call.lines, call.reference, console, words)
     elif judged.parameters:
         _say(console, words("parameters right", count=len(judged.parameters)))
     others = [x for x in judged.wrong_calls if first is None or x.call.name != first.name]
     for judgement in others[:MOST_NAMED]:
         if judgement.worst is not None:
-            _say(console, f"{fit(judgement.call.name)}: {fit(judgement.worst.explain())}")
+            _say(console, f"{fit(judgement.call.name)}: {explained(judgement.worst, words)}")
     for whole in judged.whole:
         if whole.reason:
             _say(console, f"{words('whole reason')}: {fit(whole.reason)}")
@@ -175,8 +179,10 @@ def _print_run(judged: JudgedRun, console: Console, words: Words) -> None:
     reasons = judged.not_judged
     if reasons:
         _say(console, f"{words('not judged title')}:")
-        for reason, names in reasons.items():
+        for reason, names in [*reasons.items()][:MOST_NAMED]:
             _say(console, f"  {len(names)} {words('calls')}: {fit(reason)} ({words('such as')} {fit(names[0])})")
+        if len(reasons) > MOST_NAMED:
+            _say(console, f"  {words('more', count=len(reasons) - MOST_NAMED)}")
 
 
 def _print_lines(lines: tuple[str, ...], reference: tuple[str, ...], console: Console, words: Words) -> None:
@@ -224,7 +230,7 @@ def _print_pair(pair: TwoRuns, console: Console, words: Words) -> None:
         _say(console, fit(pair.inputs), style="bold red")
     wrong = [parameter for parameter in pair.parameters if not parameter.is_right]
     for parameter in wrong[:MOST_NAMED]:
-        _say(console, f"{words('second')}: {fit(parameter.explain())}", style="bold red")
+        _say(console, f"{words('second')}: {of_parameter(parameter, words)}", style="bold red")
     table = Table(words("stage"), words("difference"), "ulp", words("verdict"))
     for each in pair.stages:
         if each.difference is None or each.ulps is None:

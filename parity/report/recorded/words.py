@@ -3,6 +3,10 @@
 import re
 from collections.abc import Mapping
 
+from parity.recorded.parameters import DIFFERS, ParameterFinding
+from parity.report.recorded.facts import Wrong
+from parity.verdict.verdict import Verdict
+
 LANGUAGES = ("en", "zh")
 # Control characters, and those that turn the direction of writing: a name in a dump may hold any.
 UNFIT = re.compile("[\x00-\x1f\x7f-\x9f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff]")
@@ -11,7 +15,10 @@ WORDS: Mapping[str, tuple[str, str]] = {
     "title": ("Recorded run", "运行记录"),
     "kicker": ("every call judged on its own recorded inputs", "每次调用都用它自己被记录的输入来评判"),
     "all agree": ("All {count} judged calls and stages agree", "评判的 {count} 个调用和阶段全部一致"),
-    "something differs": ("{wrong} of {count} judged calls and stages differ", "评判的 {count} 个调用和阶段中有 {wrong} 个不一致"),
+    "something differs": (
+        "{wrong} of {count} judged calls and stages differ",
+        "评判的 {count} 个调用和阶段中有 {wrong} 个不一致",
+    ),
     "differs otherwise": ("Something differs", "有不一致之处"),
     "nothing": ("Nothing was judged", "没有可以评判的内容"),
     "interrupted": ("Interrupted: this is what was judged so far.", "已中断：以下是到此为止的结果。"),
@@ -47,10 +54,11 @@ WORDS: Mapping[str, tuple[str, str]] = {
     "calls": ("calls", "次调用"),
     "such as": ("such as", "例如"),
     "statistics": (
-        "{count} calls were judged by statistics alone (maximum, minimum, mean, norm): a permutation of the numbers, such as heads "
-        "that were cut and not moved, is not seen there. Dump with task tensor for a verdict on every number.",
-        "{count} 次调用只能按统计量（最大、最小、均值、范数）评判：数的排列错误（例如切了头却没有换轴）在那里看不出来。"
-        "要对每个数下结论，请用 task tensor 采集。",
+        "{count} calls were judged by statistics alone (maximum, minimum, mean, norm): a permutation of the numbers, "
+        "such as heads that were cut and not moved, is not seen there. Dump with task tensor for a verdict on every "
+        "number.",
+        "{count} 次调用只能按统计量（最大、最小、均值、范数）评判：数的排列错误（例如切了头却没有换轴）"
+        "在那里看不出来。要对每个数下结论，请用 task tensor 采集。",
     ),
     "differences": ("What differs", "不一致之处"),
     "stages": ("Stages by the model", "按模型逐阶段"),
@@ -91,13 +99,13 @@ WORDS: Mapping[str, tuple[str, str]] = {
         "小柱图：一层里误差为 0、不超过 ½、1、2、4、8 ulp 以及更大的结果各有多少。",
     ),
     "legend": (
-        "× noise: the error as a multiple of this input's own rounding noise. Up to 3 × noise + 4 ulp, two correct programs may "
-        "differ. Forward and backward: each call on the inputs that were recorded for it, so nothing is inherited. From the ids: "
-        "against what the model makes of the recorded ids.",
-        "× 噪声：误差是该输入自身舍入噪声的多少倍；3 倍噪声加 4 ulp 以内，两个都正确的程序也可能有这样的差别。前向、反向：每次调用只用"
-        "为它记录的输入，不继承上游误差。从 id 算起：与模型由记录的 id 算出的结果相比。",
+        "× noise: the error as a multiple of this input's own rounding noise. Up to 3 × noise + 4 ulp, two correct "
+        "programs may differ. Forward and backward: each call on the inputs that were recorded for it, so nothing is "
+        "inherited. From ids: against what the model makes of the recorded ids.",
+        "× 噪声：误差是该输入自身舍入噪声的多少倍；3 倍噪声加 4 ulp 以内，两个都正确的程序也可能有这样的差别。"
+        "前向、反向：每次调用只用为它记录的输入，不继承上游误差。从 id 算起：与模型由记录的 id 算出的结果相比。",
     ),
-    "more": ("… {count} more rows, all of which agree, are on the page and in the JSON", "……另有 {count} 行全部一致，见网页与 JSON"),
+    "more": ("{count} more reasons, which the JSON has", "另有 {count} 种原因，见 JSON"),
     "source": ("recording", "记录"),
     "kind": ("format", "格式"),
     "framework": ("framework", "框架"),
@@ -114,11 +122,39 @@ WORDS: Mapping[str, tuple[str, str]] = {
     "function": ("judged by", "评判依据"),
     "result": ("result", "结果"),
     "light": (
-        "Green: within the noise. Yellow: above it, as correct programs may be. Red: it differs, the darker the further.",
+        "Green: within the noise. Yellow: above it, as correct programs may be. Red: it differs, the darker the "
+        "further.",
         "绿：在噪声以内。黄：超过噪声，但正确的程序也会如此。红：不一致，颜色越深差得越远。",
     ),
     "grid": ("Layer by layer", "逐层"),
     "none": ("not given", "未给出"),
+    # A verdict in words.
+    "error": ("{ulps} ulp; {ratio} x this input's rounding noise", "{ulps} ulp；是该输入舍入噪声的 {ratio} 倍"),
+    "error at": (
+        ": differs at {index}: {value!r}, expected {expected!r}",
+        "：在 {index} 处为 {value!r}，应为 {expected!r}",
+    ),
+    "is right": (
+        "; the call is right by itself: it was not given what the stages before it make",
+        "；这次调用本身没有错，但它的输入不是前面各阶段应给出的值",
+    ),
+    "held as result": (" (the result of {call})", "（{call} 的结果）"),
+    "held as argument": (" (an argument of {call})", "（{call} 的输入）"),
+    "after": ("; it went wrong between {after} and here", "；错误出在 {after} 与此处之间"),
+    # What a parameter is.
+    "same": ("{name} is the model's", "{name} 与模型相同"),
+    "stored (out, in)": ("{name} is stored (out, in), and used so", "{name} 按 (out, in) 存放，用法也如此"),
+    "transposed": ("{name} is transposed", "{name} 被转置了"),
+    "zero": ("{name} is zero", "{name} 全为零"),
+    "of another": ("{name} holds {other}", "{name} 里存的是 {other}"),
+    "queries, keys and values in another order": (
+        "{name} has queries, keys and values in another order: {other}",
+        "{name} 的查询、键、值顺序不同：{other}",
+    ),
+    "rounded": ("{name} is rounded to {other}", "{name} 被舍入到 {other}"),
+    "differs from": ("{name} differs from the model's by up to {most:.3g}", "{name} 与模型不同，最多相差 {most:.3g}"),
+    "of another shape": ("{name} is of another shape: {other}", "{name} 形状不同：{other}"),
+    "of other statistics": ("{name} is of other statistics", "{name} 的统计量不同"),
 }
 
 
@@ -137,3 +173,34 @@ class Words:
 def fit(text: object) -> str:
     """A text from a recording with its control characters escaped, so that it cannot break a terminal or a page."""
     return UNFIT.sub(lambda found: found[0].encode("unicode_escape", "surrogatepass").decode("ascii"), str(text))
+
+
+def explained(verdict: Verdict, words: Words) -> str:
+    """A verdict in words; the reason why something is no number at all is in English."""
+    if verdict.reason:
+        return fit(verdict.explain())
+    if verdict.error == 0:
+        return words("identical")
+    said = words("error", ulps=f"{verdict.ulps:.3g}", ratio=f"{verdict.noise_ratio:.2g}")
+    if verdict.agrees:
+        return said
+    at = f"{fit(verdict.name)}{verdict.index}"
+    return said + words("error at", index=at, value=verdict.value, expected=verdict.expected)
+
+
+def of_parameter(parameter: ParameterFinding, words: Words) -> str:
+    """What a parameter is, in words."""
+    known = {"name": fit(parameter.name), "other": fit(parameter.other), "most": parameter.most or 0.0}
+    return words("differs from" if parameter.what == DIFFERS else parameter.what, **known)
+
+
+def of_wrong(wrong: Wrong, words: Words) -> str:
+    """What is wrong first, in words."""
+    if wrong.parameter is not None:
+        return of_parameter(wrong.parameter, words)
+    said = "" if wrong.verdict is None else explained(wrong.verdict, words)
+    if wrong.is_right:
+        said += words("is right")
+    if wrong.call:
+        said += words("held as result" if wrong.is_result else "held as argument", call=fit(wrong.call))
+    return said + (words("after", after=fit(wrong.after)) if wrong.after else "")
