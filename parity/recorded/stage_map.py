@@ -179,10 +179,8 @@ def _of_operators_alone(operators: Sequence[Call]) -> Iterator[Seen]:
     if layers < 1 or len(norms) != 2 * layers + 1 or len(maps) not in (4 * layers, 4 * layers + 1):
         return
     names = [f"h.{i}.{leaf}" for i in range(layers) for leaf in ("ln_1", "ln_2")]
-    residuals = [f"h.{i}.{leaf}" for i in range(layers) for leaf in ("mlp_residual", "attn_residual")][1:]
-    for norm, name, before in zip(
-        norms, [*names, "ln_f"], ["", *residuals, f"h.{layers - 1}.mlp_residual"], strict=True
-    ):
+    residuals = [f"h.{i}.{leaf}" for i in range(layers) for leaf in ("attn_residual", "mlp_residual")]
+    for norm, before, name in zip(norms, ["", *residuals], [*names, "ln_f"], strict=True):
         yield from _around(norm, before, name)
     leaves = [("ln_1", "attn.qkv"), ("attn.merged", "attn.c_proj"), ("ln_2", "mlp.c_fc"), (f"mlp.{ACT}", "mlp.c_proj")]
     for number, call in enumerate(maps[: 4 * layers]):
