@@ -41,7 +41,8 @@ def judge(
     it is executed. Exit code 1 if anything differs, 3 if nothing was judged.
     """
     from gpt2.files import require_writable, write_text
-    from parity.recorded.calls import Setting, judge_calls, read_operators
+    from parity.recorded.calls import Setting, judge_calls
+    from parity.recorded.operators import load_operators
     from parity.recorded.read import read_recording
     from parity.report.recorded.machine import junit as junit_document
     from parity.report.recorded.machine import to_json
@@ -51,7 +52,7 @@ def judge(
 
     for path in filter(None, (html, junit)):
         require_writable(path)
-    table = read_operators(operators)
+    table = load_operators(operators)
 
     def judge_run(run: Any, accuracy: Mapping[str, float], config: Any) -> Iterator[Any]:
         return judge_calls(run, Setting(accuracy, table, config))
