@@ -94,6 +94,7 @@ def _run(judged: JudgedRun) -> dict[str, Any]:
             }
             for parameter in judged.parameters
         ],
+        "damage": judged.damage,
         "gradients": {layer: finite(norm) for layer, norm in judged.gradients.items()},
     }
 

@@ -1,5 +1,6 @@
 """Judge a recording, and collect what is found for a report: with progress on standard error, and Ctrl-C heard."""
 
+import contextlib
 import dataclasses
 import datetime
 import platform
@@ -68,9 +69,11 @@ def judge_recording(
                         bar.show(run.place, done, max(total, done))
                         if interrupt.asked:  # and something swallowed it
                             raise KeyboardInterrupt
-                report.parting = report.parting or first_parting(each.recording.runs, _floors_by_place(each))
+                with _damage_noted(each.runs[0]):
+                    report.parting = report.parting or first_parting(each.recording.runs, _floors_by_place(each))
             if other is not None:
-                _compare(report, other)
+                with _damage_noted(other.runs[0]):
+                    _compare(report, other)
         except KeyboardInterrupt:
             report.interrupted = True
     report.against = other
@@ -81,17 +84,32 @@ def _judge_run(judged: JudgedRun, judge: Judge, model: LoadedModel | None) -> It
     """Judge one run; yields after each call."""
     run = judged.run
     accuracy = accuracy_of(run)
-    judged.gradients = gradient_norms(run)
+    with _damage_noted(judged):
+        judged.gradients = gradient_norms(run)
     if model is not None:
-        judged.parameters = list(judge_parameters(run, model.config, model.parameters))
-        judged.whole = judge_whole_run(run, model.config, model.parameters, accuracy)
+        with _damage_noted(judged):
+            judged.parameters = list(judge_parameters(run, model.config, model.parameters))
+        with _damage_noted(judged):
+            judged.whole = judge_whole_run(run, model.config, model.parameters, accuracy)
     for judgement in judge(run, accuracy, None if model is None else model.config):
         judged.calls.append(judgement)
-        room = headroom(judgement.call)
-        if room is not None:
-            judged.headroom[judgement.call.name] = room
+        with _damage_noted(judged):
+            room = headroom(judgement.call)
+            if room is not None:
+                judged.headroom[judgement.call.name] = room
         yield
-    judged.not_finite = first_not_finite(run)
+    with _damage_noted(judged):
+        judged.not_finite = first_not_finite(run)
+
+
+@contextlib.contextmanager
+def _damage_noted(judged: JudgedRun) -> Iterator[None]:
+    """Go on after a file of the recording that cannot be read, and remember what was said of it."""
+    try:
+        yield
+    except GPT2Error as error:
+        if str(error) not in judged.damage:
+            judged.damage.append(str(error))
 
 
 def _floors_by_place(report: RecordedReport) -> dict[tuple[int, int, str], float]:

@@ -21,6 +21,11 @@ WORDS: Mapping[str, tuple[str, str]] = {
     ),
     "differs otherwise": ("Something differs", "有不一致之处"),
     "nothing": ("Nothing was judged", "没有可以评判的内容"),
+    "damaged": ("Cannot be read", "无法读取"),
+    "damaged agree": (
+        "All {count} judged calls and stages agree, but files of the recording cannot be read",
+        "评判的 {count} 个调用和阶段全部一致，但记录中有文件无法读取",
+    ),
     "interrupted": ("Interrupted: this is what was judged so far.", "已中断：以下是到此为止的结果。"),
     "rule": (
         "A result agrees when its error is at most 3 × this input's rounding noise + 4 ulp.",
