@@ -17,7 +17,7 @@ from parity.recorded.operators.expectation import Expectation, References, exact
 from parity.recorded.parameter_gradients import parameter_gradients
 from parity.recorded.recording import Call, RecordedRun, RecordedTensor, is_float, numbers_of
 from parity.recorded.recording import tensors as tensors_in
-from parity.recorded.submodules import CannotTellError, Submodules, function_of, norm_arguments
+from parity.recorded.submodules import CannotTellError, Submodules, function_of, norm_parameters
 from parity.verdict.verdict import Verdict, refused
 from reference.config import GPT2Config
 
@@ -74,8 +74,8 @@ class _Judge:
             recorded = list(tensors_in((call.results, call.arguments)))
             if recorded and not any(x.has_numbers for x in recorded):
                 return by_statistics.judge(call, found, function)
-            judge = self._backward if call.is_backward else self._forward
-            verdicts = tuple(judge(call, forward, found) if call.is_backward else self._forward(call, found))
+            judged = self._backward(call, forward, found) if call.is_backward else self._forward(call, found)
+            verdicts = tuple(judged)
             if not verdicts:
                 raise _NotJudgedError("nothing that it returned was recorded")
             return CallJudgement(call, function, verdicts)
@@ -87,21 +87,22 @@ class _Judge:
             return CallJudgement(call, function, reason=f"{UNFIT}: {error}")
 
     def _bound(self, call: Call) -> Bound | str:
-        """The call as the table knows it, with options that only a call within it has; or a whole submodule's function."""
+        """The call as the table knows it, with options that a call within it has; or the function of a submodule."""
         part = function_of(call, self._index)
         if part and part != "ops.layer_norm":
             return part
         bound = self._setting.operators.find(call, self._run.framework)
         if isinstance(bound, str):
-            inner = self._same_within(call, bound)
             if part:
-                parameters = {name: name for name in call.parameters}
-                return Bound(part, norm_arguments(call) | {"eps": self._submodules.epsilon(call)}, parameters)
-            if inner is None and any(self._index.submodule(call, name) for name in WHOLE):
+                parameters = norm_parameters(call)
+                given = {"x": call.arguments[0], "eps": self._submodules.epsilon(call)}
+                return Bound(part, given | {name: call.parameters[x] for name, x in parameters.items()}, parameters)
+            same = self._same_within(call)
+            if same is None and any(self._index.submodule(call, name) for name in WHOLE):
                 raise _NotJudgedError("a whole model is judged from its ids, with --model")
-            if inner is None:
+            if same is None:
                 raise _NotJudgedError(bound)
-            return inner
+            return same
         missing = dict(bound.arguments)
         for inner_call in self._index.within(call) if call.is_module else ():
             inner = self._setting.operators.find(inner_call, self._run.framework)
@@ -112,7 +113,7 @@ class _Judge:
             missing["eps"] = self._submodules.epsilon(call)
         return dataclasses.replace(bound, arguments=missing)
 
-    def _same_within(self, call: Call, reason: str) -> Bound | None:
+    def _same_within(self, call: Call) -> Bound | None:
         """A module that is not in the table, and that is nothing but one call with its own arguments, is that call."""
         within = self._index.within(call)
         if not call.is_module or call.parameters or len(within) != 1:

@@ -38,16 +38,9 @@ def function_of(call: Call, index: CallIndex) -> str:
     return "ops.layer_norm" if is_norm else ""
 
 
-def norm_arguments(call: Call) -> dict[str, Any]:
-    """The arguments of a module that is a norm by its name."""
-    parameters = list(call.parameters.values())
-    by_name = {
-        "weight": call.parameters.get("weight", parameters[0]),
-        "bias": call.parameters.get("bias", parameters[-1]),
-    }
-    if "gamma" in call.parameters:
-        by_name = {"weight": call.parameters["gamma"], "bias": call.parameters["beta"]}
-    return {"x": call.arguments[0], **by_name}
+def norm_parameters(call: Call) -> dict[str, str]:
+    """The names of the parameters of a module that is a norm by its name, for those of the reference."""
+    return {"weight": "gamma", "bias": "beta"} if "gamma" in call.parameters else {"weight": "weight", "bias": "bias"}
 
 
 class Submodules:
@@ -171,7 +164,7 @@ class Submodules:
         if not isinstance(bound, str) and bound.function == "ops.layer_norm":
             given = bound.arguments
         elif function_of(child, self._index) == "ops.layer_norm":
-            given = norm_arguments(child)
+            given = {name: child.parameters[x] for name, x in norm_parameters(child).items()}
         else:
             raise CannotTellError(f"its submodule {name}, {child.operator}, is no norm of the table")
         if not _has_numbers(given.get("weight")) or not _has_numbers(given.get("bias")):

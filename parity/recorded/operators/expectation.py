@@ -20,7 +20,7 @@ from reference.stages import observing
 
 Array = NDArray[Any]
 Shuffle = Callable[[int], Any]
-# Numbers that are judged at once: the float64 oracle, and the dozen arrays of its size that a verdict needs, stay small.
+# Numbers that are judged at once: the oracle, and the dozen arrays of its size that a verdict needs, stay small.
 MOST_AT_ONCE = 2**22
 KEPT_BYTES = 2**27  # of the reference's results, for the call of a module that repeats the call of its one operator
 SAME = Case(Contract("tensor", (), ()), {}, {}, frozenset(), "none", "recorded", seed=0)

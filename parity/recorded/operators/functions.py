@@ -46,9 +46,11 @@ def forward(function: str, given: dict[str, Any], dtype: np.dtype, known: Refere
     Raises ValueError, LookupError or TypeError if the arguments do not fit together.
     """
     if function == "ops.conv1d":
-        return [_affine(*_lowered(dtype, *_affine_arguments(given)), known)]
+        x, weight, bias = _lowered(dtype, *_affine_arguments(given))
+        return [_affine(x, weight, bias, known)]
     if function == "ops.matmul":
-        return [product(*_lowered(dtype, given["a"], given["b"]), known)]
+        a, b = _lowered(dtype, given["a"], given["b"])
+        return [product(a, b, known)]
     if function == "ops.embedding":
         ids, weight = given["ids"], given["weight"]
         _require_ids(ids, weight)
@@ -71,7 +73,7 @@ def backward(
     dtype: that the gradients are computed in.
     """
     if function == "ops.conv1d":
-        x, weight, bias = _lowered(dtype, *_affine_arguments(given))
+        x, weight, _ = _lowered(dtype, *_affine_arguments(given))
         rows, grads = x.reshape(-1, x.shape[-1]), grad.astype(dtype, copy=False).reshape(-1, weight.shape[1])
         expected = {"x": _reshaped(product(grads, weight.T, known), x.shape), "weight": product(rows.T, grads, known)}
         return expected | ({"bias": sum_of_rows(grads, known)} if given.get("bias") is not None else {})
@@ -132,11 +134,11 @@ def sum_of_rows(x: Array, known: References) -> Expectation:
     return by_operation(function, [x], [x.shape[1:]], [x.dtype], known.accuracy)[0]
 
 
-def _lowered(dtype: np.dtype, *arrays: Any) -> tuple[Array, ...]:
+def _lowered(dtype: np.dtype, *arrays: Any) -> list[Array]:
     """The factors of a product in the dtype of its result: under automatic mixed precision they are cast first."""
     if dtype.kind in "iub":
-        return tuple(np.asarray(x) for x in arrays)
-    return tuple(np.asarray(x).astype(dtype, copy=False) for x in arrays)
+        return [np.asarray(x) for x in arrays]
+    return [np.asarray(x).astype(dtype, copy=False) for x in arrays]
 
 
 def _affine_arguments(given: dict[str, Any]) -> tuple[Array, Array, Array]:

@@ -37,8 +37,8 @@ class Operator(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Bound:
     """A call that the table knows: the function, and the recorded arguments by the function's names for them.
 
-    parameters: the names that a module has for arguments which are its parameters. transposed: arguments that are stored
-    as (out, in). gradients: the order of the backward call's results, if said.
+    parameters: the names that a module has for arguments which are its parameters. transposed: arguments stored as
+    (out, in). gradients: the order of the backward call's results, if said.
     """
 
     function: str
@@ -99,9 +99,8 @@ def _read(text: str, where: str) -> list[Operator]:
     known = FUNCTIONS | tensors.OPERATIONS
     for entry in entries:
         if entry.function not in known:
-            raise GPT2Error(
-                f"{where}: {entry.names} is said to be {entry.function!r}, which is none of {', '.join(sorted(known))}{FORM}"
-            )
+            functions = ", ".join(sorted(known))
+            raise GPT2Error(f"{where}: {entry.names} is said to be {entry.function!r}; choose one of {functions}{FORM}")
     return entries
 
 

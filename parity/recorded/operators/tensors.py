@@ -63,7 +63,7 @@ ELEMENTWISE = {
     "rsqrt": Elementwise(lambda x: 1 / np.sqrt(x), lambda grad, x: [-grad / (2 * x * np.sqrt(x))]),
     "square": Elementwise(lambda x: x * x, lambda grad, x: [grad * (2 * x)]),
 }
-COMPARISONS = {
+COMPARISONS: dict[str, Callable[..., Any]] = {
     "equal": np.equal,
     "not_equal": np.not_equal,
     "less": np.less,
@@ -101,7 +101,7 @@ def _split(given: Given, shapes: list[Shape]) -> list[Array]:
     size, axis = given["size"], _axis(given)
     length = given["x"].shape[axis]
     cuts = np.cumsum(size)[:-1] if isinstance(size, list | tuple) else np.arange(int(size), length, int(size))
-    return np.split(given["x"], [int(cut) for cut in cuts], axis)
+    return list(np.split(given["x"], [int(cut) for cut in cuts], axis))
 
 
 def _chunk(given: Given, shapes: list[Shape]) -> list[Array]:
@@ -376,7 +376,7 @@ def _products_added(given: Given, dtype: np.dtype, known: References) -> Expecta
 
 
 def _scale_and_mask(given: Given) -> tuple[float, Any, Any]:
-    """The divisor of the scores, which keys are visible (None: all), and what is added to the scores (None: nothing)."""
+    """The divisor of the scores, which keys are visible (None: all), what is added to the scores (None: nothing)."""
     q, k, mask = given["q"], given["k"], given.get("mask")
     if q.ndim != 4 or k.ndim != 4 or q.shape[1] != k.shape[1]:
         raise ValueError(f"attention of queries {q.shape} and keys {k.shape} is not in the table: (B, H, T, D) is")
