@@ -89,10 +89,14 @@ class JudgedRun:
 
     @property
     def not_judged(self) -> dict[str, list[str]]:
-        """The names of the calls that were not judged, by the reason, the most frequent first."""
+        """The names of the calls that were not judged, by the reason, the most frequent first.
+
+        A whole model's is not among them if its stages were judged.
+        """
         found: dict[str, list[str]] = {}
         for judgement in self.calls:
-            if not judgement.is_judged:
+            is_whole = judgement.call.is_module and not common_path(judgement.call.path)
+            if not judgement.is_judged and not (is_whole and self.stages):
                 found.setdefault(judgement.reason, []).append(judgement.call.name)
         return dict(sorted(found.items(), key=lambda item: -len(item[1])))
 

@@ -140,8 +140,8 @@ WORDS: Mapping[str, tuple[str, str]] = {
         "：在 {index} 处为 {value!r}，应为 {expected!r}",
     ),
     "is right": (
-        "; the call is right by itself: it was not given what the stages before it make",
-        "；这次调用本身没有错，但它的输入不是前面各阶段应给出的值",
+        "; the call computes what it was given: its input, or a parameter, is not the model's",
+        "；这次调用对它得到的输入计算无误：是输入或参数与模型不同",
     ),
     "held as result": (" (the result of {call})", "（{call} 的结果）"),
     "held as argument": (" (an argument of {call})", "（{call} 的输入）"),
