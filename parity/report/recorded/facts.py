@@ -7,15 +7,15 @@ from collections.abc import Iterator
 from typing import Any
 
 from parity.diagnosis.blame import source_lines
-from parity.recorded.headroom import Headroom, NotFinite
 from parity.recorded.judgement import CallJudgement
-from parity.recorded.names import common_path, layer_of
-from parity.recorded.parameters import ParameterFinding
-from parity.recorded.places import users_lines
 from parity.recorded.recording import Call, RecordedRun, Recording
-from parity.recorded.series import Parting
-from parity.recorded.two_runs import TwoRuns
-from parity.recorded.whole_run import StageJudgement, WholeRun
+from parity.recorded.runs.headroom import Headroom, NotFinite
+from parity.recorded.runs.names import common_path, layer_of
+from parity.recorded.runs.parameters import ParameterFinding
+from parity.recorded.runs.places import users_lines
+from parity.recorded.runs.series import Parting
+from parity.recorded.runs.two_runs import TwoRuns
+from parity.recorded.runs.whole_run import StageJudgement, WholeRun
 from parity.report.record import NOTHING_JUDGED
 from parity.verdict.verdict import Verdict
 

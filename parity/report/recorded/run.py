@@ -12,14 +12,14 @@ from gpt2.interrupt import one_interrupt
 from gpt2.model import hf_folder
 from gpt2.progress import ProgressBar
 from parity.recorded.accuracy import accuracy_of
-from parity.recorded.headroom import first_not_finite, headroom
 from parity.recorded.judgement import CallJudgement
-from parity.recorded.parameters import judge_parameters
 from parity.recorded.recording import RecordedRun, Recording
-from parity.recorded.series import first_parting, gradient_norms
-from parity.recorded.stage_map import ACT
-from parity.recorded.two_runs import compare_runs
-from parity.recorded.whole_run import judge_whole_run, require_model
+from parity.recorded.runs.headroom import first_not_finite, headroom
+from parity.recorded.runs.parameters import judge_parameters
+from parity.recorded.runs.series import first_parting, gradient_norms
+from parity.recorded.runs.stage_map import ACT
+from parity.recorded.runs.two_runs import compare_runs
+from parity.recorded.runs.whole_run import judge_whole_run, require_model
 from parity.report.recorded.facts import JudgedRun, RecordedReport
 from reference.config import GPT2Config
 

@@ -4,7 +4,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from parity.recorded.two_runs import TwoRuns
+from parity.recorded.runs.two_runs import TwoRuns
 from parity.report.record import NOTHING_JUDGED
 from parity.report.recorded.facts import (
     AFTER_LAYERS,

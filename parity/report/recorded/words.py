@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 
-from parity.recorded.parameters import DIFFERS, ParameterFinding
+from parity.recorded.runs.parameters import DIFFERS, ParameterFinding
 from parity.report.recorded.facts import Wrong
 from parity.verdict.verdict import Verdict
 
