@@ -38,7 +38,7 @@ def judge(
     """Judge a run that was recorded elsewhere: every call on its own recorded inputs, so that no error is inherited.
 
     DUMP is a folder of msprobe (mindstudio-probe) or troubleshooter, or of arrays that are named by stage. Nothing in
-    it is executed. Exit code 1 if anything differs, 3 if nothing was judged.
+    it is executed. Exit code 1 if anything differs, 2 if a file cannot be read, 3 if nothing was judged.
     """
     from gpt2.files import require_writable, write_text
     from parity.recorded.calls import Setting, judge_calls

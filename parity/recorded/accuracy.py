@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from parity.recorded.recording import RecordedRun, is_float, tensors
-from parity.recorded.stage_map import lowest_dtype
+from parity.recorded.runs.stage_map import lowest_dtype
 from parity.verdict.steps import EVERY_STEP
 from parity.verdict.verdict import ulp
 

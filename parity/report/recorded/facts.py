@@ -7,19 +7,20 @@ from collections.abc import Iterator
 from typing import Any
 
 from parity.diagnosis.blame import source_lines
-from parity.recorded.headroom import Headroom, NotFinite
 from parity.recorded.judgement import CallJudgement
-from parity.recorded.names import common_path, layer_of
-from parity.recorded.parameters import ParameterFinding
-from parity.recorded.places import users_lines
 from parity.recorded.recording import Call, RecordedRun, Recording
-from parity.recorded.series import Parting
-from parity.recorded.two_runs import TwoRuns
-from parity.recorded.whole_run import StageJudgement, WholeRun
+from parity.recorded.runs.headroom import Headroom, NotFinite
+from parity.recorded.runs.names import common_path, layer_of
+from parity.recorded.runs.parameters import ParameterFinding
+from parity.recorded.runs.places import users_lines
+from parity.recorded.runs.series import Parting
+from parity.recorded.runs.two_runs import TwoRuns
+from parity.recorded.runs.whole_run import StageJudgement, WholeRun
 from parity.report.record import NOTHING_JUDGED
 from parity.verdict.verdict import Verdict
 
 BEFORE_LAYERS, AFTER_LAYERS, OPERATORS = "before the layers", "after the layers", "operators"
+DAMAGED = 2  # the exit code
 PARAMETER, CALL, STAGE = "parameter", "call", "stage"
 
 
@@ -47,7 +48,10 @@ class Wrong:
 
 @dataclasses.dataclass
 class JudgedRun:
-    """What was found in one step of one rank. whole: one for each forward pass; none without a model."""
+    """What was found in one step of one rank. whole: one for each forward pass; none without a model.
+
+    damage: what was said of files that cannot be read.
+    """
 
     run: RecordedRun
     calls: list[CallJudgement] = dataclasses.field(default_factory=list)
@@ -56,6 +60,7 @@ class JudgedRun:
     headroom: dict[str, Headroom] = dataclasses.field(default_factory=dict)
     not_finite: NotFinite | None = None
     gradients: dict[str, float | None] = dataclasses.field(default_factory=dict)
+    damage: list[str] = dataclasses.field(default_factory=list)
 
     @property
     def stages(self) -> list[StageJudgement]:
@@ -84,10 +89,14 @@ class JudgedRun:
 
     @property
     def not_judged(self) -> dict[str, list[str]]:
-        """The names of the calls that were not judged, by the reason, the most frequent first."""
+        """The names of the calls that were not judged, by the reason, the most frequent first.
+
+        A whole model's is not among them if its stages were judged.
+        """
         found: dict[str, list[str]] = {}
         for judgement in self.calls:
-            if not judgement.is_judged:
+            is_whole = judgement.call.is_module and not common_path(judgement.call.path)
+            if not judgement.is_judged and not (is_whole and self.stages):
                 found.setdefault(judgement.reason, []).append(judgement.call.name)
         return dict(sorted(found.items(), key=lambda item: -len(item[1])))
 
@@ -170,8 +179,12 @@ class Row:
 
 
 def worst(verdicts: list[Verdict]) -> Verdict | None:
-    """The verdict that is nearest to its limit, or farthest beyond it."""
-    return max(verdicts, key=lambda verdict: verdict.severity, default=None)
+    """The verdict that is farthest beyond its limit; if all agree, the one with the most times its noise."""
+    wrong = [verdict for verdict in verdicts if not verdict.agrees]
+    if wrong:
+        return max(wrong, key=lambda verdict: verdict.severity)
+    measured = [verdict for verdict in verdicts if verdict.noise] or verdicts
+    return max(measured, key=lambda verdict: verdict.noise_ratio, default=None)
 
 
 def merged(layer: str, rows: list[Row]) -> Row:
@@ -300,9 +313,11 @@ class RecordedReport:
 
     @property
     def exit_code(self) -> int:
-        """0: all agrees; 1: something differs; 3: nothing was judged."""
+        """0: all agrees; 1: something differs; 2: a file cannot be read, the rest agrees; 3: nothing was judged."""
         if not self.agrees:
             return 1
+        if any(run.damage for each in filter(None, (self, self.against)) for run in each.runs):
+            return DAMAGED
         return 0 if self.judged or any(run.parameters for run in self.runs) else NOTHING_JUDGED
 
     @property

@@ -4,10 +4,10 @@ import json
 from typing import Any
 from xml.etree import ElementTree as ET
 
-from parity.recorded.headroom import Headroom
 from parity.recorded.judgement import CallJudgement
-from parity.recorded.names import common_path
-from parity.recorded.two_runs import TwoRuns
+from parity.recorded.runs.headroom import Headroom
+from parity.recorded.runs.names import common_path
+from parity.recorded.runs.two_runs import TwoRuns
 from parity.report.junit import UNFIT
 from parity.report.record import RULE
 from parity.report.recorded.facts import JudgedRun, RecordedReport, Wrong, finite
@@ -94,6 +94,7 @@ def _run(judged: JudgedRun) -> dict[str, Any]:
             }
             for parameter in judged.parameters
         ],
+        "damage": judged.damage,
         "gradients": {layer: finite(norm) for layer, norm in judged.gradients.items()},
     }
 

@@ -1,5 +1,6 @@
 """Judge a recording, and collect what is found for a report: with progress on standard error, and Ctrl-C heard."""
 
+import contextlib
 import dataclasses
 import datetime
 import platform
@@ -11,14 +12,14 @@ from gpt2.interrupt import one_interrupt
 from gpt2.model import hf_folder
 from gpt2.progress import ProgressBar
 from parity.recorded.accuracy import accuracy_of
-from parity.recorded.headroom import first_not_finite, headroom
 from parity.recorded.judgement import CallJudgement
-from parity.recorded.parameters import judge_parameters
 from parity.recorded.recording import RecordedRun, Recording
-from parity.recorded.series import first_parting, gradient_norms
-from parity.recorded.stage_map import ACT
-from parity.recorded.two_runs import compare_runs
-from parity.recorded.whole_run import judge_whole_run, require_model
+from parity.recorded.runs.headroom import first_not_finite, headroom
+from parity.recorded.runs.parameters import judge_parameters
+from parity.recorded.runs.series import first_parting, gradient_norms
+from parity.recorded.runs.stage_map import ACT
+from parity.recorded.runs.two_runs import compare_runs
+from parity.recorded.runs.whole_run import judge_whole_run, require_model
 from parity.report.recorded.facts import JudgedRun, RecordedReport
 from reference.config import GPT2Config
 
@@ -68,9 +69,11 @@ def judge_recording(
                         bar.show(run.place, done, max(total, done))
                         if interrupt.asked:  # and something swallowed it
                             raise KeyboardInterrupt
-                report.parting = report.parting or first_parting(each.recording.runs, _floors_by_place(each))
+                with _damage_noted(each.runs[0]):
+                    report.parting = report.parting or first_parting(each.recording.runs, _floors_by_place(each))
             if other is not None:
-                _compare(report, other)
+                with _damage_noted(other.runs[0]):
+                    _compare(report, other)
         except KeyboardInterrupt:
             report.interrupted = True
     report.against = other
@@ -81,17 +84,32 @@ def _judge_run(judged: JudgedRun, judge: Judge, model: LoadedModel | None) -> It
     """Judge one run; yields after each call."""
     run = judged.run
     accuracy = accuracy_of(run)
-    judged.gradients = gradient_norms(run)
+    with _damage_noted(judged):
+        judged.gradients = gradient_norms(run)
     if model is not None:
-        judged.parameters = list(judge_parameters(run, model.config, model.parameters))
-        judged.whole = judge_whole_run(run, model.config, model.parameters, accuracy)
+        with _damage_noted(judged):
+            judged.parameters = list(judge_parameters(run, model.config, model.parameters))
+        with _damage_noted(judged):
+            judged.whole = judge_whole_run(run, model.config, model.parameters, accuracy)
     for judgement in judge(run, accuracy, None if model is None else model.config):
         judged.calls.append(judgement)
-        room = headroom(judgement.call)
-        if room is not None:
-            judged.headroom[judgement.call.name] = room
+        with _damage_noted(judged):
+            room = headroom(judgement.call)
+            if room is not None:
+                judged.headroom[judgement.call.name] = room
         yield
-    judged.not_finite = first_not_finite(run)
+    with _damage_noted(judged):
+        judged.not_finite = first_not_finite(run)
+
+
+@contextlib.contextmanager
+def _damage_noted(judged: JudgedRun) -> Iterator[None]:
+    """Go on after a file of the recording that cannot be read, and remember what was said of it."""
+    try:
+        yield
+    except GPT2Error as error:
+        if str(error) not in judged.damage:
+            judged.damage.append(str(error))
 
 
 def _floors_by_place(report: RecordedReport) -> dict[tuple[int, int, str], float]:

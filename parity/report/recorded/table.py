@@ -4,10 +4,12 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from parity.recorded.two_runs import TwoRuns
+from parity.recorded.runs.two_runs import TwoRuns
+from parity.report.record import NOTHING_JUDGED
 from parity.report.recorded.facts import (
     AFTER_LAYERS,
     BEFORE_LAYERS,
+    DAMAGED,
     OPERATORS,
     JudgedRun,
     RecordedReport,
@@ -52,8 +54,10 @@ def headline(report: RecordedReport, words: Words) -> str:
     """The result in a few words."""
     counts = report.counts
     wrong = counts["differ"] + counts["wrong_stages"]
-    if report.exit_code not in (0, 1):
+    if report.exit_code == NOTHING_JUDGED:
         return words("nothing")
+    if report.exit_code == DAMAGED:
+        return words("damaged agree", count=report.judged)
     if wrong:
         return words("something differs", wrong=wrong, count=report.judged)
     return words("all agree", count=report.judged) if report.agrees else words("differs otherwise")
@@ -162,6 +166,8 @@ def _print_run(judged: JudgedRun, console: Console, words: Words) -> None:
     for judgement in others[:MOST_NAMED]:
         if judgement.worst is not None:
             _say(console, f"{fit(judgement.call.name)}: {explained(judgement.worst, words)}")
+    for damage in judged.damage[:MOST_NAMED]:
+        _say(console, f"{words('damaged')}: {fit(damage)}", style="bold red")
     for whole in judged.whole:
         if whole.reason:
             _say(console, f"{words('whole reason')}: {fit(whole.reason)}")

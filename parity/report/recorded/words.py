@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 
-from parity.recorded.parameters import DIFFERS, ParameterFinding
+from parity.recorded.runs.parameters import DIFFERS, ParameterFinding
 from parity.report.recorded.facts import Wrong
 from parity.verdict.verdict import Verdict
 
@@ -21,6 +21,11 @@ WORDS: Mapping[str, tuple[str, str]] = {
     ),
     "differs otherwise": ("Something differs", "有不一致之处"),
     "nothing": ("Nothing was judged", "没有可以评判的内容"),
+    "damaged": ("Cannot be read", "无法读取"),
+    "damaged agree": (
+        "All {count} judged calls and stages agree, but files of the recording cannot be read",
+        "评判的 {count} 个调用和阶段全部一致，但记录中有文件无法读取",
+    ),
     "interrupted": ("Interrupted: this is what was judged so far.", "已中断：以下是到此为止的结果。"),
     "rule": (
         "A result agrees when its error is at most 3 × this input's rounding noise + 4 ulp.",
@@ -135,8 +140,8 @@ WORDS: Mapping[str, tuple[str, str]] = {
         "：在 {index} 处为 {value!r}，应为 {expected!r}",
     ),
     "is right": (
-        "; the call is right by itself: it was not given what the stages before it make",
-        "；这次调用本身没有错，但它的输入不是前面各阶段应给出的值",
+        "; the call computes what it was given: its input, or a parameter, is not the model's",
+        "；这次调用对它得到的输入计算无误：是输入或参数与模型不同",
     ),
     "held as result": (" (the result of {call})", "（{call} 的结果）"),
     "held as argument": (" (an argument of {call})", "（{call} 的输入）"),

@@ -6,9 +6,9 @@ import math
 import numpy as np
 import pytest
 
-from parity.recorded.headroom import bits_left, first_not_finite, headroom
 from parity.recorded.recording import Call, RecordedRun, Statistics
-from parity.recorded.series import PARAMETER, RESULT, first_parting, gradient_norms
+from parity.recorded.runs.headroom import bits_left, first_not_finite, headroom
+from parity.recorded.runs.series import PARAMETER, RESULT, first_parting, gradient_norms
 from tests.parity.recorded.made_runs import hugging_face_run, operator, parameters_of, tensor
 
 X = np.array([[1.0, -2.0], [3.0, 4.0]], np.float32)

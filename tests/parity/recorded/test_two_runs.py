@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from parity.recorded.recording import RecordedRun
-from parity.recorded.two_runs import ORDER, PATH, STAGE, compare_runs, line_up
-from parity.recorded.whole_run import judge_whole_run
+from parity.recorded.runs.two_runs import ORDER, PATH, STAGE, compare_runs, line_up
+from parity.recorded.runs.whole_run import judge_whole_run
 from tests.parity.recorded.made_runs import (
     CONFIG,
     IDS,

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from gpt2.errors import GPT2Error
-from parity.recorded.parameters import judge_parameters
-from parity.recorded.places import users_lines
 from parity.recorded.recording import Call, RecordedRun
-from parity.recorded.stage_map import forward_passes, stages_of
-from parity.recorded.whole_run import WholeRun, judge_whole_run, require_model
+from parity.recorded.runs.parameters import judge_parameters
+from parity.recorded.runs.places import users_lines
+from parity.recorded.runs.stage_map import forward_passes, stages_of
+from parity.recorded.runs.whole_run import WholeRun, judge_whole_run, require_model
 from parity.verdict.stages import stage_names, stage_references
 from tests.parity.recorded.made_runs import (
     CONFIG,

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from parity.recorded.names import common_path, layer_of
-from parity.recorded.parameters import recorded_parameters
 from parity.recorded.recording import Call, RecordedRun, RecordedTensor, is_float, tensors
+from parity.recorded.runs.names import common_path, layer_of
+from parity.recorded.runs.parameters import recorded_parameters
 from parity.verdict.verdict import Verdict, close
 
 PARAMETER, RESULT = "parameter", "result"

@@ -14,8 +14,8 @@ import numpy as np
 
 from gpt2.backends import numpy_dtype
 from gpt2.backends.stage_places import AFTER, BEFORE, PLACES
-from parity.recorded.names import common_path, kind_of
 from parity.recorded.recording import Call, RecordedRun, RecordedTensor, is_float, tensors
+from parity.recorded.runs.names import common_path, kind_of
 
 ACT = "act"
 # What also stands before and after a module, besides PLACES: where nothing nearer to its origin was recorded.

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 
 from gpt2.backends import numpy_dtype
-from parity.recorded.names import common_parameter, common_path
 from parity.recorded.recording import Array, Call, RecordedRun, RecordedTensor, is_float, tensors
+from parity.recorded.runs.names import common_parameter, common_path
 from reference.config import GPT2Config
 
 # What a parameter is. The first two are right: OTHER_WAY is stored (out, in), as nn.Linear and nn.Dense use it.

@@ -7,17 +7,17 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from parity.recorded.names import common_path, kind_of
-from parity.recorded.parameters import (
+from parity.recorded.recording import Array, Call, RecordedRun, RecordedTensor, is_float, tensors
+from parity.recorded.runs.names import common_path, kind_of
+from parity.recorded.runs.parameters import (
     OTHER_WAY,
     ParameterFinding,
     identify,
     multiplies_by_transpose,
     recorded_parameters,
 )
-from parity.recorded.recording import Array, Call, RecordedRun, RecordedTensor, is_float, tensors
-from parity.recorded.series import same_tensor
-from parity.recorded.stage_map import HEADS_LAST, Seen, forward_passes, stages_of
+from parity.recorded.runs.series import same_tensor
+from parity.recorded.runs.stage_map import HEADS_LAST, Seen, forward_passes, stages_of
 from parity.verdict.verdict import Verdict, close, ulp
 
 STAGE, PATH, ORDER = "stage", "path", "order"

@@ -12,9 +12,9 @@ from collections.abc import Mapping
 import numpy as np
 
 from gpt2.errors import GPT2Error
-from parity.recorded.names import kind_of
 from parity.recorded.recording import Array, Call, RecordedRun, is_float, tensors
-from parity.recorded.stage_map import ACT, HEADS_LAST, ForwardPass, Seen, forward_passes, lowest_dtype, stages_of
+from parity.recorded.runs.names import kind_of
+from parity.recorded.runs.stage_map import ACT, HEADS_LAST, ForwardPass, Seen, forward_passes, lowest_dtype, stages_of
 from parity.verdict.stages import stage_axes, stage_names, stage_references
 from parity.verdict.verdict import Reference, Verdict
 from reference.config import GPT2Config
