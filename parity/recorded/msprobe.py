@@ -182,7 +182,7 @@ class _Reader:
                 value if isinstance(value, list) and len(value) == 2 and isinstance(value[0], list) else [[key], value]
             )
             names, lines = pair
-            frames = tuple(_frame(line) for line in lines if isinstance(line, str)) if isinstance(lines, list) else ()
+            frames = tuple(frame(line) for line in lines if isinstance(line, str)) if isinstance(lines, list) else ()
             stacks |= {name: frames for name in names if isinstance(name, str)}
         return stacks
 
@@ -242,7 +242,7 @@ class _Reader:
         if dtype is None:
             self._dtypes[quoted(tensor.dtype)] += 1
             return f"{tensor.dtype} of shape {list(shape)}"
-        highest, lowest, mean, norm = (_number(x, where) for x in (tensor.Max, tensor.Min, tensor.Mean, tensor.Norm))
+        highest, lowest, mean, norm = (number(x, where) for x in (tensor.Max, tensor.Min, tensor.Mean, tensor.Norm))
         statistics = Statistics(highest, lowest, mean, norm, None if tensor.md5 is None else str(tensor.md5))
         if tensor.data_name in (None, -1, "-1"):
             return RecordedTensor(dtype, shape, statistics)
@@ -292,13 +292,13 @@ def plain_value(kind: str, value: dict[str, Any], where: str) -> Any:
     if kind.endswith(".dtype") and isinstance(plain, str):
         return dtype_named(plain) or plain
     if kind.startswith("float") and isinstance(plain, str):
-        return _number(plain, where)
+        return number(plain, where)
     if kind == "torch.Size" and isinstance(plain, list):
         return tuple(plain)
     return plain
 
 
-def _number(value: Any, where: str) -> float | None:
+def number(value: Any, where: str) -> float | None:
     """A statistic: a number, "NaN", "inf", or null where there is none."""
     if value is None:
         return None
@@ -310,7 +310,7 @@ def _number(value: Any, where: str) -> float | None:
     raise GPT2Error(f"{where} has a number that is {quoted(value)}: {AGAIN}")
 
 
-def _frame(line: str) -> str:
+def frame(line: str) -> str:
     """A line of a call stack on one line, without what could move a terminal's cursor."""
     return "".join(x if x.isprintable() else " " for x in re.sub(r",\s*\n\s*", ", ", line)).strip()
 
