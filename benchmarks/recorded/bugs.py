@@ -22,9 +22,9 @@ class Bug:
 
     where: the modules that were changed, "h.*.attn", "" for the model around the blocks and what is outside of all
     modules. stages: what the first wrong stages are, if it is the order of the stages, not one of them, that was
-    changed. changes: to the source, and `prelude`, which is put before its first class. load: a wrong way to load, one of
-    LOADS. new: written for this campaign, before any of it was judged; the others tell stories
-    of parity/mutants. needs: fields of the configuration, or of the run, without which the bug does not show.
+    changed. changes: to the source, and `prelude`, which is put before its first class. load: a wrong way to load, of
+    LOADS. new: written for this campaign, before any of it was judged; the others tell stories of parity/mutants.
+    needs: fields of the configuration, or of the run, without which the bug does not show.
     """
 
     name: str

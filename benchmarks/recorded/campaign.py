@@ -23,7 +23,7 @@ import click
 from rich.console import Console
 
 from benchmarks.recorded.make_dumps import BUGS
-from benchmarks.recorded.places import contains, is_right, place_of_call, place_of_stage
+from benchmarks.recorded.places import contains, is_right, place_of_call, places_of_stage
 from benchmarks.recorded.plain import CaseOfRun, read_cases
 from gpt2.errors import GPT2Error
 from parity.recorded.calls import Setting, judge_calls
@@ -89,7 +89,7 @@ def _is_right(first: Wrong, calls: Mapping[str, Call], bug: str) -> bool:
     if first.what == PARAMETER:
         return is_right(planted, first.name.rpartition(".")[0].removeprefix("transformer."))
     at_call = first.call in calls and not first.is_right and is_right(planted, place_of_call(calls[first.call], calls))
-    return at_call or is_right(planted, place_of_stage(first.name), first.name)
+    return at_call or any(is_right(planted, place, first.name) for place in places_of_stage(first.name))
 
 
 def _compared(file: Path, calls: Mapping[str, Call], bug: str) -> Facts:
@@ -147,7 +147,9 @@ class Results:
 @click.option("--again", is_flag=True, help="Judge again what was judged before.")
 @click.option("--json", "file", type=click.Path(dir_okay=False, path_type=Path), help="Write the facts to this file.")
 @click.option("--markdown", type=click.Path(dir_okay=False, path_type=Path), help="Write the tables to this file.")
-def main(folder: Path, bugs: bool, correct: int, jobs: int, again: bool, file: Path | None, markdown: Path | None) -> None:
+def main(
+    folder: Path, bugs: bool, correct: int, jobs: int, again: bool, file: Path | None, markdown: Path | None
+) -> None:
     """Judge dumps, and count how often the right call is blamed, and how often a correct one is.
 
     Exit code 1 if fewer than 95 % of the bugs are blamed at the right call, or a correct dump is called wrong.
@@ -163,7 +165,10 @@ def main(folder: Path, bugs: bool, correct: int, jobs: int, again: bool, file: P
     for line in summary(results):
         console.print(line)
     if file is not None:
-        kept = {name: [dataclasses.asdict(case) | facts for case, facts in getattr(results, name)] for name in ("bugs", "correct")}
+        kept = {
+            name: [dataclasses.asdict(case) | facts for case, facts in getattr(results, name)]
+            for name in ("bugs", "correct")
+        }
         file.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
     if markdown is not None:
         markdown.write_text(tables(results), encoding="utf-8")
@@ -183,7 +188,9 @@ def _judged(chosen: list[tuple[Path, CaseOfRun]], jobs: int, again: bool) -> Ite
 
 def _tell(case: CaseOfRun, facts: Facts) -> None:
     what = facts.get("refused") or (facts["model"]["first"] if case.bug else "")
-    is_well = "refused" not in facts and (facts["model"]["is_right"] if case.bug else facts["model"]["agrees"] and facts["calls"]["agrees"])
+    is_well = "refused" not in facts and (
+        facts["model"]["is_right"] if case.bug else facts["model"]["agrees"] and facts["calls"]["agrees"]
+    )
     if case.bug or not is_well:
         name = case.bug or f"correct {case.seed} {case.model} {case.dtype}"
         print(f"{'  ' if is_well else '! '}{name}: {what}", file=sys.stderr, flush=True)
@@ -194,7 +201,8 @@ def summary(results: Results) -> Iterator[str]:
     count = len(results.bugs)
     if count:
         for way, name in WAYS.items():
-            yield f"{name}: {results.right(way)} of {count} bugs blamed at the right call, {results.silent(way)} not seen"
+            right, silent = results.right(way), results.silent(way)
+            yield f"{name}: {right} of {count} bugs blamed at the right call, {silent} not seen"
             others = [len(facts[way]["elsewhere"]) for _, facts in results.bugs if way in facts]
             yield f"    calls blamed that hold no bug: {sum(others)}, in {sum(map(bool, others))} dumps"
         for level, name in MSPROBE.items():
@@ -227,12 +235,12 @@ def tables(results: Results) -> str:
     lines = [
         "# Bugs in recorded runs",
         "",
-        "Written by `python -m benchmarks.recorded.campaign FOLDER --bugs --correct 500 --markdown FILE`. Every dump was",
-        "made by mindstudio-probe 26.2.0, level mix, task tensor, on CPU: transformers on PyTorch; a GPT-2 of cells, and",
-        "the twin, on MindSpore. A blamed call is right if it is a call of the module that was changed, or of an operator",
-        "that this module calls itself; where only the order of modules was changed, or what they are given, the stage is",
-        "right that is the first to hold a wrong value. msprobe's compare was given two dumps, with the bug and without;",
-        "the judge saw the first alone.",
+        "Written by `python -m benchmarks.recorded.campaign FOLDER --bugs --correct 500 --markdown FILE`. Every dump",
+        "was made by mindstudio-probe 26.2.0, level mix, task tensor, on CPU: transformers on PyTorch, a GPT-2 of",
+        "cells and the twin on MindSpore. A blamed call is right if it is a call of the module that was changed, or of an",
+        "operator that this module calls itself; where only the order of modules was changed, or what they are given,",
+        "that stage is right which is the first to hold a wrong value. msprobe's compare was given two dumps, with the",
+        "bug and without; the judge saw the first alone.",
         "",
         *(f"* {line.strip()}" for line in summary(results)),
         "",

@@ -33,7 +33,9 @@ def write_case(folder: Path, case: CaseOfRun, config: GPT2Config, batch: int, to
         seed=case.seed,
     )
     arguments, _ = build(drawn, np.dtype(np.float32))
-    rounded = {name: x.astype(DTYPES[case.dtype]).astype(np.float32) for name, x in flatten(arguments["params"]).items()}
+    rounded = {
+        name: x.astype(DTYPES[case.dtype]).astype(np.float32) for name, x in flatten(arguments["params"]).items()
+    }
     mask = arguments.get("attention_mask")
     labels = np.where(mask == 0, -100, arguments["labels"]) if mask is not None else arguments["labels"]
     scored = labels[:, 1:] if tokens > 1 else labels

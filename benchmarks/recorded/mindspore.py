@@ -1,7 +1,7 @@
-"""Run two GPT-2s on MindSpore, op by op, under msprobe: `python -m benchmarks.recorded.mindspore FOLDER`.
+"""Run two GPT-2s on MindSpore, op by op, under msprobe.
 
-In an environment with MindSpore and mindstudio-probe. One model is made of cells (benchmarks/recorded/cells.py), the
-other is the twin, whose functions become cells where a checkpoint has a name for them.
+`python -m benchmarks.recorded.mindspore FOLDER`, in an environment with MindSpore and mindstudio-probe. One model is
+made of cells (benchmarks/recorded/cells.py), the other is the twin, whose functions become cells where a checkpoint has a name for them.
 """
 
 import importlib
@@ -61,7 +61,9 @@ class Twin(nn.Cell):
     def __init__(self, package: ModuleType, parameters: dict[str, Parameter], config: GPT2Config) -> None:
         super().__init__(auto_prefix=False)
         self.tree, self.config, self.given = nest(parameters), config, parameters
-        model, attention = (importlib.import_module(f"{package.__name__}.ms_backend.{name}") for name in ("model", "attention"))
+        model, attention = (
+            importlib.import_module(f"{package.__name__}.ms_backend.{name}") for name in ("model", "attention")
+        )
         self.loss = model.language_model_loss
         self.by_weight: dict[int, dict[str, nn.Cell]] = {}
         self.wte, self.wpe = self._cell("Embedding", "wte"), self._cell("Embedding", "wpe")

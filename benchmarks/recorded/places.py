@@ -1,8 +1,8 @@
 """Where in a model a call or a stage belongs, and whether that is where a bug was planted.
 
-The rule: a blamed call is right if it is a call of the module that was changed, or of an operator that this module calls
-itself. Where only the order of modules was changed, or what they are given, every call is right by itself: then the
-stage is right that is the first to hold a wrong value, as the bug lists it.
+The rule: a blamed call is right if it is a call of the module that was changed, or of an operator that this module
+calls itself. Where only the order of modules was changed, or what they are given, every call is right by itself: then that
+stage is right which is the first to hold a wrong value, as the bug lists it.
 """
 
 import re
@@ -22,16 +22,16 @@ def place_of_call(call: Call, calls: Mapping[str, Call]) -> str:
     return _short(call.path)
 
 
-def place_of_stage(stage: str) -> str:
-    """The same of a stage, "h.0.attn.scores"."""
+def places_of_stage(stage: str) -> tuple[str, ...]:
+    """The modules that compute a stage, "h.0.attn.scores"; an activation is computed by its MLP, too."""
     owner, _, last = stage.rpartition(".")
     if owner.endswith(".attn"):
-        return owner if last in ATTENTION else f"{owner}.{last.replace('qkv', 'c_attn')}"
+        return (owner if last in ATTENTION else f"{owner}.{last.replace('qkv', 'c_attn')}",)
     if owner.endswith(".mlp"):
-        return stage if last in ("c_fc", "c_proj") else f"{owner}.act"
+        return (stage,) if last in ("c_fc", "c_proj") else (f"{owner}.act", owner)
     if last.endswith("_residual"):
-        return owner
-    return {"embeddings": "", "logits": "lm_head", "loss": ""}.get(stage, stage)
+        return (owner,)
+    return {"embeddings": ("",), "logits": ("lm_head",)}.get(stage, (stage,))
 
 
 def is_right(bug: Bug, place: str, stage: str = "") -> bool:

@@ -18,7 +18,7 @@ FILE = "case.json"
 
 @dataclasses.dataclass(frozen=True)
 class CaseOfRun:
-    """One model to run. model: one of MODELS. bug: the name of a planted bug, or "". train: with dropout as it is set."""
+    """One model to run. model: one of MODELS. bug: the name of a planted bug, or "". train: dropout is on."""
 
     model: str
     dtype: str = "float32"

@@ -1,6 +1,7 @@
-"""Run transformers' GPT-2 on PyTorch, forward and backward, under msprobe: `python -m benchmarks.recorded.pytorch FOLDER`.
+"""Run transformers' GPT-2 on PyTorch, forward and backward, under msprobe.
 
-In the environment of PyTorch, with mindstudio-probe. Of our code, it imports nothing that computes.
+`python -m benchmarks.recorded.pytorch FOLDER`, in the environment of PyTorch, with mindstudio-probe. It
+imports nothing of ours that computes.
 """
 
 import importlib.util
@@ -47,7 +48,9 @@ def build(folder: Path, dtype: str, train: bool, bug: Bug | None, sources: Path)
     weights = load_file(folder / "model.safetensors")
     if bug is not None and bug.load:
         LOADS[bug.load](weights)
-    state = {name if name == "lm_head.weight" else f"transformer.{name}": torch.from_numpy(x) for name, x in weights.items()}
+    state = {
+        name if name == "lm_head.weight" else f"transformer.{name}": torch.from_numpy(x) for name, x in weights.items()
+    }
     if fields["tie_word_embeddings"]:
         state["lm_head.weight"] = state["transformer.wte.weight"]
     model.load_state_dict(state)

@@ -60,6 +60,7 @@ class Submodules:
         if given["x"].size != np.prod(grad.shape):
             raise CannotTellError("the gradient of its first result is not recorded")
         given["grad"] = grad.numbers().reshape(given["x"].shape)
+        self._require_no_blind_query(given)
         return self._expectation(f"{function}_vjp", given, next(tensors(call.arguments)))
 
     def _expectation(self, function: str, given: dict[str, Any], result: RecordedTensor) -> Expectation:
@@ -179,6 +180,16 @@ class Submodules:
             if not isinstance(bound, str) and bound.function == "ops.layer_norm" and bound.arguments.get("eps"):
                 return float(bound.arguments["eps"])
         return EPSILON if self._config is None else self._config.layer_norm_epsilon
+
+    def _require_no_blind_query(self, given: dict[str, Any]) -> None:
+        """Refuse a gradient at a query that sees no key: added masks pass it on to all scores, chosen ones to none."""
+        mask = given.get("attention_mask")
+        if mask is not None:
+            sees = visible_keys(mask.shape[1], mask.shape[1], mask).any(axis=-1)[:, 0]  # (B, T)
+            if given["grad"][~sees].any():
+                raise CannotTellError(
+                    "a pad that sees no key has a gradient; frameworks differ in what they make of it"
+                )
 
     def _require_one_dtype(self, call: Call, result: RecordedTensor) -> None:
         floats = [x for inner in self._index.all_within(call) for x in tensors(inner.results) if is_float(x)]
