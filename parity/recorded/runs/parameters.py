@@ -10,8 +10,9 @@ from parity.recorded.recording import Array, Call, RecordedRun, RecordedTensor, 
 from parity.recorded.runs.names import common_parameter, common_path
 from reference.config import GPT2Config
 
-# What a parameter is. The first two are right: OTHER_WAY is stored (out, in), as nn.Linear and nn.Dense use it.
-SAME, OTHER_WAY = "same", "stored (out, in)"
+# What a parameter is. The first three are right: OTHER_WAY is stored (out, in), as nn.Linear and nn.Dense use it; of
+# ALIKE the recording has statistics alone.
+SAME, OTHER_WAY, ALIKE = "same", "stored (out, in)", "of the same maximum and minimum"
 TRANSPOSED, ZERO, OF_ANOTHER, REORDERED, ROUNDED, DIFFERS = (
     "transposed",
     "zero",
@@ -21,7 +22,7 @@ TRANSPOSED, ZERO, OF_ANOTHER, REORDERED, ROUNDED, DIFFERS = (
     "differs",
 )
 SHAPE, STATISTICS = "of another shape", "of other statistics"
-RIGHT = (SAME, OTHER_WAY)
+RIGHT = (SAME, OTHER_WAY, ALIKE)
 # Which classes multiply by the weight as it is stored (in, out), and which by its transpose.
 AS_STORED, BY_TRANSPOSE = ("conv1d",), ("linear", "dense")
 ROWS = 4  # of an input, by which a class that is not known is tried
@@ -96,7 +97,7 @@ def identify(
         return ParameterFinding(name, recorded, call.name, what, other, most)
 
     if not tensor.has_numbers:
-        return found(SAME if _same_statistics(tensor, expected) else STATISTICS)
+        return found(ALIKE if _same_statistics(tensor, expected) else STATISTICS)
     if tensor.shape not in (expected.shape, expected.shape[::-1]):
         return found(SHAPE, f"{tensor.shape}, expected {expected.shape}")
     x = tensor.numbers()

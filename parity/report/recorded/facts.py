@@ -318,7 +318,7 @@ class RecordedReport:
             return 1
         if any(run.damage for each in filter(None, (self, self.against)) for run in each.runs):
             return DAMAGED
-        return 0 if self.judged or any(run.parameters for run in self.runs) else NOTHING_JUDGED
+        return 0 if self.judged else NOTHING_JUDGED
 
     @property
     def counts(self) -> Counter[str]:

@@ -7,7 +7,7 @@ from parity.recorded.judgement import CallJudgement
 from parity.report.html import template_named
 from parity.report.matrix_page import FAR, NEAR, WILD
 from parity.report.recorded.facts import JudgedRun, RecordedReport, Row, by_layer, merged, worst
-from parity.report.recorded.table import EDGES, headline, headroom_lines, named, said_of, shown
+from parity.report.recorded.table import EDGES, headline, headroom_lines, named, parameters_line, said_of, shown
 from parity.report.recorded.words import Words, explained, fit, of_parameter, of_wrong
 from parity.verdict.verdict import Verdict
 
@@ -38,6 +38,7 @@ def recorded_page(report: RecordedReport, language: str = "en") -> str:
         bars=bars,
         calls=listed,
         rooms=headroom_lines,
+        parameters_line=parameters_line,
     )
 
 

@@ -4,6 +4,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from parity.recorded.runs.parameters import ALIKE
 from parity.recorded.runs.two_runs import TwoRuns
 from parity.report.record import NOTHING_JUDGED
 from parity.report.recorded.facts import (
@@ -161,7 +162,7 @@ def _print_run(judged: JudgedRun, console: Console, words: Words) -> None:
             _say(console, f"  {fit(call.name)}: {of_wrong(call, words)}")
             _print_lines(call.lines, call.reference, console, words)
     elif judged.parameters:
-        _say(console, words("parameters right", count=len(judged.parameters)))
+        _say(console, parameters_line(judged, words))
     others = [x for x in judged.wrong_calls if first is None or x.call.name != first.name]
     for judgement in others[:MOST_NAMED]:
         if judgement.worst is not None:
@@ -196,6 +197,12 @@ def _print_lines(lines: tuple[str, ...], reference: tuple[str, ...], console: Co
         _say(console, f"  {words('called at')} {fit(line)}")
     for line in reference:
         _say(console, f"  {words('reference')}: {line.strip()}")
+
+
+def parameters_line(judged: JudgedRun, words: Words) -> str:
+    """What is said of parameters that are all right."""
+    alike = sum(parameter.what == ALIKE for parameter in judged.parameters)
+    return words("parameters alike" if alike else "parameters right", count=alike or len(judged.parameters))
 
 
 def headroom_lines(judged: JudgedRun, words: Words) -> list[str]:

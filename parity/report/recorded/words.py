@@ -72,6 +72,10 @@ WORDS: Mapping[str, tuple[str, str]] = {
     "whole reason": ("The run as a whole was not judged", "未能整体评判这次运行"),
     "parameters": ("Parameters", "参数"),
     "parameters right": ("{count} recorded parameters are the model's", "记录的 {count} 个参数都与模型相同"),
+    "parameters alike": (
+        "{count} recorded parameters have the maximum and minimum of the model's; their numbers were not recorded",
+        "记录的 {count} 个参数的最大值和最小值与模型相同；没有记录它们的数值",
+    ),
     "headroom": ("Room in float16", "float16 余量"),
     "headroom least": (
         "least: {bits:.1f} bits below overflow, in {name} (largest {largest:.4g})",
@@ -149,6 +153,10 @@ WORDS: Mapping[str, tuple[str, str]] = {
     # What a parameter is.
     "same": ("{name} is the model's", "{name} 与模型相同"),
     "stored (out, in)": ("{name} is stored (out, in), and used so", "{name} 按 (out, in) 存放，用法也如此"),
+    "of the same maximum and minimum": (
+        "{name} has the maximum and minimum of the model's",
+        "{name} 的最大值和最小值与模型相同",
+    ),
     "transposed": ("{name} is transposed", "{name} 被转置了"),
     "zero": ("{name} is zero", "{name} 全为零"),
     "of another": ("{name} holds {other}", "{name} 里存的是 {other}"),

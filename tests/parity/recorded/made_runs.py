@@ -1,6 +1,7 @@
 """Small recorded runs, made by the reference: the calls that msprobe would have recorded of a GPT-2 in two styles."""
 
 import dataclasses
+import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -189,3 +190,48 @@ def judged_as(wrong: str = "") -> Callable[..., Any]:
                 yield CallJudgement(call, "ops.layer_norm", (Verdict(agrees, size, 1.0, 1.0, (0, 1), size, 0.0),))
 
     return judge
+
+
+def write_msprobe(run: RecordedRun, folder: Path, place: str = "step0/rank0") -> Path:
+    """Write a run as a dump of msprobe, with its arrays as .npy; returns the folder of its files."""
+    inside = folder / place
+    data = inside / "dump_tensor_data"
+    data.mkdir(parents=True)
+
+    def written(value: Any, name: str) -> Any:
+        if not isinstance(value, RecordedTensor):
+            return value if value is None else {"type": type(value).__name__, "value": value}
+        said = value.statistics
+        facts = {"type": "torch.Tensor", "dtype": f"torch.{value.dtype}", "shape": list(value.shape)}
+        facts |= {"Max": said.max, "Min": said.min, "Mean": said.mean, "Norm": said.norm}
+        if value.has_numbers:
+            facts["data_name"] = f"{name}.npy"
+            np.save(data / f"{name}.npy", value.numbers())
+        return facts
+
+    calls = {
+        call.name: {
+            "input_args": [written(x, f"{call.name}.input.{i}") for i, x in enumerate(call.arguments)],
+            "input_kwargs": {name: written(x, f"{call.name}.input.{name}") for name, x in call.keywords.items()},
+            "output": [written(x, f"{call.name}.output.{i}") for i, x in enumerate(call.results)],
+            "parameters": {name: written(x, f"{call.name}.parameters.{name}") for name, x in call.parameters.items()},
+        }
+        for call in run.calls
+    }
+    head = {"task": run.task, "level": run.level, "framework": run.framework, "dump_data_dir": "/elsewhere"}
+    (inside / "dump.json").write_text(json.dumps(head | {"data": calls}), encoding="utf-8")
+    (inside / "construct.json").write_text(json.dumps(parents_of(run)), encoding="utf-8")
+    stacks = {str(i): [[call.name], list(call.stack)] for i, call in enumerate(run.calls)}
+    (inside / "stack.json").write_text(json.dumps(stacks), encoding="utf-8")
+    return inside
+
+
+def parents_of(run: RecordedRun) -> dict[str, str | None]:
+    """The module call that each call is part of, by the paths."""
+    modules = {call.path: call.name for call in run.calls if call.is_module}
+
+    def parent(path: str) -> str | None:
+        above = path.rpartition(".")[0]
+        return modules.get(above) or parent(above) if above else None
+
+    return {call.name: parent(call.path) for call in run.calls}
