@@ -32,6 +32,8 @@ from parity.recorded.read import read_recording
 from parity.recorded.recording import Call
 from parity.report.recorded.facts import CALL, PARAMETER, JudgedRun, Wrong
 from parity.report.recorded.run import LoadedModel, judge_recording
+from parity.verdict.stages import stage_names
+from reference.config import GPT2Config
 
 Facts = dict[str, Any]
 BY_NAME = {bug.name: bug for bug in BUGS}
@@ -49,11 +51,12 @@ def judge_case(place: Path, bug: str = "", again: bool = False) -> Facts:
     try:
         recording = read_recording(place / "dump")
         calls = {call.name: call for call in recording.runs[0].calls}
+        model = LoadedModel.of(str(place / "model"))
+        facts["usual"] = _is_usual(model.config)
         for way in WAYS:
             begun = time.perf_counter()
-            model = LoadedModel.of(str(place / "model")) if way == "model" else None
-            (run,) = judge_recording(recording, judge, model).runs
-            facts[way] = _facts(run, calls, bug) | {"seconds": time.perf_counter() - begun}
+            (run,) = judge_recording(recording, judge, model if way == "model" else None).runs
+            facts[way] = _facts(run, calls, bug, model.config) | {"seconds": time.perf_counter() - begun}
         if (place / "compare.csv").exists():
             facts["msprobe"] = _compared(place / "compare.csv", calls, bug)
     except GPT2Error as error:
@@ -62,7 +65,13 @@ def judge_case(place: Path, bug: str = "", again: bool = False) -> Facts:
     return facts
 
 
-def _facts(run: JudgedRun, calls: Mapping[str, Call], bug: str) -> Facts:
+def _is_usual(config: GPT2Config) -> bool:
+    """Whether what a dump does not say, the scale of the scores and LayerNorm's epsilon, is as in GPT-2."""
+    is_scaled = config.scale_attn_weights and not config.scale_attn_by_inverse_layer_idx
+    return is_scaled and config.layer_norm_epsilon == GPT2Config().layer_norm_epsilon
+
+
+def _facts(run: JudgedRun, calls: Mapping[str, Call], bug: str, config: GPT2Config) -> Facts:
     first = run.first_wrong
     others = [j.call.name for j in run.wrong_calls if bug and not contains(BY_NAME[bug], place_of_call(j.call, calls))]
     return {
@@ -72,7 +81,7 @@ def _facts(run: JudgedRun, calls: Mapping[str, Call], bug: str) -> Facts:
         "stages": len(run.stages),
         "first": None if first is None else f"{first.what} {first.name}",
         "explanation": None if first is None or first.verdict is None else first.verdict.explain(),
-        "is_right": bool(first and bug and _is_right(first, calls, bug)),
+        "is_right": bool(first and bug and _is_right(first, calls, bug, config)),
         "wrong": [f"{each.call.name}: {each.worst.explain() if each.worst else ''}" for each in run.wrong_calls],
         "wrong_stages": [stage.name for stage in run.stages if not (stage.own.agrees and stage.inherited.agrees)],
         "wrong_parameters": [each.name for each in run.wrong_parameters],
@@ -82,14 +91,28 @@ def _facts(run: JudgedRun, calls: Mapping[str, Call], bug: str) -> Facts:
     }
 
 
-def _is_right(first: Wrong, calls: Mapping[str, Call], bug: str) -> bool:
+def _is_right(first: Wrong, calls: Mapping[str, Call], bug: str, config: GPT2Config) -> bool:
     planted = BY_NAME[bug]
     if first.what == CALL:
         return is_right(planted, place_of_call(calls[first.name], calls))
     if first.what == PARAMETER:
         return is_right(planted, first.name.rpartition(".")[0].removeprefix("transformer."))
-    at_call = first.call in calls and not first.is_right and is_right(planted, place_of_call(calls[first.call], calls))
-    return at_call or any(is_right(planted, place, first.name) for place in places_of_stage(first.name))
+    if first.call in calls and is_right(planted, _place_of_call_for(first, calls)):
+        return True
+    names = stage_names(config)
+    since = names.index(first.after) + 1 if first.after in names else names.index(first.name)
+    hidden = names[since : names.index(first.name)]  # stages that were not recorded: the report names them, too
+    return any(is_right(planted, place, name) for name in (*hidden, first.name) for place in places_of_stage(name))
+
+
+def _place_of_call_for(first: Wrong, calls: Mapping[str, Call]) -> str:
+    """Where a call stands that shows a wrong stage; if it is right by itself, where the one that gave it its input."""
+    call = calls[first.call]
+    return _caller(call, calls) if first.is_right or not first.is_result else place_of_call(call, calls)
+
+
+def _caller(call: Call, calls: Mapping[str, Call]) -> str:
+    return place_of_call(calls[call.parent], calls) if call.parent in calls else ""
 
 
 def _compared(file: Path, calls: Mapping[str, Call], bug: str) -> Facts:
@@ -127,8 +150,9 @@ class Results:
     correct: list[tuple[CaseOfRun, Facts]] = dataclasses.field(default_factory=list)
 
     def alarms(self, way: str) -> list[tuple[CaseOfRun, Facts]]:
-        """The correct dumps that are called wrong."""
-        return [(case, facts) for case, facts in self.correct if "refused" in facts or not facts[way]["agrees"]]
+        """The correct dumps that are called wrong; for calls alone, those of models that are as usual."""
+        asked = [(case, facts) for case, facts in self.correct if way == "model" or facts.get("usual", True)]
+        return [(case, facts) for case, facts in asked if "refused" in facts or not facts[way]["agrees"]]
 
     def right(self, way: str) -> int:
         """How many bugs are blamed at the right call."""
@@ -189,7 +213,9 @@ def _judged(chosen: list[tuple[Path, CaseOfRun]], jobs: int, again: bool) -> Ite
 def _tell(case: CaseOfRun, facts: Facts) -> None:
     what = facts.get("refused") or (facts["model"]["first"] if case.bug else "")
     is_well = "refused" not in facts and (
-        facts["model"]["is_right"] if case.bug else facts["model"]["agrees"] and facts["calls"]["agrees"]
+        facts["model"]["is_right"]
+        if case.bug
+        else facts["model"]["agrees"] and (facts["calls"]["agrees"] or not facts["usual"])
     )
     if case.bug or not is_well:
         name = case.bug or f"correct {case.seed} {case.model} {case.dtype}"
@@ -214,7 +240,9 @@ def summary(results: Results) -> Iterator[str]:
                 judged[case.model, case.dtype] += facts["model"]["judged"]
                 calls[case.model, case.dtype] += facts["model"]["calls"]
         for way, name in WAYS.items():
-            yield f"{name}: {len(results.alarms(way))} alarms in {len(results.correct)} correct dumps"
+            count = sum(way == "model" or facts.get("usual", True) for _, facts in results.correct)
+            of_which = "" if way == "model" else " of models with GPT-2's scale and epsilon, which a dump does not say"
+            yield f"{name}: {len(results.alarms(way))} alarms in {count} correct dumps{of_which}"
         for kind in judged:
             yield f"    {' '.join(kind)}: {judged[kind]} of {calls[kind]} calls judged"
 

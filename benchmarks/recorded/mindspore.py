@@ -1,7 +1,8 @@
 """Run two GPT-2s on MindSpore, op by op, under msprobe.
 
 `python -m benchmarks.recorded.mindspore FOLDER`, in an environment with MindSpore and mindstudio-probe. One model is
-made of cells (benchmarks/recorded/cells.py), the other is the twin, whose functions become cells where a checkpoint has a name for them.
+made of cells (benchmarks/recorded/cells.py), the other is the twin, whose functions become cells where a checkpoint has
+a name for them.
 """
 
 import importlib

@@ -1,8 +1,8 @@
 """Where in a model a call or a stage belongs, and whether that is where a bug was planted.
 
 The rule: a blamed call is right if it is a call of the module that was changed, or of an operator that this module
-calls itself. Where only the order of modules was changed, or what they are given, every call is right by itself: then that
-stage is right which is the first to hold a wrong value, as the bug lists it.
+calls itself. Where only the order of modules was changed, or what they are given, every call is right by itself:
+then that stage is right which is the first to hold a wrong value, as the bug lists it.
 """
 
 import re

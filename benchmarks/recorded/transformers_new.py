@@ -93,7 +93,7 @@ NEW = (
     bug(
         "the number of heads for D in the scale",
         "h.*.attn",
-        (ATTENTION, "self.head_dim**-0.5", "(2 * self.num_heads) ** -0.5"),
+        (ATTENTION, "self.head_dim**-0.5", "self.num_heads**-0.5"),
         new=True,
     ),
     in_norm(

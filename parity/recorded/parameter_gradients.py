@@ -1,6 +1,7 @@
 """The gradients of a module's parameters, which are recorded beside its backward call."""
 
 import dataclasses
+import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -40,11 +41,21 @@ def parameter_gradients(
             continue
         others = _sharing(forward, forward.parameters[parameter], index)
         if not others:
+            if bound.function == "ops.embedding" and _may_be_tied(forward, parameter, index):
+                continue
             yield dataclasses.replace(expected[name].verdict(recorded), name=whole)
             continue
         tied = _tied(forward, others, run, given)
         if tied is not None:
             yield dataclasses.replace(_sum_of_two(*tied, known).verdict(recorded), name=whole)
+
+
+def _may_be_tied(forward: Call, parameter: str, index: CallIndex) -> bool:
+    """Whether a table may be the head, too, outside of all modules: unless a module is seen to be the head."""
+    rows = forward.parameters[parameter].shape[0]
+    heads = (x for call in index.modules() if call.path != forward.path for x in call.parameters.values())
+    is_of_positions = re.search(r"wpe|pos", forward.path.rpartition(".")[2]) is not None
+    return not is_of_positions and not any(len(x.shape) == 2 and rows in x.shape for x in heads)
 
 
 def _sharing(forward: Call, parameter: RecordedTensor, index: CallIndex) -> list[Call]:

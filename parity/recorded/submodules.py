@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from parity.recorded.call_index import CallIndex
+from parity.recorded.masks import mask_given
 from parity.recorded.operators import Operators
 from parity.recorded.operators.expectation import Expectation, References, decided, moved
 from parity.recorded.operators.functions import EPSILON, ROWS
@@ -206,23 +207,19 @@ class Submodules:
                 raise CannotTellError("dropout is on, and what it dropped is not recorded")
 
     def _mask(self, call: Call, batch: int, length: int) -> Array | None:
-        """The mask (B, T) of tokens that the recorded mask (B, 1, T, T) of visible keys comes from; None: no pads.
+        """The mask (B, T) of tokens that the submodule was given; None: no pads.
 
         Raises CannotTellError for another mask than GPT-2's.
         """
-        masks = [x for x in tensors((call.arguments, call.keywords)) if len(x.shape) == 4 and x.dtype != "int64"]
-        if not masks:
+        found = mask_given(call, batch, length)
+        if found is None:
+            if any(len(x.shape) == 4 and x.dtype != "int64" for x in tensors((call.arguments, call.keywords))):
+                raise CannotTellError("its mask is in no known form")
             return None
-        mask = masks[0].numbers()
-        visible = mask if mask.dtype == bool else mask == 0
-        if visible.shape[1:] != (1, length, length) or len(visible) not in (1, batch):
-            raise CannotTellError(f"its mask has shape {visible.shape}")
-        tokens = np.broadcast_to(visible[:, 0, -1], (batch, length)).astype(np.int64)
-        if tokens.all():
-            return None
-        if np.array_equal(visible_keys(length, length, tokens), np.broadcast_to(visible, (batch, 1, length, length))):
-            return tokens
-        raise CannotTellError("its mask hides other keys than later tokens and pads")
+        tokens, is_usual = found
+        if not is_usual:
+            raise CannotTellError("its mask hides other keys than later tokens and pads")
+        return None if tokens.all() else tokens
 
 
 def _has_numbers(x: Any) -> bool:

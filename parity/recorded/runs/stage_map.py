@@ -65,19 +65,22 @@ class ForwardPass:
 
 
 def forward_passes(run: RecordedRun) -> list[ForwardPass]:
-    """The forward passes of a run, each with its calls: a module that is called again begins another."""
+    """The forward passes of a run, each with its calls: a module that is called again begins another.
+
+    Not if both calls are part of the same call: then one module stands for two.
+    """
     passes: list[list[Call]] = [[]]
-    seen: set[str] = set()
+    seen: dict[str, str] = {}
     for call in run.calls:
         if call.is_backward:
             continue
-        if call.is_module and call.path in seen:
+        if call.is_module and call.path in seen and not (call.parent and call.parent == seen[call.path]):
             last = passes[-1]
             start = _beginning(last)
             passes[-1:] = [last[:start], last[start:]]
-            seen = {other.path for other in passes[-1] if other.is_module}
+            seen = {other.path: other.parent for other in passes[-1] if other.is_module}
         if call.is_module:
-            seen.add(call.path)
+            seen[call.path] = call.parent
         passes[-1].append(call)
     return [_described(calls) for calls in passes if calls]
 

@@ -12,8 +12,9 @@ from collections.abc import Mapping
 import numpy as np
 
 from gpt2.errors import GPT2Error
+from parity.recorded.masks import mask_given
 from parity.recorded.recording import Array, Call, RecordedRun, is_float, tensors
-from parity.recorded.runs.names import kind_of
+from parity.recorded.runs.names import common_path, kind_of
 from parity.recorded.runs.stage_map import ACT, HEADS_LAST, ForwardPass, Seen, forward_passes, lowest_dtype, stages_of
 from parity.verdict.stages import stage_axes, stage_names, stage_references
 from parity.verdict.verdict import Reference, Verdict
@@ -148,6 +149,12 @@ def _inputs(forward: ForwardPass) -> _Inputs:
     if mask is not None and mask.has_numbers and mask.shape == ids.shape:
         attention_mask = mask.numbers().astype(np.int64)
         notes.append("attention_mask as the model was given it")
+    elif mask is None and not forward.has_model_call:
+        layers = (call for call in forward.calls if common_path(call.path).startswith("h."))
+        found = next(filter(None, (mask_given(call, *ids.shape) for call in layers)), None)
+        if found is not None:
+            attention_mask = found[0]
+            notes.append("attention_mask as a layer was given it")
     if positions is None and not forward.has_model_call:
         positions = forward.positions
     if positions is not None and positions.has_numbers:
@@ -178,7 +185,9 @@ def _judge(
     read = (inputs.ids, inputs.attention_mask, inputs.position_ids)
     references = functools.partial(stage_references, config, parameters, *read, dtype, accuracy, only=kept)
     truth = references()
-    formed = {name: in_form(name, kept[name], truth[name].oracle.shape, config).astype(dtype) for name in truth}
+    formed = {
+        name: in_form(name, kept[name], x.oracle.shape, config).astype(x.orbit[0].dtype) for name, x in truth.items()
+    }
     fit = {name: x for name, x in formed.items() if x.shape == truth[name].oracle.shape}
     fed = references(given=fit)
     names, judged = stage_names(config, "score.weight" in parameters), []

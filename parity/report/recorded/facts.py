@@ -111,14 +111,21 @@ class JudgedRun:
 
     @property
     def first_wrong_call(self) -> Wrong | None:
-        """The first call or stage, in the order of the run, that is wrong by itself."""
+        """The first call or stage, in the order of the run, that is wrong by itself.
+
+        If there is none, the first stage that is not what the model makes of the ids: something that no stage shows,
+        such as a hidden score, is wrong before it.
+        """
         places = {call.name: float(place) for place, call in enumerate(self.run.calls)}
         found = [(places[judgement.call.name], 0, self._wrong_call(judgement)) for judgement in self.wrong_calls[:1]]
         for place, stage in enumerate(self.stages):
             if not stage.own.agrees:
                 at = float(place) if stage.call is None else places[stage.call.name] - 0.5 * (not stage.is_result)
                 found.append((at, 1, self._wrong_stage(stage)))
-        return min(found, key=lambda item: item[:2])[2] if found else None
+        if found:
+            return min(found, key=lambda item: item[:2])[2]
+        inherits = next((stage for stage in self.stages if not stage.inherited.agrees), None)
+        return None if inherits is None else self._wrong_stage(inherits)
 
     def _wrong_call(self, judgement: CallJudgement) -> Wrong:
         lines, reference = self._lines(judgement.call), _reference_lines(judgement.function)
@@ -129,7 +136,7 @@ class JudgedRun:
         return Wrong(
             STAGE,
             stage.name,
-            verdict=stage.own,
+            verdict=stage.own if not stage.own.agrees else stage.inherited,
             lines=() if stage.call is None else self._lines(stage.call),
             reference=_reference_lines(stage.name),
             call=name,

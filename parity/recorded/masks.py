@@ -1,0 +1,46 @@
+"""The attention mask (B, T), 1 token, 0 pad, in the forms in which a recorded submodule is given it."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from parity.recorded.recording import Call, RecordedTensor, is_float, tensors
+from reference.attention import visible_keys
+
+Array = NDArray[Any]
+
+
+def mask_given(call: Call, batch: int, length: int) -> tuple[Array, bool] | None:
+    """The mask (B, T) that a block or attention was given, and whether all of it is that of GPT-2. None: it has none.
+
+    It is a mask of tokens (B, T), or one of visible keys (B or 1, 1, T, T): true where a query may look or where it may
+    not, or a number to add, 0 where it may. From that of visible keys, what the last query sees is taken.
+    """
+    for x in _candidates(call):
+        if x.shape == (batch, length):
+            tokens = x.numbers()
+            if np.isin(tokens, (0, 1)).all():
+                return tokens.astype(np.int64), True
+        elif len(x.shape) == 4 and x.shape[1:] == (1, length, length) and x.shape[0] in (1, batch):
+            visible = _visible(x.numbers())
+            tokens = np.broadcast_to(visible[:, 0, -1], (batch, length)).astype(np.int64)
+            expected = visible_keys(length, length, tokens)
+            return tokens, np.array_equal(expected, np.broadcast_to(visible, expected.shape))
+    return None
+
+
+def _candidates(call: Call) -> Iterator[RecordedTensor]:
+    named = [value for name, value in call.keywords.items() if "mask" in name]
+    for x in tensors((list(call.arguments), named)):
+        if x.has_numbers and (len(x.shape) == 4 or (len(x.shape) == 2 and not is_float(x))):
+            yield x
+
+
+def _visible(mask: Array) -> Array:
+    """True where a query may look: the first query never sees the last key, which tells what true stands for."""
+    if mask.dtype != bool and not np.isin(mask, (0, 1)).all():
+        return mask == 0
+    chosen = mask.astype(bool)
+    return ~chosen if chosen[..., 0, -1].any() and chosen.shape[-1] > 1 else chosen
