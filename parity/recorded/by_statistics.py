@@ -10,7 +10,8 @@ A sum of n numbers in any order errs by at most (n - 1) u times the sum of their
 two Norms, whose squares are sums of n numbers that are not negative, by at most 2 (n + 2) u Norm.
 *Rows looked up* are rows of the weight, so no number is beyond its Max or Min.
 *Monotone functions* (tanh, exp, sqrt, sigmoid, relu, a sum with or a product by a plain number): the largest result is
-that of the largest argument, up to the error that the framework is known for. *A sum of two arrays* is at most the sum of both Max, since rounding is monotone.
+that of the largest argument, up to the error that the framework is known for. *A sum of two arrays* is at most the sum
+of both Max, since rounding is monotone.
 *softmax*: no number is below 0 or above 1, and the Mean is 1 / N of a row of N, up to the rounding of N + 3 operations
 for a row, and of the Mean itself.
 *LayerNorm*: the squares of a normed row of C numbers sum up to at most C, so none is beyond sqrt(C), and no result
