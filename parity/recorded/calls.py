@@ -73,7 +73,7 @@ class _Judge:
             function = found if isinstance(found, str) else found.function
             recorded = list(tensors_in((call.results, call.arguments)))
             if recorded and not any(x.has_numbers for x in recorded):
-                return by_statistics.judge(call, found, function)
+                return by_statistics.judge(call, found, function, self._setting.accuracy)
             judged = self._backward(call, forward, found) if call.is_backward else self._forward(call, found)
             verdicts = tuple(judged)
             if not verdicts:

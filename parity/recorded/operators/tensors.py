@@ -200,7 +200,8 @@ def forward(
             return [exactly(x.astype(dtypes[0]))]
     y = given["y"] if name == "where" else given["value"]
     chosen = (given["condition"], x, y) if name == "where" else (given["mask"], y, x)
-    return [exactly(np.where(chosen[0], *(np.asarray(each).astype(dtypes[0]) for each in chosen[1:])))]
+    one, other = (np.asarray(each).astype(dtypes[0]) for each in chosen[1:])
+    return [exactly(np.where(chosen[0], one, other))]
 
 
 def backward(

@@ -108,7 +108,10 @@ def forward_calls(n: Numbers) -> dict[str, tuple[str, Call]]:
     hidden = np.where(mask, -np.inf, scores)
     rows = x.reshape(-1, C)
     return {
-        "conv1d": ("pytorch", call("Conv1D", [x], [affine], "h.0.mlp.c_fc", parameters={"weight": weight, "bias": bias})),
+        "conv1d": (
+            "pytorch",
+            call("Conv1D", [x], [affine], "h.0.mlp.c_fc", parameters={"weight": weight, "bias": bias}),
+        ),
         "addmm": ("pytorch", call("addmm", [bias, rows, weight], [affine.reshape(-1, N)])),
         "linear": ("pytorch", call("linear", [x, turned, bias], [n.round(wx @ wt.T + wb)])),
         "dense": ("mindspore", call("Dense", [x], [n.round(wx @ wt.T)], "head", parameters={"weight": turned})),
@@ -116,9 +119,15 @@ def forward_calls(n: Numbers) -> dict[str, tuple[str, Call]]:
         "matmul of rows": ("mindspore", call("MatMul", [rows, weight], [n.round(rows.astype(float) @ ww)])),
         "layer_norm": ("pytorch", call("layer_norm", [x, [C], gain, shift, 1e-5], [n.round(norm)])),
         "LayerNorm": ("mindspore", call("LayerNorm", [x, gain, shift], [n.round(norm), n(B, T, 1), n(B, T, 1)])),
-        "norm by name": ("mindspore", call("Norm", [x], [n.round(norm)], "h.0.ln_1", parameters={"gamma": gain, "beta": shift})),
+        "norm by name": (
+            "mindspore",
+            call("Norm", [x], [n.round(norm)], "h.0.ln_1", parameters={"gamma": gain, "beta": shift}),
+        ),
         "softmax": ("pytorch", call("softmax", [x], [n.round(softmax(wx))], keywords={"dim": -1})),
-        "softmax of columns": ("pytorch", call("softmax", [x, 1], [n.round(softmax(wx.swapaxes(1, 2)).swapaxes(1, 2))])),
+        "softmax of columns": (
+            "pytorch",
+            call("softmax", [x, 1], [n.round(softmax(wx.swapaxes(1, 2)).swapaxes(1, 2))]),
+        ),
         "log_softmax": ("mindspore", call("log_softmax", [x, -1], [n.round(np.log(softmax(wx)))])),
         "cross_entropy": ("pytorch", call("cross_entropy", [logits, labels], [np.array(surprise, np.float32)])),
         "gelu": ("pytorch", call("gelu", [x], [n.round(wx * np.vectorize(math.erfc)(-wx / math.sqrt(2)) / 2)])),
@@ -140,7 +149,10 @@ def forward_calls(n: Numbers) -> dict[str, tuple[str, Call]]:
         "swap": ("pytorch", call("transpose", [q, 1, 2], [q.transpose(0, 2, 1, 3)])),
         "split": ("mindspore", call("split", [x, 4, 2], [x[..., :4], x[..., 4:]])),
         "concatenate": ("pytorch", call("cat", [[x, x]], [np.concatenate([x, x], -1)], keywords={"dim": -1})),
-        "masked_fill": ("mindspore", call("masked_fill", [n.round(scores), mask, -9.0], [n.round(np.where(mask, -9.0, scores))])),
+        "masked_fill": (
+            "mindspore",
+            call("masked_fill", [n.round(scores), mask, -9.0], [n.round(np.where(mask, -9.0, scores))]),
+        ),
         "where": ("pytorch", call("where", [mask, n.round(scores), 0.0], [n.round(np.where(mask, scores, 0))])),
         "cast": ("pytorch", call("float", [x.astype(np.float16)], [x.astype(np.float16).astype(np.float32)])),
         "dropout that is off": ("pytorch", call("dropout", [x, 0.1, False], [x])),
@@ -149,9 +161,11 @@ def forward_calls(n: Numbers) -> dict[str, tuple[str, Call]]:
         "count": ("pytorch", call("cumsum", [ids > 3, -1], [np.cumsum(ids > 3, -1)])),
         "scaled_dot_product_attention": (
             "pytorch",
-            call("scaled_dot_product_attention", [q, k, v], [n.round(softmax(hidden) @ wv)], keywords={"is_causal": True}),
+            call(
+                "scaled_dot_product_attention", [q, k, v], [n.round(softmax(hidden) @ wv)], keywords={"is_causal": True}
+            ),
         ),
-    }  # fmt: skip
+    }
 
 
 def backward_calls(n: Numbers) -> dict[str, tuple[str, Call, Call]]:
@@ -228,4 +242,4 @@ def backward_calls(n: Numbers) -> dict[str, tuple[str, Call, Call]]:
     return {
         name: (frameworks.get(name, "pytorch"), forward, backward(forward, grads, results))
         for name, (forward, grads, results) in found.items()
-    }  # fmt: skip
+    }

@@ -1,7 +1,5 @@
 """Every kind of call: a correct one agrees, and one wrong number, or two rows exchanged, is seen."""
 
-import dataclasses
-
 import numpy as np
 import pytest
 
@@ -14,10 +12,8 @@ from parity.verdict.verdict import NOISE_FACTOR, ULP_TERM, Verdict
 from tests.parity.recorded.calls_by_hand import (
     Numbers,
     backward_calls,
-    call,
     forward_calls,
     run,
-    tensor,
     with_result,
 )
 
