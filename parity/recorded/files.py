@@ -133,8 +133,8 @@ def read_npy(file: BinaryIO, path: Path) -> Array:
 def promised(x: Array, dtype: str, shape: tuple[int, ...], path: Path) -> Array:
     """The array, as it was promised. Raises GPT2Error if dtype or shape are others.
 
-    bfloat16 comes as such, as two bytes that NumPy has no name for, as bits in uint16, or widened to float32, as msprobe
-    does in MindSpore, from where it goes back without a change.
+    bfloat16 comes as such, as two bytes that NumPy has no name for, as bits in uint16, or widened to float32, as
+    msprobe does in MindSpore, from where it goes back without a change.
     """
     x = as_numbers(x)
     if dtype == "bfloat16" and x.dtype == np.uint16:
