@@ -165,7 +165,7 @@ def _listed(path: Path, data: Path, root: Path) -> dict[str, RecordedTensor]:
         highest, lowest, mean = (number(x, where) if not isinstance(x, list) else None for x in said)
         statistics = Statistics(highest, lowest, mean)
         if (data / f"{name}.npy").is_file():
-            found[name] = tensor_in(data / f"{name}.npy", root, named, tuple(shape), statistics)
+            found[name] = tensor_in(data, f"{name}.npy", root, named, tuple(shape), statistics)
         else:
             found[name] = RecordedTensor(named, tuple(shape), statistics)
     return found

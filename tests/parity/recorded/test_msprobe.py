@@ -270,7 +270,6 @@ def test_a_pickle_is_not_obeyed(framework: str, tmp_path: Path, monkeypatch: pyt
     file = dump.file(dump.data[MATMUL]["output"][0]["data_name"])
     if framework == "pytorch":
         file.write_bytes(pickle.dumps(Runs()))
-        said = "was run: save the state_dict() alone"
         said = "system"
     else:
         np.save(file, np.array([Runs()], object), allow_pickle=True)
