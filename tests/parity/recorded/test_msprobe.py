@@ -36,8 +36,7 @@ def all_tensors(recording: Recording) -> list[RecordedTensor]:
 def refusal(path: Path) -> str:
     """What is said of a dump that cannot be read, or not all of its tensors."""
     with pytest.raises(GPT2Error) as caught:
-        for tensor in all_tensors(read_recording(path)):
-            tensor.numbers()
+        [tensor.numbers() for tensor in all_tensors(read_recording(path))]
     said = str(caught.value)
     assert said.isprintable()  # one line
     return said
@@ -149,7 +148,10 @@ def test_statistics_alone_and_checksums(tmp_path: Path) -> None:
     dump.data[MATMUL]["output"][0] = {"type": "torch.Tensor", "dtype": "torch.int8", "shape": [4], "md5": "0badcafe"}
     dump.write()
     recording = read_recording(tmp_path)
-    x, y = (tensor.statistics for tensor in tensors([recording.runs[0].calls[0].arguments, recording.runs[0].calls[0].results]))
+    x, y = (
+        tensor.statistics
+        for tensor in tensors([recording.runs[0].calls[0].arguments, recording.runs[0].calls[0].results])
+    )
     assert np.isnan([x.max, x.norm]).all()
     assert (x.min, x.mean, y.md5) == (-np.inf, None, "0badcafe")
     assert not any(tensor.has_numbers for tensor in all_tensors(recording))
@@ -211,7 +213,15 @@ def test_a_tensor_that_is_not_what_was_promised(framework: str, change: dict[str
 
 @pytest.mark.parametrize(
     "change",
-    [{"shape": [-1]}, {"shape": "2, 4"}, {"shape": [2.5]}, {"dtype": 3}, {"Max": "high"}, {"Min": []}, {"data_name": 7}],
+    [
+        {"shape": [-1]},
+        {"shape": "2, 4"},
+        {"shape": [2.5]},
+        {"dtype": 3},
+        {"Max": "high"},
+        {"Min": []},
+        {"data_name": 7},
+    ],
 )
 def test_a_tensor_that_is_none(change: dict[str, Any], tmp_path: Path) -> None:
     dump = linear_dump(tmp_path)

@@ -69,6 +69,9 @@ def linear_dump(folder: Path, framework: str = "mindspore") -> Dump:
     module = "Module.h.0.c_fc.Conv1D.forward.0" if framework == "pytorch" else "Cell.h.0.c_fc.Conv1D.forward.0"
     dump.call("Functional.matmul.0.forward", x, x @ weight, {"type": "int", "value": 1})
     dump.call(module, x, x @ weight, weight=weight)
-    frames = ["File /home/me/run.py, line 7, in forward, \n y = self.c_fc(x)", "File /home/me/run.py, line 9, in <module>, \n m(x)"]
+    frames = [
+        "File /home/me/run.py, line 7, in forward, \n y = self.c_fc(x)",
+        "File /home/me/run.py, line 9, in <module>, \n m(x)",
+    ]
     dump.write({"Functional.matmul.0.forward": module, module: None}, {"0": [[module], frames]})
     return dump
