@@ -1,5 +1,6 @@
 """The files of a recording, from whoever sent them: nothing is executed, and nothing outside its folder is opened."""
 
+import functools
 import os
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -55,14 +56,23 @@ def require_inside(path: Path, root: Path) -> None:
         raise GPT2Error(f"{path} leads out of the recorded folder {root}, it was not opened: copy what it points to")
 
 
-def tensor_in(path: Path, root: Path, dtype: str, shape: tuple[int, ...], statistics: Statistics) -> RecordedTensor:
+def tensor_in(
+    folder: Path, name: str, root: Path, dtype: str, shape: tuple[int, ...], statistics: Statistics
+) -> RecordedTensor:
     """The tensor whose numbers are in a file, which is opened when they are asked for."""
 
     def read() -> Array:
+        path = folder / name
         require_inside(path, root)
         return promised(read_numbers(path), dtype, shape, path)
 
-    return RecordedTensor(dtype, shape, statistics, os.path.relpath(path, root), read)
+    return RecordedTensor(dtype, shape, statistics, f"{_within(folder, root)}{name}", read)
+
+
+@functools.cache
+def _within(folder: Path, root: Path) -> str:
+    """The folder, from the root, before the name of a file: asked for at each of 100,000 tensors."""
+    return os.path.join(os.path.relpath(folder.resolve(), root), "").removeprefix("./")
 
 
 def read_numbers(path: Path) -> Array:
@@ -133,8 +143,8 @@ def read_npy(file: BinaryIO, path: Path) -> Array:
 def promised(x: Array, dtype: str, shape: tuple[int, ...], path: Path) -> Array:
     """The array, as it was promised. Raises GPT2Error if dtype or shape are others.
 
-    bfloat16 comes as such, as two bytes that NumPy has no name for, as bits in uint16, or widened to float32, as msprobe
-    does in MindSpore, from where it goes back without a change.
+    bfloat16 comes as such, as two bytes that NumPy has no name for, as bits in uint16, or widened to float32, as
+    msprobe does in MindSpore, from where it goes back without a change.
     """
     x = as_numbers(x)
     if dtype == "bfloat16" and x.dtype == np.uint16:

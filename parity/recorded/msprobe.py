@@ -242,7 +242,8 @@ class _Reader:
         if dtype is None:
             self._dtypes[quoted(tensor.dtype)] += 1
             return f"{tensor.dtype} of shape {list(shape)}"
-        highest, lowest, mean, norm = (number(x, where) for x in (tensor.Max, tensor.Min, tensor.Mean, tensor.Norm))
+        highest, lowest = number(tensor.Max, where), number(tensor.Min, where)
+        mean, norm = number(tensor.Mean, where), number(tensor.Norm, where)
         statistics = Statistics(highest, lowest, mean, norm, None if tensor.md5 is None else str(tensor.md5))
         if tensor.data_name in (None, -1, "-1"):
             return RecordedTensor(dtype, shape, statistics)
@@ -252,7 +253,7 @@ class _Reader:
         if self._data is None:
             self._without_data = True
             return RecordedTensor(dtype, shape, statistics)
-        return tensor_in(self._data / name, self._root, dtype, shape, statistics)
+        return tensor_in(self._data, name, self._root, dtype, shape, statistics)
 
 
 def parts_of(name: str) -> _Name | None:

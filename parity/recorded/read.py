@@ -3,8 +3,9 @@
 from pathlib import Path
 
 from gpt2.errors import GPT2Error
+from gpt2.recorder import INDEX
 from parity.recorded import msprobe, troubleshooter
-from parity.recorded.recorder_files import INDEX, read_recorder
+from parity.recorded.recorder_files import read_recorder
 from parity.recorded.recording import Recording
 from parity.recorded.stage_files import read_stage_files
 

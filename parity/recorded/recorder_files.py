@@ -86,5 +86,5 @@ def _tensor(kept: dict[str, Any], where: str, folder: Path, root: Path) -> Recor
         raise GPT2Error(
             f"{where} has a tensor of dtype {quoted(tensor.dtype)} and shape {quoted(tensor.shape)}: {AGAIN}"
         )
-    path = folder / plain_name(tensor.file, folder / INDEX)
-    return tensor_in(path, root, dtype, tuple(tensor.shape), Statistics())
+    name = plain_name(tensor.file, folder / INDEX)
+    return tensor_in(folder, name, root, dtype, tuple(tensor.shape), Statistics())

@@ -93,7 +93,7 @@ def npy_tensor(path: Path, root: Path) -> RecordedTensor:
             dtype, shape, _ = npy_header(file, path)
     except OSError as error:
         raise GPT2Error(f"cannot read {path}: {error.strerror or error}") from error
-    return tensor_in(path, root, _dtype(dtype, path), shape, Statistics())
+    return tensor_in(path.parent, path.name, root, _dtype(dtype, path), shape, Statistics())
 
 
 def _dtype(dtype: np.dtype[Any], path: Path) -> str:

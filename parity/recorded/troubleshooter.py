@@ -96,7 +96,8 @@ def _api_dump(folder: Path, prefix: str, root: Path) -> tuple[RecordedRun, list[
     files = sorted(data.iterdir()) if data.is_dir() else []
     found |= {x.stem: npy_tensor(x, root) for x in files if x.suffix == ".npy" and x.stem not in found}
     stacks = _stacks(folder / f"{prefix}_api_dump_stack.json", root)
-    unknown, calls = [], {}
+    unknown: list[str] = []
+    calls: dict[str, tuple[tuple[str, str, int, str], dict[str, list[Any]]]] = {}
     for name, tensor in found.items():
         part = PART.fullmatch(name)
         if part is None:
@@ -150,7 +151,12 @@ def _listed(path: Path, data: Path, root: Path) -> dict[str, RecordedTensor]:
         where = f"{path}, line {i}"
         entry = parse_json(line, list[Any], where, f": {AGAIN}")
         name, dtype, shape = (entry[0], entry[3], entry[4]) if len(entry) > 4 else (None, None, None)
-        if not isinstance(name, str) or not isinstance(dtype, str) or not _is_shape(shape):
+        if (
+            not isinstance(name, str)
+            or not isinstance(dtype, str)
+            or not isinstance(shape, list)
+            or not _is_shape(shape)
+        ):
             raise GPT2Error(f"{where} is not [name, step, [], dtype, shape, statistics]: {AGAIN}")
         named = dtype_named(dtype)
         if named is None or PART.fullmatch(name) is None:  # a scalar has <class 'float'>
@@ -159,14 +165,14 @@ def _listed(path: Path, data: Path, root: Path) -> dict[str, RecordedTensor]:
         highest, lowest, mean = (number(x, where) if not isinstance(x, list) else None for x in said)
         statistics = Statistics(highest, lowest, mean)
         if (data / f"{name}.npy").is_file():
-            found[name] = tensor_in(data / f"{name}.npy", root, named, tuple(shape), statistics)
+            found[name] = tensor_in(data, f"{name}.npy", root, named, tuple(shape), statistics)
         else:
             found[name] = RecordedTensor(named, tuple(shape), statistics)
     return found
 
 
-def _is_shape(shape: Any) -> bool:
-    return isinstance(shape, list) and all(type(size) is int and size >= 0 for size in shape)
+def _is_shape(shape: list[Any]) -> bool:
+    return all(type(size) is int and size >= 0 for size in shape)
 
 
 def _lines(path: Path) -> list[bytes]:
