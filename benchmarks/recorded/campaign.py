@@ -38,22 +38,24 @@ from reference.config import GPT2Config
 Facts = dict[str, Any]
 BY_NAME = {bug.name: bug for bug in BUGS}
 WAYS = {"calls": "calls alone", "model": "with --model"}
+REFUSED = {"agrees": False, "is_right": False, "first": None, "elsewhere": [], "judged": 0, "calls": 0}
 MSPROBE = {"error": "Result is error", "warning": "Result is error or warning"}
 
 
-def judge_case(place: Path, bug: str = "", again: bool = False) -> Facts:
-    """What the judge says of one dump, without and with the model, and msprobe's compare of it."""
+def judge_case(place: Path, bug: str, ways: tuple[str, ...], again: bool) -> Facts:
+    """What the judge says of one dump, without the model or with it, and msprobe's compare of it."""
     kept = place / "judged.json"
-    if kept.exists() and not again:
-        return json.loads(kept.read_text(encoding="utf-8"))
-    table, facts = load_operators(None), {}
+    facts: Facts = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() and not again else {}
+    if facts.keys() >= set(ways):
+        return facts
+    table = load_operators(None)
     judge = lambda run, accuracy, config: judge_calls(run, Setting(accuracy, table, config))  # noqa: E731
     try:
         recording = read_recording(place / "dump")
         calls = {call.name: call for call in recording.runs[0].calls}
         model = LoadedModel.of(str(place / "model"))
         facts["usual"] = _is_usual(model.config)
-        for way in WAYS:
+        for way in set(ways) - set(facts):
             begun = time.perf_counter()
             (run,) = judge_recording(recording, judge, model if way == "model" else None).runs
             facts[way] = _facts(run, calls, bug, model.config) | {"seconds": time.perf_counter() - begun}
@@ -61,6 +63,7 @@ def judge_case(place: Path, bug: str = "", again: bool = False) -> Facts:
             facts["msprobe"] = _compared(place / "compare.csv", calls, bug)
     except GPT2Error as error:
         facts["refused"] = str(error)
+        facts |= {way: facts.get(way, REFUSED) for way in ways}
     kept.write_text(json.dumps(facts), encoding="utf-8")
     return facts
 
@@ -152,27 +155,35 @@ class Results:
     def alarms(self, way: str) -> list[tuple[CaseOfRun, Facts]]:
         """The correct dumps that are called wrong; for calls alone, those of models that are as usual."""
         asked = [(case, facts) for case, facts in self.correct if way == "model" or facts.get("usual", True)]
-        return [(case, facts) for case, facts in asked if "refused" in facts or not facts[way]["agrees"]]
+        return [(case, facts) for case, facts in asked if way in facts and not facts[way]["agrees"]]
 
     def right(self, way: str) -> int:
         """How many bugs are blamed at the right call."""
-        return sum("refused" not in facts and facts[way]["is_right"] for _, facts in self.bugs)
+        return sum(facts[way]["is_right"] for _, facts in self.bugs)
 
     def silent(self, way: str) -> int:
         """Of how many bugs nothing is said."""
-        return sum("refused" in facts or facts[way]["agrees"] for _, facts in self.bugs)
+        return sum(facts[way]["agrees"] for _, facts in self.bugs)
 
 
 @click.command()
 @click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--bugs", is_flag=True, help="Judge the dumps of planted bugs.")
 @click.option("--correct", default=0, help="Judge so many of the correct dumps.")
+@click.option("--way", "ways", multiple=True, type=click.Choice(tuple(WAYS)), default=tuple(WAYS), help="Repeatable.")
 @click.option("--jobs", default=1, show_default=True, help="Processes.")
 @click.option("--again", is_flag=True, help="Judge again what was judged before.")
 @click.option("--json", "file", type=click.Path(dir_okay=False, path_type=Path), help="Write the facts to this file.")
 @click.option("--markdown", type=click.Path(dir_okay=False, path_type=Path), help="Write the tables to this file.")
 def main(
-    folder: Path, bugs: bool, correct: int, jobs: int, again: bool, file: Path | None, markdown: Path | None
+    folder: Path,
+    bugs: bool,
+    correct: int,
+    ways: tuple[str, ...],
+    jobs: int,
+    again: bool,
+    file: Path | None,
+    markdown: Path | None,
 ) -> None:
     """Judge dumps, and count how often the right call is blamed, and how often a correct one is.
 
@@ -182,7 +193,7 @@ def main(
     chosen = [each for each in cases if each[1].bug in BY_NAME] if bugs else []
     chosen += [each for each in cases if each[0].parent.name == "correct" and (each[0] / "dump").exists()][:correct]
     results = Results()
-    for (_, case), facts in zip(chosen, _judged(chosen, jobs, again), strict=True):
+    for (_, case), facts in zip(chosen, _judged(chosen, ways, jobs, again), strict=True):
         (results.bugs if case.bug else results.correct).append((case, facts))
         _tell(case, facts)
     console = Console(highlight=False)
@@ -196,37 +207,38 @@ def main(
         file.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
     if markdown is not None:
         markdown.write_text(tables(results), encoding="utf-8")
-    few = results.right("model") < 0.95 * len(results.bugs)
-    sys.exit(1 if few or results.alarms("model") or results.alarms("calls") else 0)
+    few = "model" in ways and results.right("model") < 0.95 * len(results.bugs)
+    sys.exit(1 if few or any(results.alarms(way) for way in WAYS) else 0)
 
 
-def _judged(chosen: list[tuple[Path, CaseOfRun]], jobs: int, again: bool) -> Iterator[Facts]:
+def _judged(chosen: list[tuple[Path, CaseOfRun]], ways: tuple[str, ...], jobs: int, again: bool) -> Iterator[Facts]:
     places, names = [place for place, _ in chosen], [case.bug for _, case in chosen]
-    repeat = [again] * len(chosen)
+    rest = [ways] * len(chosen), [again] * len(chosen)
     if jobs == 1:
-        yield from map(judge_case, places, names, repeat)
+        yield from map(judge_case, places, names, *rest)
         return
     with ProcessPoolExecutor(jobs) as pool:
-        yield from pool.map(judge_case, places, names, repeat)
+        yield from pool.map(judge_case, places, names, *rest)
 
 
 def _tell(case: CaseOfRun, facts: Facts) -> None:
-    what = facts.get("refused") or (facts["model"]["first"] if case.bug else "")
-    is_well = "refused" not in facts and (
-        facts["model"]["is_right"]
-        if case.bug
-        else facts["model"]["agrees"] and (facts["calls"]["agrees"] or not facts["usual"])
+    """Show each bug, and each correct dump that is called wrong."""
+    found = {way: facts[way] for way in WAYS if way in facts}
+    is_well = all(
+        x["is_right"] if case.bug else x["agrees"] for way, x in found.items() if way == "model" or facts["usual"]
     )
     if case.bug or not is_well:
         name = case.bug or f"correct {case.seed} {case.model} {case.dtype}"
-        print(f"{'  ' if is_well else '! '}{name}: {what}", file=sys.stderr, flush=True)
+        first = " / ".join(str(x["first"]) for x in found.values())
+        print(f"{'  ' if is_well else '! '}{name}: {facts.get('refused') or first}", file=sys.stderr, flush=True)
 
 
 def summary(results: Results) -> Iterator[str]:
     """The figures, one in a line."""
     count = len(results.bugs)
+    ways = {way: name for way, name in WAYS.items() if any(way in facts for _, facts in results.bugs + results.correct)}
     if count:
-        for way, name in WAYS.items():
+        for way, name in ways.items():
             right, silent = results.right(way), results.silent(way)
             yield f"{name}: {right} of {count} bugs blamed at the right call, {silent} not seen"
             others = [len(facts[way]["elsewhere"]) for _, facts in results.bugs if way in facts]
@@ -239,7 +251,7 @@ def summary(results: Results) -> Iterator[str]:
             if "model" in facts:
                 judged[case.model, case.dtype] += facts["model"]["judged"]
                 calls[case.model, case.dtype] += facts["model"]["calls"]
-        for way, name in WAYS.items():
+        for way, name in ways.items():
             count = sum(way == "model" or facts.get("usual", True) for _, facts in results.correct)
             of_which = "" if way == "model" else " of models with GPT-2's scale and epsilon, which a dump does not say"
             yield f"{name}: {len(results.alarms(way))} alarms in {count} correct dumps{of_which}"
@@ -276,15 +288,12 @@ def tables(results: Results) -> str:
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for case, facts in results.bugs:
-        if "refused" in facts:
-            lines.append(f"| {case.model} | {case.bug} | | **no** | **no** | {facts['refused']} | | | |")
-            continue
         by_msprobe = facts.get("msprobe", {}).get("warning", {})
         cells = (
             case.model,
             case.bug.partition(": ")[2] or case.bug,
             "new" if BY_NAME[case.bug].new else "",
-            mark(facts["calls"]["is_right"]),
+            mark(facts["calls"]["is_right"]) if "calls" in facts else "",
             mark(facts["model"]["is_right"]),
             f"`{(facts['model']['first'] or 'nothing').split(' ')[-1]}`",
             f"`{by_msprobe.get('first') or 'nothing'}`",
