@@ -159,11 +159,11 @@ class Results:
 
     def right(self, way: str) -> int:
         """How many bugs are blamed at the right call."""
-        return sum(facts[way]["is_right"] for _, facts in self.bugs)
+        return sum(facts.get(way, REFUSED)["is_right"] for _, facts in self.bugs)
 
     def silent(self, way: str) -> int:
         """Of how many bugs nothing is said."""
-        return sum(facts[way]["agrees"] for _, facts in self.bugs)
+        return sum(facts.get(way, REFUSED)["agrees"] for _, facts in self.bugs)
 
 
 @click.command()
