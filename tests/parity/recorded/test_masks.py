@@ -85,7 +85,7 @@ def test_a_module_that_is_called_twice_by_a_module_begins_no_pass() -> None:
 
 def test_hidden_scores_that_are_seen_are_blamed_at_the_weights() -> None:
     """A hidden score may be any low number, so that no stage is wrong by itself."""
-    shown = operators_run(PARAMETERS, {"h.0.attn.masked_scores": lambda x: np.maximum(x, -1)})
+    shown = operators_run(PARAMETERS, {"h.0.attn.masked_scores": lambda x: np.where(x < -1e30, np.float32(-1), x)})
     found = JudgedRun(shown, whole=judge_whole_run(shown, CONFIG, PARAMETERS, {})).first_wrong
     assert found is not None
     assert found.name == "h.0.attn.attn_weights"
