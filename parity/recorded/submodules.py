@@ -172,8 +172,13 @@ class Submodules:
         return params
 
     def _is_step(self, inner: Call, mlp: Call) -> bool:
-        """Whether a call is a step of an activation that is a module, such as the tanh of a GELU."""
-        return any(inner in self._index.all_within(other) for other in self._index.within(mlp) if other.is_module)
+        """Whether a call is a step of an activation that the table knows as a module, such as the tanh of a GELU."""
+        known = [other for other in self._index.within(mlp) if other.is_module and self._is_activation(other)]
+        return any(inner in self._index.all_within(other) for other in known)
+
+    def _is_activation(self, call: Call) -> bool:
+        bound = self._operators.find(call, self._index.framework)
+        return not isinstance(bound, str) and bound.function in ROWS
 
     def _affine(self, call: Call, name: str) -> dict[str, Array]:
         child = self._child(call, name)
@@ -239,9 +244,9 @@ class Submodules:
             visible = ~visible  # no query sees a later key: so True hides, as in masked_fill
         if visible.shape[1:] != (1, length, length) or len(visible) not in (1, batch):
             raise CannotTellError(f"its mask has shape {visible.shape}")
-        tokens = np.broadcast_to(visible[:, 0, -1], (batch, length)).astype(np.int64)
-        if tokens.all():
-            return None
+        tokens = np.broadcast_to(visible[:, 0].any(axis=1), (batch, length)).astype(np.int64)
+        if (visible & ~visible_keys(length, length)).any():  # it shows later tokens, as no GPT-2 may
+            return tokens
         if np.array_equal(visible_keys(length, length, tokens), np.broadcast_to(visible, (batch, 1, length, length))):
             return tokens
         raise CannotTellError("its mask hides other keys than later tokens and pads")
