@@ -12,22 +12,27 @@ from reference.attention import visible_keys
 Array = NDArray[Any]
 
 
-def mask_given(call: Call, batch: int, length: int) -> tuple[Array, bool] | None:
-    """The mask (B, T) that a block or attention was given, and whether all of it is that of GPT-2. None: it has none.
+SHOWS, HIDES = "shows later tokens", "hides other keys than later tokens and pads"
+
+
+def mask_given(call: Call, batch: int, length: int) -> tuple[Array, str] | None:
+    """The mask (B, T) that a block or attention was given, and what is wrong with it, SHOWS, HIDES or "". None: no mask.
 
     It is a mask of tokens (B, T), or one of visible keys (B or 1, 1, T, T): true where a query may look or where it may
-    not, or a number to add, 0 where it may. From that of visible keys, what the last query sees is taken.
+    not, or a number to add, 0 where it may; then a token is what any query sees.
     """
     for x in _candidates(call):
         if x.shape == (batch, length):
             tokens = x.numbers()
             if np.isin(tokens, (0, 1)).all():
-                return tokens.astype(np.int64), True
+                return tokens.astype(np.int64), ""
         elif len(x.shape) == 4 and x.shape[1:] == (1, length, length) and x.shape[0] in (1, batch):
             visible = _visible(x.numbers())
-            tokens = np.broadcast_to(visible[:, 0, -1], (batch, length)).astype(np.int64)
+            tokens = np.broadcast_to(visible[:, 0].any(axis=1), (batch, length)).astype(np.int64)
             expected = visible_keys(length, length, tokens)
-            return tokens, np.array_equal(expected, np.broadcast_to(visible, expected.shape))
+            if (visible & ~visible_keys(length, length)).any():
+                return tokens, SHOWS
+            return tokens, "" if np.array_equal(expected, np.broadcast_to(visible, expected.shape)) else HIDES
     return None
 
 

@@ -1,18 +1,18 @@
 """GPT-2's submodules from what was recorded of them: their input, and the parameters under their children's names."""
 
 import dataclasses
+import math
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from parity.recorded.call_index import CallIndex
-from parity.recorded.masks import mask_given
+from parity.recorded.masks import HIDES, mask_given
 from parity.recorded.operators import Operators
 from parity.recorded.operators.expectation import Expectation, References, moved
 from parity.recorded.operators.functions import EPSILON, ROWS
 from parity.recorded.recording import Call, RecordedTensor, is_float, tensors
-from reference.attention import visible_keys
 from reference.config import GPT2Config
 
 Array = NDArray[Any]
@@ -49,6 +49,7 @@ class Submodules:
 
     def __init__(self, index: CallIndex, operators: Operators, config: GPT2Config | None, known: References) -> None:
         self._index, self._operators, self._config, self._known = index, operators, config, known
+        self.epsilons: dict[str, float] = {}  # that norms agree with whose own is not recorded, by the module's call
 
     def forward(self, call: Call, function: str) -> list[Expectation]:
         """What is expected of a submodule's first result. Raises CannotTellError."""
@@ -61,7 +62,9 @@ class Submodules:
         if given["x"].size != np.prod(grad.shape):
             raise CannotTellError("the gradient of its first result is not recorded")
         given["grad"] = grad.numbers().reshape(given["x"].shape)
-        self._require_no_blind_query(given)
+        pads = given["attention_mask"] == 0 if "attention_mask" in given else np.zeros(given["x"].shape[:2], bool)
+        if given["grad"][pads].any():
+            raise CannotTellError("the gradient is not 0 at pads, whose results mean nothing")
         return self._expectation(f"{function}_vjp", given, next(tensors(call.arguments)))
 
     def _expectation(self, function: str, given: dict[str, Any], result: RecordedTensor) -> Expectation:
@@ -121,7 +124,31 @@ class Submodules:
                 "how many heads it has is not recorded: no softmax (B, H, T, S) within it, no config.json"
             )
         options["n_head"] = heads
+        self._require_usual_scale(call, options["n_embd"] // heads)
         return {name: self._affine(call, name) for name in ("c_attn", "c_proj")}
+
+    def _require_usual_scale(self, call: Call, head_size: int) -> None:
+        """Raise CannotTellError for another scale than GPT-2's, which a configuration that is not known may ask for."""
+        if self._config is not None:
+            return
+        scale, seen = 1.0, False
+        for inner in self._index.within(call):
+            bound = self._operators.find(inner, self._index.framework)
+            function, given = (bound, {}) if isinstance(bound, str) else (bound.function, bound.arguments)
+            number = given.get("y")
+            if function == "ops.softmax":
+                seen = True
+            elif function in ("tensor.multiply", "tensor.divide") and isinstance(number, int | float) and not seen:
+                scale *= number if function == "tensor.divide" else 1 / number if number else math.inf
+            elif function == "tensor.baddbmm" and given.get("alpha"):
+                scale /= float(given["alpha"])
+            elif function == "tensor.scaled_dot_product_attention" and given.get("scale"):
+                seen, scale = True, 1 / float(given["scale"])
+            elif function == "tensor.scaled_dot_product_attention":
+                return
+        if seen and not math.isclose(scale, math.sqrt(head_size), rel_tol=2.0**-7):  # it may have been kept in 16 bits
+            said = f"its scores are divided by {scale:.4g} in all, not by the root of {head_size}"
+            raise CannotTellError(f"{said}: is it so in config.json?")
 
     def _heads(self, call: Call) -> int | None:
         for inner in self._index.all_within(call):
@@ -145,8 +172,13 @@ class Submodules:
         return params
 
     def _is_step(self, inner: Call, mlp: Call) -> bool:
-        """Whether a call is a step of an activation that is a module, such as the tanh of a GELU."""
-        return any(inner in self._index.all_within(other) for other in self._index.within(mlp) if other.is_module)
+        """Whether a call is a step of an activation that the table knows as a module, such as the tanh of a GELU."""
+        known = [other for other in self._index.within(mlp) if other.is_module and self._is_activation(other)]
+        return any(inner in self._index.all_within(other) for other in known)
+
+    def _is_activation(self, call: Call) -> bool:
+        bound = self._operators.find(call, self._index.framework)
+        return not isinstance(bound, str) and bound.function in ROWS
 
     def _affine(self, call: Call, name: str) -> dict[str, Array]:
         child = self._child(call, name)
@@ -175,22 +207,14 @@ class Submodules:
         return {"weight": given["weight"].numbers(), "bias": given["bias"].numbers()}
 
     def epsilon(self, call: Call) -> float:
-        """The epsilon of a norm: as recorded in it, of the configuration, or GPT-2's."""
+        """The epsilon of a norm: as recorded in it, of the configuration, found before, or GPT-2's."""
         for inner in self._index.all_within(call):
             bound = self._operators.find(inner, self._index.framework)
             if not isinstance(bound, str) and bound.function == "ops.layer_norm" and bound.arguments.get("eps"):
                 return float(bound.arguments["eps"])
-        return EPSILON if self._config is None else self._config.layer_norm_epsilon
-
-    def _require_no_blind_query(self, given: dict[str, Any]) -> None:
-        """Refuse a gradient at a query that sees no key: added masks pass it on to all scores, chosen ones to none."""
-        mask = given.get("attention_mask")
-        if mask is not None:
-            sees = visible_keys(mask.shape[1], mask.shape[1], mask).any(axis=-1)[:, 0]  # (B, T)
-            if given["grad"][~sees].any():
-                raise CannotTellError(
-                    "a pad that sees no key has a gradient; frameworks differ in what they make of it"
-                )
+        if self._config is not None:
+            return self._config.layer_norm_epsilon
+        return self.epsilons.get(call.parent if not call.is_module else call.name, EPSILON)
 
     def _require_one_dtype(self, call: Call, result: RecordedTensor) -> None:
         floats = [x for inner in self._index.all_within(call) for x in tensors(inner.results) if is_float(x)]
@@ -216,10 +240,10 @@ class Submodules:
             if any(len(x.shape) == 4 and x.dtype != "int64" for x in tensors((call.arguments, call.keywords))):
                 raise CannotTellError("its mask is in no known form")
             return None
-        tokens, is_usual = found
-        if not is_usual:
-            raise CannotTellError("its mask hides other keys than later tokens and pads")
-        return None if tokens.all() else tokens
+        tokens, fault = found
+        if fault == HIDES:
+            raise CannotTellError(f"its mask {HIDES}")
+        return tokens  # also of a mask that shows later tokens, as no GPT-2 may
 
 
 def _has_numbers(x: Any) -> bool:

@@ -21,6 +21,7 @@ Array = NDArray[Any]
 Shuffle = Callable[[int], Any]
 # Numbers that are judged at once: the oracle, and the dozen arrays of its size that a verdict needs, stay small.
 MOST_AT_ONCE = 2**22
+MANY = 2**16  # of so many numbers, the largest error of one run is no chance: for these a first look takes one member
 SAME = Case(Contract("tensor", (), ()), {}, {}, frozenset(), "none", "recorded", seed=0)
 
 
@@ -176,7 +177,8 @@ def decided(runs: Runs, which: int, value: Array, dtype: np.dtype) -> Verdict:
     its own.
     """
     verdict = refused("not judged")
-    for most in (orbit.FEWEST, orbit.MEMBERS, orbit.SAMPLES):
+    first = (1,) if value.size >= MANY else ()
+    for most in (*first, orbit.FEWEST, orbit.MEMBERS, orbit.SAMPLES):
         with np.errstate(all="ignore"):
             known = runs.references(most)[which]
             if known.orbit[0].dtype != dtype:

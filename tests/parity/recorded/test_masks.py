@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from parity.recorded.calls import judge_calls
-from parity.recorded.masks import mask_given
+from parity.recorded.masks import SHOWS, mask_given
 from parity.recorded.runs.stage_map import forward_passes
 from parity.recorded.runs.whole_run import judge_whole_run
 from parity.report.recorded.facts import JudgedRun
@@ -30,16 +30,16 @@ PARAMETERS = parameters_of()
 @pytest.mark.parametrize("form", FORMS)
 def test_the_mask_of_tokens_is_found_in_each_form(form: str) -> None:
     x = Numbers()(2, 4, 8)
-    tokens, is_usual = mask_given(call("Block", [x, FORMS[form]], [x], "h.0"), 2, 4) or (None, None)
+    tokens, fault = mask_given(call("Block", [x, FORMS[form]], [x], "h.0"), 2, 4) or (None, None)
     np.testing.assert_array_equal(tokens, MASK)
-    assert is_usual
+    assert fault == ""
 
 
 def test_a_mask_that_shows_the_next_token_is_not_that_of_gpt2() -> None:
     x, visible = Numbers()(2, 4, 8), np.tri(4, k=1, dtype=bool)[None, None]
-    tokens, is_usual = mask_given(call("Block", [x, visible], [x], "h.0"), 2, 4) or (None, None)
+    tokens, fault = mask_given(call("Block", [x, visible], [x], "h.0"), 2, 4) or (None, None)
     np.testing.assert_array_equal(tokens, np.ones((2, 4)))
-    assert not is_usual
+    assert fault == SHOWS
 
 
 def test_positions_are_no_mask() -> None:
@@ -61,12 +61,12 @@ def test_a_run_without_a_call_of_the_model_says_its_mask_by_its_layers(form: str
     assert found.notes == ("attention_mask as a layer was given it",)
 
 
-def test_a_gradient_at_a_query_that_sees_no_key_is_not_judged() -> None:
-    """An added mask passes it on to every score, a chosen one to none."""
+def test_a_gradient_at_a_pad_is_not_judged() -> None:
+    """A pad may see no key: then an added mask passes its gradient on to every score, a chosen one to none."""
     mask = np.ones((2, 6), np.int64)
     mask[0, 0] = 0
     forward = dataclasses.replace(BLOCK["attn"], arguments=(*BLOCK["attn"].arguments, tensor(mask)))
-    assert "a pad that sees no key" in judged(BLOCK | {"attn": forward}, "attn backward").reason
+    assert "not 0 at pads" in judged(BLOCK | {"attn": forward}, "attn backward").reason
     grad = GRAD.copy()
     grad[0, 0] = 0
     back = backward(forward, [grad], [x.numbers() for x in BLOCK["attn backward"].results])
