@@ -16,7 +16,7 @@ SHOWS, HIDES = "shows later tokens", "hides other keys than later tokens and pad
 
 
 def mask_given(call: Call, batch: int, length: int) -> tuple[Array, str] | None:
-    """The mask (B, T) that a block or attention was given, and what is wrong with it, SHOWS, HIDES or "". None: no mask.
+    """The mask (B, T) that a block or attention was given, and its fault, SHOWS, HIDES or "". None: no mask.
 
     It is a mask of tokens (B, T), or one of visible keys (B or 1, 1, T, T): true where a query may look or where it may
     not, or a number to add, 0 where it may; then a token is what any query sees.

@@ -22,6 +22,7 @@ PARTS = {
     "attention.attention": ("c_attn", "c_proj"),
     "model.mlp": ("c_fc", "c_proj"),
 }
+STEPS = ("activations.sigmoid", "activations.tanh")
 NORMS = ("ln_1", "ln_2", "ln_f")
 PASTS = ("past_key_values", "past_key_value", "layer_past", "past")
 
@@ -159,17 +160,22 @@ class Submodules:
         return None if self._config is None else self._config.n_head
 
     def _mlp(self, call: Call, options: dict[str, Any]) -> dict[str, Any]:
+        if self._config is None:
+            options["activation_function"] = self._activation(call)
+        params = {name: self._affine(call, name) for name in ("c_fc", "c_proj")}
+        options["n_inner"] = params["c_fc"]["weight"].shape[1]
+        return params
+
+    def _activation(self, call: Call) -> str:
+        """The one activation within an MLP. tanh and sigmoid, unless they are modules, may be steps of another."""
         names = set()
         for inner in self._index.all_within(call):
             bound = self._operators.find(inner, self._index.framework)
             if not isinstance(bound, str) and bound.function in ROWS and not self._is_step(inner, call):
-                names.add(bound.function.partition(".")[2])
-        if len(names) > 1 or (not names and self._config is None):
+                names.add("" if bound.function in STEPS and not inner.is_module else bound.function.partition(".")[2])
+        if len(names) != 1 or "" in names:
             raise CannotTellError("its activation is not recorded: none that the table knows, or several, within it")
-        options |= {"activation_function": names.pop()} if names else {}
-        params = {name: self._affine(call, name) for name in ("c_fc", "c_proj")}
-        options["n_inner"] = params["c_fc"]["weight"].shape[1]
-        return params
+        return names.pop()
 
     def _is_step(self, inner: Call, mlp: Call) -> bool:
         """Whether a call is a step of an activation that the table knows as a module, such as the tanh of a GELU."""
