@@ -178,6 +178,9 @@ def _judge(
 ) -> WholeRun:
     if inputs.ids.max(initial=0) >= config.vocab_size or inputs.ids.min(initial=0) < 0:
         return WholeRun(reason=f"ids beyond the model's vocabulary of {config.vocab_size}: is it another model?")
+    places = inputs.position_ids
+    if places is not None and (places.max(initial=0) >= config.n_positions or places.min(initial=0) < 0):
+        return WholeRun(reason=f"positions beyond the model's {config.n_positions}: is it another model?")
     kept = {name: seen for name, seen in found.items() if seen.tensor.has_numbers and is_float(seen.tensor)}
     if not kept:
         return WholeRun(reason="no stage has its numbers: dump them with task tensor")
