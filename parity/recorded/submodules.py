@@ -159,17 +159,22 @@ class Submodules:
         return None if self._config is None else self._config.n_head
 
     def _mlp(self, call: Call, options: dict[str, Any]) -> dict[str, Any]:
-        names = set()
-        for inner in self._index.all_within(call):
-            bound = self._operators.find(inner, self._index.framework)
-            if not isinstance(bound, str) and bound.function in ROWS and not self._is_step(inner, call):
-                names.add(bound.function.partition(".")[2])
-        if len(names) > 1 or (not names and self._config is None):
-            raise CannotTellError("its activation is not recorded: none that the table knows, or several, within it")
-        options |= {"activation_function": names.pop()} if names else {}
+        if self._config is None:
+            options["activation_function"] = self._activation(call)
         params = {name: self._affine(call, name) for name in ("c_fc", "c_proj")}
         options["n_inner"] = params["c_fc"]["weight"].shape[1]
         return params
+
+    def _activation(self, call: Call) -> str:
+        """The activation that ran within an MLP, if it is one call that the table knows."""
+        names = set()
+        for inner in self._index.all_within(call):
+            if self._is_activation(inner) and not self._is_step(inner, call):
+                bound = self._operators.find(inner, self._index.framework)
+                names.add("" if isinstance(bound, str) else bound.function.partition(".")[2])
+        if len(names) != 1 or names & {"tanh", "sigmoid"}:  # these are steps of other activations, written out
+            raise CannotTellError("its activation is not recorded: none that the table knows, or several, within it")
+        return names.pop()
 
     def _is_step(self, inner: Call, mlp: Call) -> bool:
         """Whether a call is a step of an activation that the table knows as a module, such as the tanh of a GELU."""
@@ -235,7 +240,12 @@ class Submodules:
 
         Raises CannotTellError for another mask than GPT-2's.
         """
-        masks = [x for x in tensors((call.arguments, call.keywords)) if len(x.shape) == 4 and x.dtype != "int64"]
+        given = list(tensors((call.arguments, call.keywords)))
+        for x in given:
+            tokens = x.numbers() if x.shape == (batch, length) and x.has_numbers else np.array([2])
+            if not ((tokens != 0) & (tokens != 1)).any():
+                return (tokens != 0).astype(np.int64)
+        masks = [x for x in given if len(x.shape) == 4 and x.dtype != "int64"] or self._masks_within(call)
         if not masks:
             return None
         mask = masks[0].numbers()
@@ -250,6 +260,15 @@ class Submodules:
         if np.array_equal(visible_keys(length, length, tokens), np.broadcast_to(visible, (batch, 1, length, length))):
             return tokens
         raise CannotTellError("its mask hides other keys than later tokens and pads")
+
+    def _masks_within(self, call: Call) -> list[RecordedTensor]:
+        """The masks (B, 1, T, T) by which scores are replaced within an attention."""
+        found: list[RecordedTensor] = []
+        for inner in self._index.all_within(call):
+            bound = self._operators.find(inner, self._index.framework)
+            if not isinstance(bound, str) and bound.function in ("tensor.where", "tensor.masked_fill"):
+                found += tensors((bound.arguments.get("condition"), bound.arguments.get("mask")))
+        return [x for x in found if x.dtype == "bool" and len(x.shape) == 4 and x.has_numbers]
 
 
 def _has_numbers(x: Any) -> bool:
