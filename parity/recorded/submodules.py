@@ -35,8 +35,13 @@ def function_of(call: Call, index: CallIndex) -> str:
     for function, names in PARTS.items():
         if call.is_module and all(index.submodule(call, name) is not None for name in names):
             return function
-    is_norm = call.path.rpartition(".")[2] in NORMS and set(call.parameters) in ({"weight", "bias"}, {"gamma", "beta"})
-    return "ops.layer_norm" if is_norm else ""
+    named = set(call.parameters) in ({"weight", "bias"}, {"gamma", "beta"})
+    return "ops.layer_norm" if named and is_norm(call) else ""
+
+
+def is_norm(call: Call) -> bool:
+    """Whether a module is one of GPT-2's norms by its name."""
+    return call.is_module and call.path.rpartition(".")[2] in NORMS
 
 
 def norm_parameters(call: Call) -> dict[str, str]:
@@ -212,7 +217,9 @@ class Submodules:
         return {"weight": given["weight"].numbers(), "bias": given["bias"].numbers()}
 
     def epsilon(self, call: Call) -> float:
-        """The epsilon of a norm: as recorded in it, of the configuration, found before, or GPT-2's."""
+        """The epsilon of a norm: for a module of GPT-2's that of the configuration; as recorded; found; or GPT-2's."""
+        if self._config is not None and is_norm(call):
+            return self._config.layer_norm_epsilon
         for inner in self._index.all_within(call):
             bound = self._operators.find(inner, self._index.framework)
             if not isinstance(bound, str) and bound.function == "ops.layer_norm" and bound.arguments.get("eps"):
