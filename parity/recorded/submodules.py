@@ -251,6 +251,8 @@ class Submodules:
         for x in given:
             tokens = x.numbers() if x.shape == (batch, length) and x.has_numbers else np.array([2])
             if not ((tokens != 0) & (tokens != 1)).any():
+                if batch == length:
+                    raise CannotTellError(f"its mask {x.shape} may be one of tokens (B, T), or one of keys (T, T)")
                 return (tokens != 0).astype(np.int64)
         masks = [x for x in given if len(x.shape) == 4 and x.dtype != "int64"] or self._masks_within(call)
         if not masks:
