@@ -17,7 +17,7 @@ from parity.recorded.operators.expectation import Expectation, References, exact
 from parity.recorded.parameter_gradients import parameter_gradients
 from parity.recorded.recording import Call, RecordedRun, RecordedTensor, is_float, numbers_of
 from parity.recorded.recording import tensors as tensors_in
-from parity.recorded.submodules import CannotTellError, Submodules, function_of, norm_parameters
+from parity.recorded.submodules import CannotTellError, Submodules, function_of, is_norm, norm_parameters
 from parity.verdict.verdict import Verdict, refused
 from reference.config import GPT2Config
 
@@ -127,7 +127,8 @@ class _Judge:
             if isinstance(inner, Bound) and inner.function == bound.function:
                 options = {name: x for name, x in inner.arguments.items() if not any(True for _ in tensors_in(x))}
                 missing = options | missing
-        if bound.function == "ops.layer_norm" and missing.get("eps") is None:
+        by_config = self._setting.config is not None and is_norm(call)
+        if bound.function == "ops.layer_norm" and (by_config or missing.get("eps") is None):
             missing["eps"] = self._submodules.epsilon(call)
         return dataclasses.replace(bound, arguments=missing)
 

@@ -54,10 +54,15 @@ def parameter_gradients(
 
 def _may_be_tied(forward: Call, parameter: str, index: CallIndex) -> bool:
     """Whether a table may be the head, too, outside of all modules: unless a module is seen to be the head."""
-    rows = forward.parameters[parameter].shape[0]
-    heads = (x for call in index.modules() if call.path != forward.path for x in call.parameters.values())
+    shape = forward.parameters[parameter].shape
+    heads = (
+        x.shape in (shape, shape[::-1])
+        for call in index.modules()
+        for x in call.parameters.values()
+        if call.operator != forward.operator and not re.search(r"\.\d+\.", call.path)  # no part of a layer
+    )
     is_of_positions = re.search(r"wpe|pos", forward.path.rpartition(".")[2]) is not None
-    return not is_of_positions and not any(len(x.shape) == 2 and rows in x.shape for x in heads)
+    return not is_of_positions and not any(heads)
 
 
 def _sharing(forward: Call, parameter: RecordedTensor, index: CallIndex) -> list[Call]:

@@ -8,11 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from parity.recorded.call_index import CallIndex
-from parity.recorded.masks import HIDES, mask_given
 from parity.recorded.operators import Operators
 from parity.recorded.operators.expectation import Expectation, References, moved
 from parity.recorded.operators.functions import EPSILON, ROWS
 from parity.recorded.recording import Call, RecordedTensor, is_float, tensors
+from reference.attention import visible_keys
 from reference.config import GPT2Config
 
 Array = NDArray[Any]
@@ -22,7 +22,6 @@ PARTS = {
     "attention.attention": ("c_attn", "c_proj"),
     "model.mlp": ("c_fc", "c_proj"),
 }
-STEPS = ("activations.sigmoid", "activations.tanh")
 NORMS = ("ln_1", "ln_2", "ln_f")
 PASTS = ("past_key_values", "past_key_value", "layer_past", "past")
 
@@ -36,8 +35,13 @@ def function_of(call: Call, index: CallIndex) -> str:
     for function, names in PARTS.items():
         if call.is_module and all(index.submodule(call, name) is not None for name in names):
             return function
-    is_norm = call.path.rpartition(".")[2] in NORMS and set(call.parameters) in ({"weight", "bias"}, {"gamma", "beta"})
-    return "ops.layer_norm" if is_norm else ""
+    named = set(call.parameters) in ({"weight", "bias"}, {"gamma", "beta"})
+    return "ops.layer_norm" if named and is_norm(call) else ""
+
+
+def is_norm(call: Call) -> bool:
+    """Whether a module is one of GPT-2's norms by its name."""
+    return call.is_module and call.path.rpartition(".")[2] in NORMS
 
 
 def norm_parameters(call: Call) -> dict[str, str]:
@@ -167,13 +171,13 @@ class Submodules:
         return params
 
     def _activation(self, call: Call) -> str:
-        """The one activation within an MLP. tanh and sigmoid, unless they are modules, may be steps of another."""
+        """The activation that ran within an MLP, if it is one call that the table knows."""
         names = set()
         for inner in self._index.all_within(call):
-            bound = self._operators.find(inner, self._index.framework)
-            if not isinstance(bound, str) and bound.function in ROWS and not self._is_step(inner, call):
-                names.add("" if bound.function in STEPS and not inner.is_module else bound.function.partition(".")[2])
-        if len(names) != 1 or "" in names:
+            if self._is_activation(inner) and not self._is_step(inner, call):
+                bound = self._operators.find(inner, self._index.framework)
+                names.add("" if isinstance(bound, str) else bound.function.partition(".")[2])
+        if len(names) != 1 or names & {"tanh", "sigmoid"}:  # these are steps of other activations, written out
             raise CannotTellError("its activation is not recorded: none that the table knows, or several, within it")
         return names.pop()
 
@@ -213,7 +217,9 @@ class Submodules:
         return {"weight": given["weight"].numbers(), "bias": given["bias"].numbers()}
 
     def epsilon(self, call: Call) -> float:
-        """The epsilon of a norm: as recorded in it, of the configuration, found before, or GPT-2's."""
+        """The epsilon of a norm: for a module of GPT-2's that of the configuration; as recorded; found; or GPT-2's."""
+        if self._config is not None and is_norm(call):
+            return self._config.layer_norm_epsilon
         for inner in self._index.all_within(call):
             bound = self._operators.find(inner, self._index.framework)
             if not isinstance(bound, str) and bound.function == "ops.layer_norm" and bound.arguments.get("eps"):
@@ -237,19 +243,42 @@ class Submodules:
                 raise CannotTellError("dropout is on, and what it dropped is not recorded")
 
     def _mask(self, call: Call, batch: int, length: int) -> Array | None:
-        """The mask (B, T) of tokens that the submodule was given; None: no pads.
+        """The mask (B, T) of tokens that the recorded mask (B, 1, T, T) of visible keys comes from; None: no pads.
 
         Raises CannotTellError for another mask than GPT-2's.
         """
-        found = mask_given(call, batch, length)
-        if found is None:
-            if any(len(x.shape) == 4 and x.dtype != "int64" for x in tensors((call.arguments, call.keywords))):
-                raise CannotTellError("its mask is in no known form")
+        named = {name: value for name, value in call.keywords.items() if "position" not in name}
+        given = list(tensors((call.arguments, named)))
+        for x in given:
+            tokens = x.numbers() if x.shape == (batch, length) and x.has_numbers else np.array([2])
+            if not ((tokens != 0) & (tokens != 1)).any():
+                if batch == length:
+                    raise CannotTellError(f"its mask {x.shape} may be one of tokens (B, T), or one of keys (T, T)")
+                return (tokens != 0).astype(np.int64)
+        masks = [x for x in given if len(x.shape) == 4 and x.dtype != "int64"] or self._masks_within(call)
+        if not masks:
             return None
-        tokens, fault = found
-        if fault == HIDES:
-            raise CannotTellError(f"its mask {HIDES}")
-        return tokens  # also of a mask that shows later tokens, as no GPT-2 may
+        mask = masks[0].numbers()
+        visible = mask if mask.dtype == bool else mask == 0
+        if mask.dtype == bool and visible[..., 0, -1].all() and not visible.all():
+            visible = ~visible  # no query sees a later key: so True hides, as in masked_fill
+        if visible.shape[1:] != (1, length, length) or len(visible) not in (1, batch):
+            raise CannotTellError(f"its mask has shape {visible.shape}")
+        tokens = np.broadcast_to(visible[:, 0].any(axis=1), (batch, length)).astype(np.int64)
+        if (visible & ~visible_keys(length, length)).any():  # it shows later tokens, as no GPT-2 may
+            return tokens
+        if np.array_equal(visible_keys(length, length, tokens), np.broadcast_to(visible, (batch, 1, length, length))):
+            return tokens
+        raise CannotTellError("its mask hides other keys than later tokens and pads")
+
+    def _masks_within(self, call: Call) -> list[RecordedTensor]:
+        """The masks (B, 1, T, T) by which scores are replaced within an attention."""
+        found: list[RecordedTensor] = []
+        for inner in self._index.all_within(call):
+            bound = self._operators.find(inner, self._index.framework)
+            if not isinstance(bound, str) and bound.function in ("tensor.where", "tensor.masked_fill"):
+                found += tensors((bound.arguments.get("condition"), bound.arguments.get("mask")))
+        return [x for x in found if x.dtype == "bool" and len(x.shape) == 4 and x.has_numbers]
 
 
 def _has_numbers(x: Any) -> bool:

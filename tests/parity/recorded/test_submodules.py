@@ -66,6 +66,7 @@ def calls_of_block() -> dict[str, Call]:
     return {
         "ln_1": module("LayerNorm", "ln_1", x, normed, ".Block", **params["ln_1"]),
         "c_attn": module("Conv1D", "attn.c_attn", x, x, ".attn.A", **inner["c_attn"]),
+        "scale": call("__truediv__", [X[:, None], 2.0], [X[:, None] / 2], parent=f"Module.{AT}.attn.A.forward.0"),
         "softmax": softmax,
         "c_proj": module("Conv1D", "attn.c_proj", x, x, ".attn.A", **params["attn"]["c_proj"]),
         "attn": module("A", "attn", normed, attended, ".Block"),
@@ -123,6 +124,37 @@ def test_what_cannot_be_told_is_said():
     assert "its activation is not recorded" in judged(without_activation, "mlp").reason
     past = dataclasses.replace(BLOCK["attn"], keywords={"layer_past": recorded([X, X])})
     assert "it has a past" in judged(BLOCK | {"attn": past}, "attn").reason
+
+
+def test_another_scale_is_judged_with_a_configuration_alone():
+    unscaled = {name: each for name, each in BLOCK.items() if name != "scale"}
+    assert "divided by 1 in all, not by the root of 4" in judged(unscaled, "attn").reason
+    assert judged(unscaled, "attn", dataclasses.replace(SETTING, config=CONFIG)).agrees
+    other = dataclasses.replace(CONFIG, scale_attn_weights=False)
+    assert not judged(unscaled, "attn", dataclasses.replace(SETTING, config=other)).agrees
+
+
+def test_a_mask_that_no_gpt2_has_cannot_be_judged_and_one_that_shows_later_tokens_is_not_followed():
+    causal = np.tri(6, dtype=bool)
+    for visible in (causal, np.tri(6, k=1, dtype=bool), ~causal):  # the right result, whatever the mask says
+        masked = dataclasses.replace(BLOCK["attn"], keywords={"attention_mask": tensor(np.tile(visible, (2, 1, 1, 1)))})
+        assert judged(BLOCK | {"attn": masked}, "attn").agrees
+    window = causal & ~np.tri(6, k=-3, dtype=bool)
+    masked = dataclasses.replace(BLOCK["attn"], keywords={"attention_mask": tensor(np.tile(window, (2, 1, 1, 1)))})
+    assert "its mask hides other keys" in judged(BLOCK | {"attn": masked}, "attn").reason
+
+
+def test_an_epsilon_that_only_a_configuration_tells():
+    n = Numbers()
+    x, gain, shift = n(2, 5, 8) / 64, n(8), n(8)
+    result = single(layer_norm(float64(x), float64(gain), float64(shift), 1e-6))
+    calls = run(call("LayerNorm", [x, gain, shift], [result]), framework="mindspore")
+    (found,) = judge_calls(calls, SETTING)
+    assert "with 1e-06 it agrees" in found.reason
+    for epsilon, agrees in ((1e-6, True), (1e-5, False)):
+        config = dataclasses.replace(CONFIG, layer_norm_epsilon=epsilon)
+        (found,) = judge_calls(calls, dataclasses.replace(SETTING, config=config))
+        assert found.agrees == agrees
 
 
 def gradients(change: float = 0.0) -> RecordedRun:
