@@ -224,7 +224,8 @@ def _judged(chosen: list[tuple[Path, CaseOfRun]], ways: tuple[str, ...], jobs: i
 def _tell(case: CaseOfRun, facts: Facts) -> None:
     """Show each bug, and each correct dump that is called wrong."""
     found = {way: facts[way] for way in WAYS if way in facts}
-    is_well = all(
+    asked = [x for way, x in found.items() if way == "model" or facts["usual"]]
+    is_well = all(x["is_right"] if case.bug else x["agrees"] for x in asked)
         x["is_right"] if case.bug else x["agrees"] for way, x in found.items() if way == "model" or facts["usual"]
     )
     if case.bug or not is_well:

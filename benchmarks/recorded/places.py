@@ -2,7 +2,7 @@
 
 The rule: a blamed call is right if it is a call of the module that was changed, or of an operator that this module
 calls itself. Where only the order of modules was changed, or what they are given, every call is right by itself:
-then that stage is right which is the first to hold a wrong value, as the bug lists it.
+then the first stage that holds a wrong value is right, as the bug lists it, or the module that computes it.
 """
 
 import re
@@ -35,8 +35,9 @@ def places_of_stage(stage: str) -> tuple[str, ...]:
 
 
 def is_right(bug: Bug, place: str, stage: str = "") -> bool:
-    """Whether a place, or a stage, is to be blamed for the bug."""
-    return any(_matches(place, pattern) for pattern in bug.where) or any(_matches(stage, each) for each in bug.stages)
+    """Whether a place, or a stage, is to be blamed for the bug; of a listed stage, also the module that computes it."""
+    places = (*bug.where, *(each for listed in bug.stages for each in places_of_stage(listed)))
+    return any(_matches(place, pattern) for pattern in places) or any(_matches(stage, each) for each in bug.stages)
 
 
 def contains(bug: Bug, place: str) -> bool:
