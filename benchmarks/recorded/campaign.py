@@ -226,8 +226,6 @@ def _tell(case: CaseOfRun, facts: Facts) -> None:
     found = {way: facts[way] for way in WAYS if way in facts}
     asked = [x for way, x in found.items() if way == "model" or facts["usual"]]
     is_well = all(x["is_right"] if case.bug else x["agrees"] for x in asked)
-        x["is_right"] if case.bug else x["agrees"] for way, x in found.items() if way == "model" or facts["usual"]
-    )
     if case.bug or not is_well:
         name = case.bug or f"correct {case.seed} {case.model} {case.dtype}"
         first = " / ".join(str(x["first"]) for x in found.values())
@@ -278,10 +276,10 @@ def tables(results: Results) -> str:
         "",
         "Written by `python -m benchmarks.recorded.campaign FOLDER --bugs --correct 500 --markdown FILE`. Every dump",
         "was made by mindstudio-probe 26.2.0, level mix, task tensor, on CPU: transformers on PyTorch, a GPT-2 of",
-        "cells and the twin on MindSpore. A blamed call is right if it is a call of the module that was changed, or of an",
+        "cells and the twin on MindSpore. A blamed call is right if it is one of the module that was changed, or of an",
         "operator that this module calls itself; where only the order of modules was changed, or what they are given,",
-        "that stage is right which is the first to hold a wrong value. msprobe's compare was given two dumps, with the",
-        "bug and without; the judge saw the first alone.",
+        "the first stage that holds a wrong value is right, and the module that computes it. msprobe's compare was given",
+        "two dumps, with the bug and without; the judge saw the first alone.",
         "",
         *(f"* {line.strip()}" for line in summary(results)),
         "",
