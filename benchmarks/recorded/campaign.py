@@ -278,7 +278,7 @@ def tables(results: Results) -> str:
         "was made by mindstudio-probe 26.2.0, level mix, task tensor, on CPU: transformers on PyTorch, a GPT-2 of",
         "cells and the twin on MindSpore. A blamed call is right if it is one of the module that was changed, or of an",
         "operator that this module calls itself; where only the order of modules was changed, or what they are given,",
-        "the first stage that holds a wrong value is right, and the module that computes it. msprobe's compare was given",
+        "the first stage that holds a wrong value is right, or its module. msprobe's compare was given",
         "two dumps, with the bug and without; the judge saw the first alone.",
         "",
         *(f"* {line.strip()}" for line in summary(results)),
