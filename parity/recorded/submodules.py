@@ -248,7 +248,7 @@ class Submodules:
         Raises CannotTellError for another mask than GPT-2's.
         """
         given = list(tensors((call.arguments, call.keywords)))
-        for x in given:
+        for x in tensors((call.arguments, {name: x for name, x in call.keywords.items() if "mask" in name})):
             tokens = x.numbers() if x.shape == (batch, length) and x.has_numbers else np.array([2])
             if not ((tokens != 0) & (tokens != 1)).any():
                 if batch == length:
