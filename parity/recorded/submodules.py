@@ -247,9 +247,8 @@ class Submodules:
 
         Raises CannotTellError for another mask than GPT-2's.
         """
-        named = {name: value for name, value in call.keywords.items() if "position" not in name}
-        given = list(tensors((call.arguments, named)))
-        for x in given:
+        given = list(tensors((call.arguments, call.keywords)))
+        for x in tensors((call.arguments, {name: x for name, x in call.keywords.items() if "mask" in name})):
             tokens = x.numbers() if x.shape == (batch, length) and x.has_numbers else np.array([2])
             if not ((tokens != 0) & (tokens != 1)).any():
                 if batch == length:
