@@ -51,7 +51,7 @@ def test_a_real_dump_is_read_to_its_last_tensor(name: str, count: int) -> None:
     found = all_tensors(recording)
     for tensor in found:
         x = tensor.numbers()
-        assert (x.shape, x.dtype) == (tensor.shape, tensor.dtype)
+        assert (x.shape, x.dtype.name) == (tensor.shape, tensor.dtype)
         if tensor.statistics.max is not None:
             assert x.max() == np.asarray(tensor.statistics.max, x.dtype)
     assert len(found) == count
@@ -152,7 +152,7 @@ def test_statistics_alone_and_checksums(tmp_path: Path) -> None:
         tensor.statistics
         for tensor in tensors([recording.runs[0].calls[0].arguments, recording.runs[0].calls[0].results])
     )
-    assert np.isnan([x.max, x.norm]).all()
+    assert [repr(x.max), repr(x.norm)] == ["nan", "nan"]
     assert (x.min, x.mean, y.md5) == (-np.inf, None, "0badcafe")
     assert not any(tensor.has_numbers for tensor in all_tensors(recording))
     assert recording.notes == ("there is no dump_tensor_data: statistics are all that can be judged",)
