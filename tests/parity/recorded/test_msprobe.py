@@ -329,8 +329,8 @@ def test_what_is_no_recording(tmp_path: Path) -> None:
 def test_many_calls_take_seconds(tmp_path: Path) -> None:
     dump = linear_dump(tmp_path)
     one = json.dumps(dump.data[MATMUL])
-    calls = ", ".join(f'"Functional.matmul.{i}.forward": {one}' for i in range(100_000))
+    calls = ", ".join(f'"Functional.matmul.{i}.forward": {one}' for i in range(20_000))
     (tmp_path / "dump.json").write_text(f'{{"task": "tensor", "level": "L1", "data": {{{calls}}}}}')
     start = time.process_time()
-    assert len(read_recording(tmp_path).runs[0].calls) == 100_000
-    assert time.process_time() - start < 30  # a slow machine's; a path resolved for each tensor takes minutes
+    assert len(read_recording(tmp_path).runs[0].calls) == 20_000
+    assert time.process_time() - start < 20  # two here; it grows as their number does
