@@ -311,6 +311,14 @@ def test_a_damaged_dump_json(text: bytes, said: str, tmp_path: Path) -> None:
     assert said in refusal(tmp_path)
 
 
+@pytest.mark.parametrize("field", ["input_kwargs", "parameters"])
+def test_keywords_that_look_like_a_value(field: str, tmp_path: Path) -> None:
+    dump = linear_dump(tmp_path)
+    dump.data[MATMUL][field] = {"type": "slice", "value": [0, 1, 2]}
+    (call, _) = read_recording(dump.write()).runs[0].calls
+    assert call.keywords == (dump.data[MATMUL][field] if field == "input_kwargs" else {})
+
+
 @pytest.mark.parametrize("content", [{}, {"0": 3}, {"0": [[3], [4]]}, {"0": [[], 4]}, {"a": [None]}, {"0": [[[]], {}]}])
 def test_odd_side_files_say_nothing(content: dict[str, Any], tmp_path: Path) -> None:
     linear_dump(tmp_path)
