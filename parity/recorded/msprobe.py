@@ -193,7 +193,10 @@ class _Reader:
             if not isinstance(entry.get(field), kind | None):  # msprobe writes null for no arguments
                 raise GPT2Error(f"{where}: {field!r} must be {'a list' if kind is list else 'an object'}: {AGAIN}")
         arguments = entry.get("input") if is_backward else entry.get("input_args")
-        parameters = self._value(entry.get("parameters") or {}, where)
+        keywords, parameters = (
+            {key: self._value(x, where) for key, x in (entry.get(field) or {}).items()}
+            for field in ("input_kwargs", "parameters")
+        )
         return Call(
             name=name,
             operator=parts.operator,
@@ -201,7 +204,7 @@ class _Reader:
             is_backward=is_backward,
             number=parts.number,
             arguments=tuple(self._value(x, where) for x in arguments or ()),
-            keywords=self._value(entry.get("input_kwargs") or {}, where),
+            keywords=keywords,
             results=tuple(self._value(x, where) for x in entry.get("output") or ()),
             parameters={key: x for key, x in parameters.items() if isinstance(x, RecordedTensor)},
             parent=parent,

@@ -16,7 +16,7 @@ def torch_model() -> Any:
     """A linear layer and a norm, in bfloat16, with a keyword and a dict among the results."""
     torch = pytest.importorskip("torch", reason="PyTorch is in another environment")
 
-    class Block(torch.nn.Module):  # type: ignore[name-defined, misc]
+    class Block(torch.nn.Module):  # type: ignore[name-defined]
         def __init__(self) -> None:
             super().__init__()
             self.c_fc, self.ln = torch.nn.Linear(4, 4), torch.nn.LayerNorm(4)
@@ -32,7 +32,7 @@ def mindspore_model() -> Any:
     ms = pytest.importorskip("mindspore")
     ms.set_context(mode=ms.PYNATIVE_MODE)
 
-    class Block(ms.nn.Cell):  # type: ignore[name-defined, misc]
+    class Block(ms.nn.Cell):  # type: ignore[name-defined]
         def __init__(self) -> None:
             super().__init__()
             self.c_fc, self.ln = ms.nn.Dense(4, 4), ms.nn.LayerNorm((4,))

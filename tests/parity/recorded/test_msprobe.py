@@ -51,7 +51,7 @@ def test_a_real_dump_is_read_to_its_last_tensor(name: str, count: int) -> None:
     found = all_tensors(recording)
     for tensor in found:
         x = tensor.numbers()
-        assert (x.shape, x.dtype) == (tensor.shape, tensor.dtype)
+        assert (x.shape, x.dtype.name) == (tensor.shape, tensor.dtype)
         if tensor.statistics.max is not None:
             assert x.max() == np.asarray(tensor.statistics.max, x.dtype)
     assert len(found) == count
@@ -152,7 +152,7 @@ def test_statistics_alone_and_checksums(tmp_path: Path) -> None:
         tensor.statistics
         for tensor in tensors([recording.runs[0].calls[0].arguments, recording.runs[0].calls[0].results])
     )
-    assert np.isnan([x.max, x.norm]).all()
+    assert [repr(x.max), repr(x.norm)] == ["nan", "nan"]
     assert (x.min, x.mean, y.md5) == (-np.inf, None, "0badcafe")
     assert not any(tensor.has_numbers for tensor in all_tensors(recording))
     assert recording.notes == ("there is no dump_tensor_data: statistics are all that can be judged",)
@@ -311,6 +311,14 @@ def test_a_damaged_dump_json(text: bytes, said: str, tmp_path: Path) -> None:
     assert said in refusal(tmp_path)
 
 
+@pytest.mark.parametrize("field", ["input_kwargs", "parameters"])
+def test_keywords_that_look_like_a_value(field: str, tmp_path: Path) -> None:
+    dump = linear_dump(tmp_path)
+    dump.data[MATMUL][field] = {"type": "slice", "value": [0, 1, 2]}
+    (call, _) = read_recording(dump.write()).runs[0].calls
+    assert call.keywords == (dump.data[MATMUL][field] if field == "input_kwargs" else {})
+
+
 @pytest.mark.parametrize("content", [{}, {"0": 3}, {"0": [[3], [4]]}, {"0": [[], 4]}, {"a": [None]}, {"0": [[[]], {}]}])
 def test_odd_side_files_say_nothing(content: dict[str, Any], tmp_path: Path) -> None:
     linear_dump(tmp_path)
@@ -329,8 +337,8 @@ def test_what_is_no_recording(tmp_path: Path) -> None:
 def test_many_calls_take_seconds(tmp_path: Path) -> None:
     dump = linear_dump(tmp_path)
     one = json.dumps(dump.data[MATMUL])
-    calls = ", ".join(f'"Functional.matmul.{i}.forward": {one}' for i in range(100_000))
+    calls = ", ".join(f'"Functional.matmul.{i}.forward": {one}' for i in range(20_000))
     (tmp_path / "dump.json").write_text(f'{{"task": "tensor", "level": "L1", "data": {{{calls}}}}}')
     start = time.process_time()
-    assert len(read_recording(tmp_path).runs[0].calls) == 100_000
-    assert time.process_time() - start < 30  # a slow machine's; a path resolved for each tensor takes minutes
+    assert len(read_recording(tmp_path).runs[0].calls) == 20_000
+    assert time.process_time() - start < 20  # two here; it grows as their number does

@@ -3,6 +3,7 @@
 --hypothesis-profile=deep changes 100,000.
 """
 
+import copy
 import json
 import os
 import sys
@@ -128,7 +129,7 @@ def mutated_tree(draw: st.DrawFn, content: bytes) -> bytes:
         if draw(st.integers(0, 4)) == 0:
             del holder[key]
         else:
-            holder[key] = draw(st.sampled_from(HOSTILE + others))
+            holder[key] = copy.deepcopy(draw(st.sampled_from(HOSTILE + others)))  # it may be changed in its turn
     return json.dumps(tree).encode()
 
 
