@@ -1,9 +1,10 @@
 """The calls of a run by name, by module path and by the module call that they are part of."""
 
 import collections
+import math
 from collections.abc import Iterator
 
-from parity.recorded.recording import Call, RecordedRun
+from parity.recorded.recording import Call, RecordedRun, RecordedTensor, Statistics, tensors
 
 FORWARD, BACKWARD = ".forward", ".backward"
 
@@ -21,6 +22,10 @@ class CallIndex:
         for call in forward:
             if call.parent:
                 self._within[call.parent].append(call)
+        self._users: dict[tuple[int, Statistics], list[str]] = collections.defaultdict(list)
+        for call in forward:
+            for x in tensors((call.arguments, call.keywords)) if not call.is_module else ():
+                self._users[math.prod(x.shape), x.statistics].append(call.parent)
         self._count = collections.Counter(call.path for call in forward if call.is_module)
 
     def forward_of(self, call: Call) -> Call | None:
@@ -41,6 +46,12 @@ class CallIndex:
         for inner in self.within(call) if depth < 50 else ():
             yield inner
             yield from self.all_within(inner, depth + 1)
+
+    def is_used_beside(self, parameter: RecordedTensor, modules: set[str]) -> bool:
+        """Whether an operator that is not part of these module calls takes the same numbers, as statistics tell."""
+        known = parameter.statistics.norm is not None or parameter.statistics.md5 is not None
+        users = self._users.get((math.prod(parameter.shape), parameter.statistics), [])
+        return known and any(parent not in modules for parent in users)
 
     def count(self, path: str) -> int:
         """How often a module was called."""

@@ -17,12 +17,14 @@ from parity.recorded.operators.expectation import Expectation, References, exact
 from parity.recorded.parameter_gradients import parameter_gradients
 from parity.recorded.recording import Call, RecordedRun, RecordedTensor, is_float, numbers_of
 from parity.recorded.recording import tensors as tensors_in
-from parity.recorded.submodules import CannotTellError, Submodules, function_of, norm_parameters
+from parity.recorded.submodules import CannotTellError, Submodules, function_of, is_norm, norm_parameters
 from parity.verdict.verdict import Verdict, refused
 from reference.config import GPT2Config
 
 Array = NDArray[Any]
 WHOLE = ("wte", "transformer", "h.0")  # a submodule that only a whole model has
+NOTHING = "the numbers of its results were not recorded"
+OTHER_EPSILONS = (1e-6, 1e-7, 1e-12, 1e-3, 1e-4)  # defaults of frameworks and of other models
 UNFIT = "the recorded arguments do not fit together"
 
 
@@ -73,11 +75,13 @@ class _Judge:
             function = found if isinstance(found, str) else found.function
             recorded = list(tensors_in((call.results, call.arguments)))
             if recorded and not any(x.has_numbers for x in recorded):
-                return by_statistics.judge(call, found, function)
+                return by_statistics.judge(call, found, function, self._setting.accuracy)
             judged = self._backward(call, forward, found) if call.is_backward else self._forward(call, found)
             verdicts = tuple(judged)
+            if not all(verdict.agrees for verdict in verdicts):
+                self._require_known_epsilon(forward, found)
             if not verdicts:
-                raise _NotJudgedError("nothing that it returned was recorded")
+                raise _NotJudgedError("no gradient is recorded that is its alone" if call.is_backward else NOTHING)
             return CallJudgement(call, function, verdicts)
         except (_NotJudgedError, CannotTellError, GPT2Error) as error:
             return CallJudgement(call, function, reason=str(error))
@@ -85,6 +89,20 @@ class _Judge:
             return CallJudgement(call, function, reason=f"{UNFIT}: {error.args[0] if error.args else error}")
         except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError) as error:
             return CallJudgement(call, function, reason=f"{UNFIT}: {error}")
+
+    def _require_known_epsilon(self, call: Call, found: Bound | str) -> None:
+        """Raise _NotJudgedError for a norm that agrees with another epsilon than GPT-2's, if its own is not known."""
+        if self._setting.config is not None or isinstance(found, str) or found.function != "ops.layer_norm":
+            return
+        inside = [self._setting.operators.find(each, self._run.framework) for each in (call, *self._index.within(call))]
+        if any(isinstance(each, Bound) and each.arguments.get("eps") is not None for each in inside):
+            return
+        for epsilon in OTHER_EPSILONS:
+            other = dataclasses.replace(found, arguments=found.arguments | {"eps": epsilon})
+            if all(verdict.agrees for verdict in self._forward(call, other)):
+                self._submodules.epsilons[call.name if call.is_module else call.parent] = epsilon
+                said = f"with GPT-2's epsilon, {functions.EPSILON}, it differs, with {epsilon} it agrees"
+                raise _NotJudgedError(f"{said}: is it so in config.json?")
 
     def _bound(self, call: Call) -> Bound | str:
         """The call as the table knows it, with options that a call within it has; or the function of a submodule."""
@@ -109,7 +127,8 @@ class _Judge:
             if isinstance(inner, Bound) and inner.function == bound.function:
                 options = {name: x for name, x in inner.arguments.items() if not any(True for _ in tensors_in(x))}
                 missing = options | missing
-        if bound.function == "ops.layer_norm" and missing.get("eps") is None:
+        by_config = self._setting.config is not None and is_norm(call)
+        if bound.function == "ops.layer_norm" and (by_config or missing.get("eps") is None):
             missing["eps"] = self._submodules.epsilon(call)
         return dataclasses.replace(bound, arguments=missing)
 

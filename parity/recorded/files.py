@@ -1,5 +1,6 @@
 """The files of a recording, from whoever sent them: nothing is executed, and nothing outside its folder is opened."""
 
+import functools
 import os
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -55,14 +56,23 @@ def require_inside(path: Path, root: Path) -> None:
         raise GPT2Error(f"{path} leads out of the recorded folder {root}, it was not opened: copy what it points to")
 
 
-def tensor_in(path: Path, root: Path, dtype: str, shape: tuple[int, ...], statistics: Statistics) -> RecordedTensor:
+def tensor_in(
+    folder: Path, name: str, root: Path, dtype: str, shape: tuple[int, ...], statistics: Statistics
+) -> RecordedTensor:
     """The tensor whose numbers are in a file, which is opened when they are asked for."""
 
     def read() -> Array:
+        path = folder / name
         require_inside(path, root)
         return promised(read_numbers(path), dtype, shape, path)
 
-    return RecordedTensor(dtype, shape, statistics, os.path.relpath(path, root), read)
+    return RecordedTensor(dtype, shape, statistics, f"{_within(folder, root)}{name}", read)
+
+
+@functools.cache
+def _within(folder: Path, root: Path) -> str:
+    """The folder, from the root, before the name of a file: asked for at each of 100,000 tensors."""
+    return os.path.join(os.path.relpath(folder.resolve(), root), "").removeprefix("./")
 
 
 def read_numbers(path: Path) -> Array:
@@ -89,16 +99,18 @@ def read_numbers(path: Path) -> Array:
 def npy_header(file: BinaryIO, path: Path) -> tuple[np.dtype[Any], tuple[int, ...], bool]:
     """The dtype, the shape and whether columns come first, of a .npy at its beginning. Raises GPT2Error."""
     try:
-        version = np.lib.format.read_magic(file)
-        formats = np.lib.format
-        read: Any = {(1, 0): formats.read_array_header_1_0, (2, 0): formats.read_array_header_2_0}[version]
+        formats: Any = np.lib.format
+        version = formats.read_magic(file)
+        read = {(1, 0): formats.read_array_header_1_0, (2, 0): formats.read_array_header_2_0}[version]
         shape, columns_first, dtype = read(file)
     except Exception as error:  # a damaged header can fail anywhere in it
         raise GPT2Error(f"{path} has a damaged .npy header: {AGAIN}") from error
     if dtype.hasobject:
         raise GPT2Error(f"{path} holds Python objects, a pickle that could run code; nothing was run: save numbers")
-    if dtype.fields is not None or dtype.subdtype is not None or any(size < 0 for size in shape):
-        raise GPT2Error(f"{path} holds no plain array: {AGAIN}")
+    if dtype.kind not in "biufc" and not (dtype.kind == "V" and dtype.fields is None and dtype.itemsize == 2):
+        raise GPT2Error(f"{path} holds {quoted(dtype.name)}, which are no numbers: save numbers, such as float32")
+    if any(size < 0 for size in shape):
+        raise GPT2Error(f"{path} has a damaged .npy header: {AGAIN}")
     return dtype, tuple(shape), columns_first
 
 
@@ -116,8 +128,12 @@ def read_npy(file: BinaryIO, path: Path) -> Array:
         )
     file.seek(start)
     data = np.empty(count, dtype)
-    if count and file.readinto(data.view(np.uint8)) != there:  # type: ignore[attr-defined]
-        raise GPT2Error(f"{path} was cut off while it was read: {AGAIN}")
+    rest = memoryview(data.view(np.uint8).data)
+    while rest.nbytes:  # a file in an archive comes in pieces
+        read = file.readinto(rest)  # type: ignore[attr-defined]
+        if not read:
+            raise GPT2Error(f"{path} was cut off while it was read: {AGAIN}")
+        rest = rest[read:]
     try:
         return data.reshape(shape[::-1]).T if columns_first else data.reshape(shape)
     except ValueError as error:  # more axes than NumPy has, or sizes of which one is 0 and another has 70 digits
@@ -127,10 +143,11 @@ def read_npy(file: BinaryIO, path: Path) -> Array:
 def promised(x: Array, dtype: str, shape: tuple[int, ...], path: Path) -> Array:
     """The array, as it was promised. Raises GPT2Error if dtype or shape are others.
 
-    bfloat16 comes as such, as the two bytes that NumPy knows no name for, or widened to float32, as msprobe does in
-    MindSpore, from where it goes back without a change.
+    bfloat16 comes as such, as two bytes that NumPy has no name for, as bits in uint16, or widened to float32, as
+    msprobe does in MindSpore, from where it goes back without a change.
     """
-    if dtype == "bfloat16" and x.dtype.kind == "V" and x.dtype.itemsize == 2:
+    x = as_numbers(x)
+    if dtype == "bfloat16" and x.dtype == np.uint16:
         x = x.view(ml_dtypes.bfloat16)
     if dtype == "bfloat16" and x.dtype == np.float32:
         with np.errstate(all="ignore"):
@@ -142,4 +159,11 @@ def promised(x: Array, dtype: str, shape: tuple[int, ...], path: Path) -> Array:
             f"{path} should hold {dtype} of shape {list(shape)}, as the recording says, but holds {x.dtype} of shape "
             f"{list(x.shape)}: {AGAIN}"
         )
+    return x
+
+
+def as_numbers(x: Array) -> Array:
+    """The array in this machine's byte order; two bytes that NumPy has no name for are bfloat16."""
+    if x.dtype.kind == "V" and x.dtype.itemsize == 2:
+        return x.view(ml_dtypes.bfloat16)
     return x.astype(x.dtype.newbyteorder("="), copy=False)

@@ -182,7 +182,7 @@ class _Reader:
                 value if isinstance(value, list) and len(value) == 2 and isinstance(value[0], list) else [[key], value]
             )
             names, lines = pair
-            frames = tuple(_frame(line) for line in lines if isinstance(line, str)) if isinstance(lines, list) else ()
+            frames = tuple(frame(line) for line in lines if isinstance(line, str)) if isinstance(lines, list) else ()
             stacks |= {name: frames for name in names if isinstance(name, str)}
         return stacks
 
@@ -193,7 +193,10 @@ class _Reader:
             if not isinstance(entry.get(field), kind | None):  # msprobe writes null for no arguments
                 raise GPT2Error(f"{where}: {field!r} must be {'a list' if kind is list else 'an object'}: {AGAIN}")
         arguments = entry.get("input") if is_backward else entry.get("input_args")
-        parameters = self._value(entry.get("parameters") or {}, where)
+        keywords, parameters = (
+            {key: self._value(x, where) for key, x in (entry.get(field) or {}).items()}
+            for field in ("input_kwargs", "parameters")
+        )
         return Call(
             name=name,
             operator=parts.operator,
@@ -201,7 +204,7 @@ class _Reader:
             is_backward=is_backward,
             number=parts.number,
             arguments=tuple(self._value(x, where) for x in arguments or ()),
-            keywords=self._value(entry.get("input_kwargs") or {}, where),
+            keywords=keywords,
             results=tuple(self._value(x, where) for x in entry.get("output") or ()),
             parameters={key: x for key, x in parameters.items() if isinstance(x, RecordedTensor)},
             parent=parent,
@@ -242,7 +245,8 @@ class _Reader:
         if dtype is None:
             self._dtypes[quoted(tensor.dtype)] += 1
             return f"{tensor.dtype} of shape {list(shape)}"
-        highest, lowest, mean, norm = (_number(x, where) for x in (tensor.Max, tensor.Min, tensor.Mean, tensor.Norm))
+        highest, lowest = number(tensor.Max, where), number(tensor.Min, where)
+        mean, norm = number(tensor.Mean, where), number(tensor.Norm, where)
         statistics = Statistics(highest, lowest, mean, norm, None if tensor.md5 is None else str(tensor.md5))
         if tensor.data_name in (None, -1, "-1"):
             return RecordedTensor(dtype, shape, statistics)
@@ -252,7 +256,7 @@ class _Reader:
         if self._data is None:
             self._without_data = True
             return RecordedTensor(dtype, shape, statistics)
-        return tensor_in(self._data / name, self._root, dtype, shape, statistics)
+        return tensor_in(self._data, name, self._root, dtype, shape, statistics)
 
 
 def parts_of(name: str) -> _Name | None:
@@ -292,13 +296,13 @@ def plain_value(kind: str, value: dict[str, Any], where: str) -> Any:
     if kind.endswith(".dtype") and isinstance(plain, str):
         return dtype_named(plain) or plain
     if kind.startswith("float") and isinstance(plain, str):
-        return _number(plain, where)
+        return number(plain, where)
     if kind == "torch.Size" and isinstance(plain, list):
         return tuple(plain)
     return plain
 
 
-def _number(value: Any, where: str) -> float | None:
+def number(value: Any, where: str) -> float | None:
     """A statistic: a number, "NaN", "inf", or null where there is none."""
     if value is None:
         return None
@@ -310,7 +314,7 @@ def _number(value: Any, where: str) -> float | None:
     raise GPT2Error(f"{where} has a number that is {quoted(value)}: {AGAIN}")
 
 
-def _frame(line: str) -> str:
+def frame(line: str) -> str:
     """A line of a call stack on one line, without what could move a terminal's cursor."""
     return "".join(x if x.isprintable() else " " for x in re.sub(r",\s*\n\s*", ", ", line)).strip()
 

@@ -28,7 +28,7 @@ def parameter_gradients(
 ) -> Iterator[Verdict]:
     """The verdict on the gradient of each parameter of a module that has one recorded.
 
-    A gradient that other modules add to as well, or other calls of this one, is not judged, but for the usual case:
+    A gradient that other calls add to as well is not judged, but for the usual case:
     a head that is tied to the embedding.
     """
     if index.count(forward.path) > 1:
@@ -39,6 +39,8 @@ def parameter_gradients(
         if recorded is None or not recorded.has_numbers or name not in expected:
             continue
         others = _sharing(forward, forward.parameters[parameter], index)
+        if index.is_used_beside(forward.parameters[parameter], {forward.name, *(call.name for call in others)}):
+            continue
         if not others:
             yield dataclasses.replace(expected[name].verdict(recorded), name=whole)
             continue

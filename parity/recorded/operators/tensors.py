@@ -70,6 +70,8 @@ COMPARISONS: dict[str, Callable[..., Any]] = {
     "less_equal": np.less_equal,
     "greater": np.greater,
     "greater_equal": np.greater_equal,
+    "maximum": np.maximum,
+    "minimum": np.minimum,
     "logical_and": np.logical_and,
     "logical_or": np.logical_or,
     "logical_not": np.logical_not,
@@ -144,11 +146,14 @@ COUNTED: dict[str, Callable[[Given], Array]] = {
     "pad": _pad,
     "arange": _arange,
     "difference": _difference,
+    "zeros_like": lambda given: np.zeros_like(given["x"]),
+    "ones_like": lambda given: np.ones_like(given["x"]),
+    "full_like": lambda given: np.full(given["x"].shape, given["value"]),
     "all": _over(np.all),
     "any": _over(np.any),
     "cumulative_sum": lambda given: np.cumsum(given["x"], axis=_axis(given)),
 }
-FLOATS_TOO = ("pad", "all", "any")
+FLOATS_TOO = ("pad", "all", "any", "zeros_like", "ones_like", "full_like")
 OTHERS = (
     "baddbmm",
     "broadcast",
@@ -175,7 +180,7 @@ def forward(
     if name in ELEMENTWISE:
         return [_elementwise(ELEMENTWISE[name], _two(given), dtypes[0], known)]
     if name in COMPARISONS:
-        return [exactly(np.asarray(COMPARISONS[name](*_two(given))))]
+        return [exactly(np.asarray(COMPARISONS[name](*_two(given))).astype(dtypes[0]))]
     if name in MOVES:
         return [exactly(x) for x in MOVES[name](given, shapes)]
     if name in COUNTED:
@@ -200,7 +205,8 @@ def forward(
             return [exactly(x.astype(dtypes[0]))]
     y = given["y"] if name == "where" else given["value"]
     chosen = (given["condition"], x, y) if name == "where" else (given["mask"], y, x)
-    return [exactly(np.where(chosen[0], *(np.asarray(each).astype(dtypes[0]) for each in chosen[1:])))]
+    one, other = (np.asarray(each).astype(dtypes[0]) for each in chosen[1:])
+    return [exactly(np.where(chosen[0], one, other))]
 
 
 def backward(
@@ -225,6 +231,8 @@ def backward(
     if name == "dropout":
         return {"x": _dropout(given, grad, known)}
     x = given["x"]
+    if name == "baddbmm":
+        return _products_added_backward(given, grad, known)
     if name == "cast":
         return {"x": exactly(grad.astype(x.dtype))}
     if name == "broadcast":
@@ -367,12 +375,32 @@ def _dropout(given: Given, x: Array, known: References) -> Expectation:
 def _products_added(given: Given, dtype: np.dtype, known: References) -> Expectation:
     x, a, b = (given[name].astype(dtype, copy=False) for name in ("x", "a", "b"))
     shape = (*a.shape[:2], b.shape[2])
+    beta, alpha = (1 if given.get(name) is None else given[name] for name in ("beta", "alpha"))
 
     def function(shuffle: Shuffle, x: Array, a: Array, b: Array) -> list[Any]:
         order = shuffle(a.shape[2])
-        return [matmul(a[:, :, order], b[:, order]) + x]
+        scaled = alpha * matmul(a[:, :, order], b[:, order])
+        return [scaled + beta * x if beta else scaled]  # of a beta of 0, x does not count, not even NaN
 
     return by_operation(function, [x, a, b], [shape], [dtype], known.accuracy)[0]
+
+
+def _products_added_backward(given: Given, grad: Array, known: References) -> dict[str, Expectation]:
+    a, b = (given[name].astype(grad.dtype, copy=False) for name in ("a", "b"))
+    beta, alpha = (1 if given.get(name) is None else given[name] for name in ("beta", "alpha"))
+
+    def function(shuffle: Shuffle, grad: Array, a: Array, b: Array) -> list[Any]:
+        d_a, d_b = matmul_vjp(grad, a, b)
+        return [alpha * d_a, alpha * d_b]
+
+    found = by_operation(function, [grad, a, b], [a.shape, b.shape], [grad.dtype] * 2, known.accuracy)
+    x = given["x"]
+    added = (
+        {"x": elementwise(lambda grad: beta * grad, [grad], grad.shape, known.accuracy)}
+        if x.shape == grad.shape
+        else {}
+    )
+    return added | dict(zip("ab", found, strict=True))
 
 
 def _scale_and_mask(given: Given) -> tuple[float, Any, Any]:
