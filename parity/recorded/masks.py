@@ -11,12 +11,12 @@ from reference.attention import visible_keys
 
 Array = NDArray[Any]
 
-
 SHOWS, HIDES = "shows later tokens", "hides other keys than later tokens and pads"
+EITHER = "may be one of tokens (B, T), or one of keys (T, T)"
 
 
 def mask_given(call: Call, batch: int, length: int) -> tuple[Array, str] | None:
-    """The mask (B, T) that a block or attention was given, and its fault, SHOWS, HIDES or "". None: no mask.
+    """The mask (B, T) that a block or attention was given, and its fault, one of these or "". None: no mask.
 
     It is a mask of tokens (B, T), or one of visible keys (B or 1, 1, T, T): true where a query may look or where it may
     not, or a number to add, 0 where it may; then a token is what any query sees.
@@ -25,7 +25,7 @@ def mask_given(call: Call, batch: int, length: int) -> tuple[Array, str] | None:
         if x.shape == (batch, length):
             tokens = x.numbers()
             if np.isin(tokens, (0, 1)).all():
-                return tokens.astype(np.int64), ""
+                return tokens.astype(np.int64), EITHER if batch == length else ""
         elif len(x.shape) == 4 and x.shape[1:] == (1, length, length) and x.shape[0] in (1, batch):
             visible = _visible(x.numbers())
             tokens = np.broadcast_to(visible[:, 0].any(axis=1), (batch, length)).astype(np.int64)

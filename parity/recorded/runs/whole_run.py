@@ -12,7 +12,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from gpt2.errors import GPT2Error
-from parity.recorded.masks import mask_given
+from parity.recorded.masks import EITHER, mask_given
 from parity.recorded.recording import Array, Call, RecordedRun, is_float, tensors
 from parity.recorded.runs.names import common_path, kind_of
 from parity.recorded.runs.stage_map import ACT, HEADS_LAST, ForwardPass, Seen, forward_passes, lowest_dtype, stages_of
@@ -107,7 +107,10 @@ def _judge_pass(
         name.replace(f".{ACT}", f".{config.activation_function}"): x for name, x in stages_of(forward.calls).items()
     }
     reason = _why_not(forward, found, config)
-    return WholeRun(reason=reason) if reason else _judge(found, _inputs(forward), config, parameters, accuracy)
+    inputs = None if reason else _inputs(forward)
+    if inputs is None:
+        return WholeRun(reason=reason or f"the mask that a layer was given {EITHER}")
+    return _judge(found, inputs, config, parameters, accuracy)
 
 
 def _why_not(forward: ForwardPass, found: Mapping[str, Seen], config: GPT2Config) -> str:
@@ -140,8 +143,8 @@ def _drops(call: Call) -> bool:
     return not np.array_equal(given.numbers(), result.numbers(), equal_nan=True)
 
 
-def _inputs(forward: ForwardPass) -> _Inputs:
-    """The arguments of the model call, as far as they were recorded."""
+def _inputs(forward: ForwardPass) -> _Inputs | None:
+    """The arguments of the model call, as far as they were recorded. None: a mask may be of two kinds."""
     assert forward.ids is not None
     ids, notes = forward.ids.numbers().astype(np.int64), []
     mask, positions = forward.attention_mask, forward.position_ids
@@ -152,6 +155,8 @@ def _inputs(forward: ForwardPass) -> _Inputs:
     elif mask is None and not forward.has_model_call:
         layers = (call for call in forward.calls if common_path(call.path).startswith("h."))
         found = next(filter(None, (mask_given(call, *ids.shape) for call in layers)), None)
+        if found is not None and found[1] == EITHER:
+            return None
         if found is not None:
             attention_mask = found[0]
             notes.append("attention_mask as a layer was given it")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from parity.recorded.calls import judge_calls
-from parity.recorded.masks import SHOWS, mask_given
+from parity.recorded.masks import EITHER, SHOWS, mask_given
 from parity.recorded.runs.stage_map import forward_passes
 from parity.recorded.runs.whole_run import judge_whole_run
 from parity.report.recorded.facts import JudgedRun
@@ -40,6 +40,13 @@ def test_a_mask_that_shows_the_next_token_is_not_that_of_gpt2() -> None:
     tokens, fault = mask_given(call("Block", [x, visible], [x], "h.0"), 2, 4) or (None, None)
     np.testing.assert_array_equal(tokens, np.ones((2, 4)))
     assert fault == SHOWS
+
+
+def test_a_square_mask_may_be_of_two_kinds() -> None:
+    """As many tokens as sequences: then (T, T) is (B, T), too."""
+    x, hidden = Numbers()(2, 2, 8), ~np.tri(2, dtype=bool)
+    _, fault = mask_given(call("Block", [x, hidden], [x], "h.0"), 2, 2) or (None, None)
+    assert fault == EITHER
 
 
 def test_positions_are_no_mask() -> None:
