@@ -31,6 +31,7 @@ FARTHER: dict[str, dict[str, str]] = {
     "score": {BEFORE: "ln_f"},
 }
 # How a call holds a stage: as an argument before it, or as a result.
+LOSSES = ("cross_entropy", "log_softmax")  # what is given the logits
 HEADS_LAST = "keys"  # the second factor of queries times keys: its last two axes are exchanged
 
 
@@ -96,7 +97,9 @@ def _described(calls: Sequence[Call]) -> ForwardPass:
     model = next((call for call in calls if call.is_module and not common_path(call.path)), None)
     named = {} if model is None else {name: x for name, x in model.keywords.items() if isinstance(x, RecordedTensor)}
     looked_up = [call for call in calls if common_path(call.path) == "wte" or kind_of(call.operator) == "embedding"]
-    positions = [call for call in calls if common_path(call.path) == "wpe"] or looked_up[1:2]
+    of_tokens = {call.name for call in looked_up if common_path(call.path) == "wte"}
+    others = [call for call in looked_up if not {call.name, call.parent} & of_tokens] if of_tokens else looked_up[1:]
+    positions = [call for call in calls if common_path(call.path) == "wpe"] or others[:1]
     given = [*((model,) if model is not None else ()), *looked_up, *calls]
     return ForwardPass(
         tuple(calls),
@@ -263,6 +266,13 @@ def _head(calls: Sequence[Call], operators: Sequence[Call]) -> Iterator[Seen]:
     for call in operators:
         if call.name in behind and kind_of(call.operator) == "linear" and _has_weight(call):
             yield from _around(call, "ln_f", "logits")
+            return
+    rows = _first_floats(calls[last].results) if last < len(calls) else None
+    for call in operators:
+        scores = _first_floats(call.arguments)
+        if call.name in behind and call.operator in LOSSES and scores is not None and rows is not None:
+            if scores.shape[:-1] in (rows.shape[:-1], (math.prod(rows.shape[:-1]),)):
+                yield Seen("logits", scores, call, is_result=False)
             return
 
 
