@@ -8,8 +8,9 @@ print(model.generate(model.encode("The meaning of life is")))
 from gpt2.backends import get_backend
 from gpt2.errors import EndOfContextWarning, GPT2Error
 from gpt2.model.model import Model, load
+from gpt2.recorder import record
 from gpt2.training.run import train
 from reference.config import GPT2Config
 
-__all__ = ["EndOfContextWarning", "GPT2Config", "GPT2Error", "Model", "get_backend", "load", "train"]
+__all__ = ["EndOfContextWarning", "GPT2Config", "GPT2Error", "Model", "get_backend", "load", "record", "train"]
 __version__ = "0.1.0"

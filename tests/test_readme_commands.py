@@ -18,6 +18,7 @@ from gpt2.lesson.server import LessonServer
 from parity import check
 from reference.config import GPT2Config, parameter_shapes
 from tests.gpt2.command import run
+from tests.parity.recorded.made_runs import hugging_face_run, parameters_of, write_msprobe
 from tests.test_readme import READMES, ROOT, code_blocks, text_of
 
 VERSES = "ROMEO:\nBut soft, what light through yonder window breaks?\nIt is the east, and Juliet is the sun.\n"
@@ -53,6 +54,7 @@ def write_stand_ins(folder: Path) -> None:
     pairs = [{"article": f"a sea of {i} words", "summarization": f"{i} words"} for i in range(20)]
     lines("pairs.jsonl", pairs)
     lines("test.jsonl", pairs[:1])
+    write_msprobe(hugging_face_run(parameters_of()), folder / "dump")
 
 
 def shown_commands(readme: str) -> list[str]:

@@ -55,6 +55,10 @@ EXAMPLES: Mapping[str, tuple[str, str]] = {
     ),
     "report": ("gpt2 report merge 1.json 2.json", "gpt2 report merge 2.json 1.json --html report.html"),
     "report merge": ("gpt2 report merge 1.json 2.json", "gpt2 report merge 2.json 1.json --html report.html"),
+    "judge": (
+        "gpt2 judge dump --model FOLDER --html report.html",
+        "gpt2 judge pytorch_dump --against mindspore_dump --language zh",
+    ),
     "blame": ("gpt2 blame tiny 'reverse: spore' --backend mindspore", "gpt2 blame tiny --ids '1 2 3' --dtype float16"),
     "peers": ("gpt2 peers install torch", "gpt2 peers list"),
     "peers install": ("gpt2 peers install torch", "gpt2 peers install mindspore@2.9.0"),

@@ -20,6 +20,7 @@ from gpt2.commands.model import convert, info, levels, logits
 from gpt2.commands.on_trial import diagnosis_table, exercise, kill_table, measure_accuracy, other_rules, reach
 from gpt2.commands.options import FOREIGN
 from gpt2.commands.peers import peers
+from gpt2.commands.recorded import judge
 from gpt2.commands.report import report
 from gpt2.commands.tasks import tasks
 from gpt2.commands.train import train
@@ -31,7 +32,7 @@ CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 SECTIONS = {
     "Run a model": (generate, summarize, classify, logits, info, convert),
     "Train and evaluate": (train, tune, evaluation, tasks, levels),
-    "Judge an implementation": (check, report, blame, reach, peers),
+    "Judge an implementation": (check, report, judge, blame, reach, peers),
     "Test the judge": (kill_table, diagnosis_table, other_rules, measure_accuracy),
     "Learn": (demo, lesson, compare, exercise),
 }

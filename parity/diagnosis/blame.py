@@ -115,11 +115,11 @@ def first_wrong(stages: list[Stage]) -> Stage | None:
     return next((stage for stage in stages if not stage.alone.agrees), None)
 
 
-def source_lines(backend: Backend, name: str) -> tuple[str, ...]:
+def source_lines(backend: Backend | None, name: str) -> tuple[str, ...]:
     """Where the reference and the backend compute a stage ("h.0.attn.q") or a function, one line each.
 
     A function's name is that of its file below a folder of sources, and its own: "ops.softmax", "optim.AdamW.state".
-    A backend names the folder of its files in an attribute `sources`; without it, there is only the reference's line.
+    A backend names the folder of its files in an attribute `sources`; without one, there is only the reference's line.
     In a copy of our sources, the original's line is shown as well if it is another.
     """
     sources = getattr(backend, "sources", None)

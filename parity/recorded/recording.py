@@ -63,7 +63,8 @@ class Call:
     number: how often it had been called before. arguments, keywords, results: RecordedTensor, a plain value, or a list
     of these; a backward call's arguments are the gradients of the results, its results those of the arguments.
     parameters: a module's own, by name. parent: the name of the module call that this one is part of; "" at the top.
-    stack: the lines that called it, the innermost first, "File ..., line 12, in forward, ...".
+    stack: the lines that called it, the innermost first, "File ..., line 12, in forward, ...". is_complete: whether all
+    arguments were kept; if not, an axis, an eps or a flag may have been given that the recording does not have.
     """
 
     name: str
@@ -77,6 +78,7 @@ class Call:
     parameters: dict[str, RecordedTensor] = dataclasses.field(default_factory=dict)
     parent: str = ""
     stack: tuple[str, ...] = ()
+    is_complete: bool = True
 
     @property
     def is_module(self) -> bool:
@@ -89,7 +91,8 @@ class RecordedRun:
     """One step on one device. place: "step 0, rank 0", or "" if the recording has but one.
 
     calls: in the order of the run. parameter_gradients: by the parameter's whole name, "transformer.wte.weight".
-    stages: values that were kept by the name of the reference's stage, without a call, "h.0.attn.q".
+    stages: values that were kept by the name of the reference's stage, without a call, "h.0.attn.q", and what the model
+    was given: "ids", "attention_mask", "position_ids".
     """
 
     framework: str = ""  # "pytorch", "mindspore", or "" if it is not said
@@ -108,7 +111,7 @@ class Recording:
     """All that was read of a dump. notes: what was found there and not read, each in a sentence."""
 
     source: Path
-    kind: str  # "msprobe", "troubleshooter", "stages"
+    kind: str  # "msprobe", "troubleshooter", "stages", "recorder"
     runs: tuple[RecordedRun, ...]
     notes: tuple[str, ...] = ()
 

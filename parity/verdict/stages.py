@@ -1,7 +1,7 @@
 """Judge a whole model stage by stage: the reference of each named stage of a forward pass."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from typing import Any
 
 import numpy as np
@@ -54,6 +54,7 @@ def stage_references(
     accuracy: Mapping[str, float],
     given: Mapping[str, Array] | None = None,
     most: int = orbit.SAMPLES,
+    only: Container[str] | None = None,
 ) -> dict[str, Reference]:
     """The reference of every stage of a model, by name, in the order of computation.
 
@@ -62,7 +63,8 @@ def stage_references(
     and MLP units in another order, its elementary functions erring by what `accuracy` declares. Values at pads mean
     nothing. ids and attention_mask are (B, T), position_ids (B, T) or absent. After a stage that is named in `given`,
     the computation continues with the value given there, so that later stages do not inherit an error. The orbit has at
-    most `most` members.
+    most `most` members. only: the stages that are wanted, of which, to save memory, two members are kept: the first,
+    and the one that is farthest from the oracle, on which alone the noise floor depends.
 
     references = stage_references(model.config, model.parameters, ids, None, None, dtype, model.backend.accuracy)
     {name: references[name].judge(stage).explain() for name, stage in model.stages(ids).items()}
@@ -87,7 +89,8 @@ def stage_references(
         keep = keep_in(seen)
 
         def watch(name: str, x: Any) -> Any:
-            kept = keep(name, move(name, x))
+            x = move(name, x)
+            kept = keep(name, x) if only is None or name in only else x
             return replace(name, kept).astype(kept.dtype) if given and name in given else kept
 
         with observing(watch), np.errstate(all="ignore"):
@@ -106,11 +109,27 @@ def stage_references(
     oracle = run(
         map_tree(lambda name, x: x.astype(np.float64), tree), lambda name, x: x, lambda name, x: (given or {})[name]
     )
-    members = [member(index) for index in range(orbit.members(oracle.values(), most))]
-    return {
-        name: Reference(x, [seen[name] for seen in members], _kept(name, x, attention_mask))
-        for name, x in oracle.items()
-    }
+    references = {name: Reference(x, [], _kept(name, x, attention_mask)) for name, x in oracle.items()}
+    for index in range(orbit.members(oracle.values(), most)):
+        for name, x in member(index).items():
+            references[name].orbit.append(x)
+            if only is not None and index > 1:
+                references[name].orbit[1:] = [references[name].farthest]
+    return references
+
+
+def stage_names(config: GPT2Config, is_classifier: bool = False) -> list[str]:
+    """The names of all stages of a model, in the order of computation."""
+    roles = list(STAGE_AXES)
+    layer = roles[roles.index("ln_1") : roles.index("ln_f")]
+    layer.insert(layer.index("mlp.c_proj"), f"mlp.{config.activation_function}")
+    inside = [f"h.{i}.{role}" for i in range(config.n_layer) for role in layer]
+    return [
+        *roles[: roles.index("ln_1")],
+        *inside,
+        "ln_f",
+        *(("score", "label_logits") if is_classifier else ("logits",)),
+    ]
 
 
 def stage_axes(name: str) -> Axes:

@@ -211,6 +211,11 @@ class Reference:
         members = [np.where(usual, member.astype(np.float64), 0.0) for member in self.orbit]
         return noise_floor(members, np.where(usual, self.oracle, 0.0), own.dtype)
 
+    @property
+    def farthest(self) -> Array:
+        """The member of the orbit, besides the first, that is farthest from the oracle."""
+        return max(self.orbit[1:], key=lambda x: dataclasses.replace(self, orbit=[self.orbit[0], x]).noise)
+
     def judge(self, value: Any) -> Verdict:
         """The verdict on a backend's value of this array."""
         return judge(value, self.oracle, self.orbit, self.rows, self.terms)
