@@ -69,7 +69,7 @@ def evidence(rule: Rule, backend: Backend, examples: int, start: int) -> str:
 
 
 def _rank(fact: tuple[str, Evidence]) -> tuple[bool, float]:
-    """First what is 0 wherever it should not be, however small the numbers that are missing; then by the worst error."""
+    """First what is 0 wherever it should not be, however small what is missing is; then by the worst error."""
     _, each = fact
     return not (each.zero and each.zero == each.not_zero), -each.worst
 
