@@ -1,5 +1,6 @@
 """gpt2.record writes what a model of somebody's is given and returns, and nothing if it cannot be whole."""
 
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -7,28 +8,15 @@ import numpy as np
 import pytest
 
 import gpt2
+from benchmarks.peers.client import peer_python
 from gpt2.errors import GPT2Error
 from parity.recorded.read import read_recording
 from parity.recorded.recording import RecordedRun, tensors
-
-
-def torch_model() -> Any:
-    """A linear layer and a norm, in bfloat16, with a keyword and a dict among the results."""
-    torch = pytest.importorskip("torch", reason="PyTorch is in another environment")
-
-    class Block(torch.nn.Module):  # type: ignore[name-defined]
-        def __init__(self) -> None:
-            super().__init__()
-            self.c_fc, self.ln = torch.nn.Linear(4, 4), torch.nn.LayerNorm(4)
-
-        def forward(self, x: Any, *, scale: float = 1.0) -> Any:
-            return self.ln(self.c_fc(x)) * scale, {"x": x, "past": None}
-
-    return Block().to(torch.bfloat16), torch.arange(24).reshape(2, 3, 4).to(torch.bfloat16)
+from tests.peers.conftest import absent
 
 
 def mindspore_model() -> Any:
-    """The same in MindSpore, in float32."""
+    """A linear layer and a norm, with an option and a dict among the results."""
     ms = pytest.importorskip("mindspore")
     ms.set_context(mode=ms.PYNATIVE_MODE)
 
@@ -43,9 +31,9 @@ def mindspore_model() -> Any:
     return Block(), ms.Tensor(np.arange(24, dtype=np.float32).reshape(2, 3, 4))
 
 
-@pytest.fixture(params=[torch_model, mindspore_model], ids=["pytorch", "mindspore"])
-def model_and_input(request: pytest.FixtureRequest) -> Any:
-    return request.param()
+@pytest.fixture
+def model_and_input() -> Any:
+    return mindspore_model()
 
 
 def wide(x: Any) -> Any:
@@ -110,3 +98,38 @@ def test_a_folder_that_holds_something_is_refused(model_and_input: Any, tmp_path
 def test_what_is_no_model_is_refused(tmp_path: Path) -> None:
     with pytest.raises(GPT2Error, match=r"a torch\.nn\.Module or a mindspore.*not a dict"), gpt2.record({}, tmp_path):
         pass
+
+
+IN_PYTORCH = """
+import sys
+import numpy as np
+import torch
+import gpt2
+from parity.recorded.read import read_recording
+
+class Block(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.c_fc, self.ln = torch.nn.Linear(4, 4), torch.nn.LayerNorm(4)
+
+    def forward(self, x, *, scale=1.0):
+        return self.ln(self.c_fc(x)) * scale, {"x": x, "past": None}
+
+model = Block().to(torch.bfloat16)
+x = torch.arange(24).reshape(2, 3, 4).to(torch.bfloat16)
+with gpt2.record(model, sys.argv[1]):
+    expected, _ = model(x, scale=2.0)
+(run,) = read_recording(gpt2.recorder.Path(sys.argv[1])).runs
+c_fc, ln, whole = run.calls
+found = whole.results[0].numbers()
+assert np.array_equal(found.astype(np.float32), expected.detach().float().numpy())
+print([call.path for call in run.calls], whole.keywords, found.dtype, ln.parent == whole.name)
+"""
+
+
+def test_a_pytorch_module_is_recorded_to_the_bit(tmp_path: Path) -> None:
+    if not peer_python().is_file():
+        absent(f"no {peer_python()}: run `make peers` to record a PyTorch module")
+    command = [str(peer_python()), "-c", IN_PYTORCH, str(tmp_path / "recorded")]
+    ran = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False)
+    assert ran.stdout == "['c_fc', 'ln', ''] {'scale': 2.0} bfloat16 True\n", ran.stderr

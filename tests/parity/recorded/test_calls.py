@@ -1,5 +1,7 @@
 """Every kind of call: a correct one agrees, and one wrong number, or two rows exchanged, is seen."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -12,6 +14,7 @@ from parity.verdict.verdict import NOISE_FACTOR, ULP_TERM, Verdict
 from tests.parity.recorded.calls_by_hand import (
     Numbers,
     backward_calls,
+    call,
     forward_calls,
     run,
     with_result,
@@ -79,3 +82,16 @@ def test_16_bits_agree(dtype):
         (found,) = judge_calls(run(one, framework=framework), setting)
         assert found.is_judged, (name, found.reason)
         assert found.agrees, (name, found.worst)
+
+
+def test_without_its_plain_arguments_a_softmax_over_another_axis_is_no_alarm():
+    """Some dumps keep tensors alone: which axis it was, they do not say. A product has no options."""
+    x = np.float32([[0.5, 2.0, -1.0], [1.0, 0.25, 3.0]])
+    over_rows = np.exp(x) / np.exp(x).sum(axis=0)
+    softmax = call("softmax", [x], [over_rows.astype(np.float32)])
+    product = call("matmul", [x, x.T.copy()], [x @ x.T])
+    found = judged(run(*(dataclasses.replace(each, is_complete=False) for each in (softmax, product))))
+    assert [(each.is_judged, each.agrees) for each in found] == [(False, True), (True, True)]
+    assert "may be missing" in found[0].reason
+    wrong = dataclasses.replace(with_result(product, 0, x @ x.T + 1), is_complete=False)
+    assert not judged(run(wrong))[0].agrees
