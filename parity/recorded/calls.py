@@ -26,10 +26,8 @@ WHOLE = ("wte", "transformer", "h.0")  # a submodule that only a whole model has
 NOTHING = "the numbers of its results were not recorded"
 OTHER_EPSILONS = (1e-6, 1e-7, 1e-12, 1e-3, 1e-4)  # defaults of frameworks and of other models
 # Of calls whose plain arguments were not kept, those can be judged whose functions have none that matter.
-WITHOUT_OPTIONS = {
-    "ops.matmul",
-    *(f"tensor.{name}" for name in ("add", "subtract", "multiply", "negative", "square", "sqrt", "rsqrt", "exp", "log")),
-}
+PLAIN = ("add", "subtract", "multiply", "negative", "square", "sqrt", "rsqrt", "exp", "log")
+WITHOUT_OPTIONS = {"ops.matmul", *(f"tensor.{name}" for name in PLAIN)}
 UNFIT = "the recorded arguments do not fit together"
 
 
