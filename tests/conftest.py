@@ -28,8 +28,10 @@ settings.load_profile("ci")  # Hypothesis's own plugin loads what --hypothesis-p
 
 
 # Files that take a minute or more, the longest first: where there are several workers, none of them begins such a file
-# when the others are done. (make test gives each file to one worker, in the order of collection.)
+# when the others are done. (make test gives each file to one worker, in the order of collection.) Before them one that
+# forks its worker two hundred times, which takes ten times as long when the worker holds MindSpore and many tests.
 LONGEST = (
+    "gpt2/peers/test_process.py",
     "parity/on_trial/test_mutants.py",
     "parity/false_alarms/test_graphs_of_models.py",
     "parity/on_trial/test_hunt.py",
