@@ -8,6 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 from gpt2.errors import GPT2Error
 
 Array = NDArray[Any]
+LANGUAGES = ("en", "zh")  # of pages, notebooks and tables
 
 
 def integers(name: str, value: ArrayLike) -> Array:

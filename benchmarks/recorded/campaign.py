@@ -26,8 +26,6 @@ from benchmarks.recorded.make_dumps import BUGS
 from benchmarks.recorded.places import contains, is_right, place_of_call, places_of_stage
 from benchmarks.recorded.plain import CaseOfRun, read_cases
 from gpt2.errors import GPT2Error
-from parity.recorded.calls import Setting, judge_calls
-from parity.recorded.operators import load_operators
 from parity.recorded.read import read_recording
 from parity.recorded.recording import Call
 from parity.report.recorded.facts import CALL, PARAMETER, JudgedRun, Wrong
@@ -48,8 +46,6 @@ def judge_case(place: Path, bug: str, ways: tuple[str, ...], again: bool) -> Fac
     facts: Facts = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() and not again else {}
     if facts.keys() >= set(ways):
         return facts
-    table = load_operators(None)
-    judge = lambda run, accuracy, config: judge_calls(run, Setting(accuracy, table, config))  # noqa: E731
     try:
         recording = read_recording(place / "dump")
         calls = {call.name: call for call in recording.runs[0].calls}
@@ -57,7 +53,7 @@ def judge_case(place: Path, bug: str, ways: tuple[str, ...], again: bool) -> Fac
         facts["usual"] = _is_usual(model.config)
         for way in set(ways) - set(facts):
             begun = time.perf_counter()
-            (run,) = judge_recording(recording, judge, model if way == "model" else None).runs
+            (run,) = judge_recording(recording, model if way == "model" else None).runs
             facts[way] = _facts(run, calls, bug, model.config) | {"seconds": time.perf_counter() - begun}
         if (place / "compare.csv").exists():
             facts["msprobe"] = _compared(place / "compare.csv", calls, bug)

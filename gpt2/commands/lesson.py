@@ -8,13 +8,13 @@ from typing import Any
 
 import click
 
+from gpt2.arguments import LANGUAGES
 from gpt2.backends import Backend
 from gpt2.commands.options import judged_engine, load_model, read_prompt, twin_options
 from gpt2.errors import GPT2Error
 from gpt2.files import require_writable, write_text
 from gpt2.interrupt import one_interrupt
 
-LANGUAGES = ("en", "zh")
 BESIDE = 100  # terminal columns that are needed to show the sources side by side
 NOT_INSTALLED = "no second implementation to judge: pip install 'gpt2-parity[mindspore]'"
 

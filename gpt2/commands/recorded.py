@@ -1,15 +1,12 @@
 """`gpt2 judge`: judge a run that was recorded on another machine."""
 
 import sys
-from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import click
 
+from gpt2.arguments import LANGUAGES
 from gpt2.commands.options import console, json_option
-
-LANGUAGES = ("en", "zh")
 
 
 @click.command()
@@ -41,7 +38,6 @@ def judge(
     it is executed. Exit code 1 if anything differs, 2 if a file cannot be read, 3 if nothing was judged.
     """
     from gpt2.files import require_writable, write_text
-    from parity.recorded.calls import Setting, judge_calls
     from parity.recorded.operators import load_operators
     from parity.recorded.read import read_recording
     from parity.report.recorded.machine import junit as junit_document
@@ -53,15 +49,11 @@ def judge(
     for path in filter(None, (html, junit)):
         require_writable(path)
     table = load_operators(operators)
-
-    def judge_run(run: Any, accuracy: Mapping[str, float], config: Any) -> Iterator[Any]:
-        return judge_calls(run, Setting(accuracy, table, config))
-
     recording = read_recording(dump)
     other = None if against is None else read_recording(against)
     for each in filter(None, (recording, other)):
         require_calls(each)
-    report = judge_recording(recording, judge_run, None if model is None else LoadedModel.of(model), other)
+    report = judge_recording(recording, None if model is None else LoadedModel.of(model), other, table)
     if as_json:
         click.echo(to_json(report))
     else:

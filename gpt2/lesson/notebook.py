@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gpt2.arguments import LANGUAGES
 from gpt2.errors import GPT2Error
 from gpt2.lesson.outline import STEPS
 from gpt2.lesson.payload import PROMPT, build, reference_of
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from gpt2.model.model import Model
 
 Array = NDArray[Any]
-LANGUAGES = ("en", "zh")
 HIDDEN = -1e30  # lower scores come from the mask and are not drawn
 CJK = "\u3000"  # matplotlib's font lacks characters from here on
 WORDS = {

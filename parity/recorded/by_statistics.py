@@ -34,10 +34,6 @@ from parity.recorded.operators import Bound
 from parity.recorded.recording import Call, RecordedTensor, is_float, tensors
 from parity.verdict.verdict import NOISE_FACTOR, ULP_TERM, Verdict, ulp
 
-PROVES_LITTLE = (
-    "only Max, Min, Mean and Norm were recorded: numbers that changed places, or that are wrong within these bounds, "
-    "are not seen"
-)
 NOTHING_FOLLOWS = "the dump holds statistics alone, from which nothing follows for its result"
 
 

@@ -199,12 +199,18 @@ def _all_agree(nouns: dict[str, int]) -> str:
 
 def environment(backend: Backend) -> dict[str, str | None]:
     """The versions, machine and time of a run that starts now, as check.schema.json describes them."""
+    return machine() | {
+        "mindspore": _version("mindspore"),
+        "backend_version": getattr(backend, "version", None) or _version(backend.name),
+    }
+
+
+def machine() -> dict[str, str | None]:
+    """The versions, machine and time of a judgement that starts now, without those of a backend."""
     return {
         "project": _version("gpt2-parity"),
         "python": platform.python_version(),
         "numpy": _version("numpy"),
-        "mindspore": _version("mindspore"),
-        "backend_version": getattr(backend, "version", None) or _version(backend.name),
         "machine": platform.machine(),
         "platform": platform.platform(),
         "time": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),

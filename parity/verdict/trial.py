@@ -215,8 +215,29 @@ def references(
     return ReferenceRuns(case, dtype, accuracy, arguments).references(most)
 
 
-class ReferenceRuns:
-    """The float64 oracle of all that a function returns, and the orbit, whose members run when they are asked for.
+class OrbitRuns:
+    """The float64 oracle of all that is computed, and the orbit, whose members run when they are asked for."""
+
+    def __init__(self, oracle: list[Array]) -> None:
+        self._oracle = oracle
+        self._runs: list[list[Array]] = [[] for _ in oracle]
+
+    def member(self, member: int) -> list[Array]:
+        """The arrays of one member of the orbit, in order."""
+        raise NotImplementedError
+
+    def runs(self, most: int) -> list[list[Array]]:
+        """Of every array the orbit, of at most `most` members."""
+        count = orbit.members(self._oracle, most)
+        with np.errstate(all="ignore"):
+            while self._runs and len(self._runs[0]) < count:
+                for runs, x in zip(self._runs, self.member(len(self._runs[0])), strict=True):
+                    runs.append(x)
+        return [runs[:count] for runs in self._runs]
+
+
+class ReferenceRuns(OrbitRuns):
+    """The runs of a function of the reference.
 
     In the orbit, elementary functions err by as much as the backend declares, up or down at random.
     """
@@ -230,32 +251,26 @@ class ReferenceRuns:
         self._axes = case_axes(dataclasses.replace(case, absent=given))
         self._target = _first(case.contract.target) if case.contract.reference else case.contract.target
         with np.errstate(all="ignore"):
-            self._oracle = list(leaves(self._target(**as_float64(self._arguments)), np.dtype(np.float64)))
-        self._runs: list[list[Array]] = [[] for _ in self._oracle]
-        self._count = 0
+            super().__init__(list(leaves(self._target(**as_float64(self._arguments)), np.dtype(np.float64))))
 
     def references(self, most: int) -> list[Reference]:
         """The reference of every array, with orbits of at most `most` members."""
-        count = orbit.members(self._oracle, most)
-        with np.errstate(all="ignore"):
-            while self._count < count:
-                self._run(self._count)
-                self._count += 1
         case, summed, names = self._case, terms(self._case), result_names(self._case, len(self._oracle))
         rows = [_meaning(case, i, self._arguments) for i in range(len(self._oracle))]
         return [
-            Reference(oracle, runs[:count], kept, summed, name)
-            for oracle, runs, kept, name in zip(self._oracle, self._runs, rows, names, strict=True)
+            Reference(oracle, runs, kept, summed, name)
+            for oracle, runs, kept, name in zip(self._oracle, self.runs(most), rows, names, strict=True)
         ]
 
-    def _run(self, member: int) -> None:
+    def member(self, member: int) -> list[Array]:
+        """The function's results on one of the equivalent forms of its arguments, in the order of the arguments."""
         case = self._case
         chosen = orbit.permutations(case, member)
         permuted = {name: orbit.permute(x, self._axes.get(name), case, chosen) for name, x in self._arguments.items()}
         with observing(orbit.inexact(self._accuracy, case, member)):
             returned = list(leaves(self._target(**permuted), self._dtype))
-        for runs, x, letters in zip(self._runs, returned, result_axes(case, len(returned)), strict=True):
-            runs.append(orbit.undo(x, letters, case, chosen))
+        axes = result_axes(case, len(returned))
+        return [orbit.undo(x, letters, case, chosen) for x, letters in zip(returned, axes, strict=True)]
 
 
 def terms(case: Case) -> int:

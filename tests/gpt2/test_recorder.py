@@ -102,6 +102,7 @@ def test_what_is_no_model_is_refused(tmp_path: Path) -> None:
 
 IN_PYTORCH = """
 import sys
+from pathlib import Path
 import numpy as np
 import torch
 import gpt2
@@ -119,7 +120,7 @@ model = Block().to(torch.bfloat16)
 x = torch.arange(24).reshape(2, 3, 4).to(torch.bfloat16)
 with gpt2.record(model, sys.argv[1]):
     expected, _ = model(x, scale=2.0)
-(run,) = read_recording(gpt2.recorder.Path(sys.argv[1])).runs
+(run,) = read_recording(Path(sys.argv[1])).runs
 c_fc, ln, whole = run.calls
 found = whole.results[0].numbers()
 assert np.array_equal(found.astype(np.float32), expected.detach().float().numpy())

@@ -13,7 +13,7 @@ from parity.cases.cases import Case
 from parity.cases.contracts import Contract, contracts
 from parity.recorded.recording import RecordedTensor
 from parity.verdict import orbit
-from parity.verdict.trial import ReferenceRuns
+from parity.verdict.trial import OrbitRuns, ReferenceRuns
 from parity.verdict.verdict import Reference, Verdict, identical, refused
 from reference.stages import observing
 
@@ -128,7 +128,7 @@ def _digest(tree: Any, key: Any) -> None:
         key.update(repr(tree).encode())
 
 
-class OperationRuns:
+class OperationRuns(OrbitRuns):
     """The runs of a tensor operation that the reference does not have.
 
     function(shuffle, *arrays) returns a list of arrays; what it sums up it puts in the order shuffle(count) first.
@@ -140,29 +140,25 @@ class OperationRuns:
     ) -> None:
         self._function, self._arguments, self._dtypes, self._accuracy = function, list(arguments), dtypes, accuracy
         with np.errstate(all="ignore"):
-            self._oracle = [np.asarray(x) for x in function(slice, *(_as(x, np.float64) for x in self._arguments))]
-        self._runs: list[list[Array]] = [[] for _ in self._oracle]
-        self._count = 0
+            super().__init__([np.asarray(x) for x in function(slice, *(_as(x, np.float64) for x in self._arguments))])
 
     def references(self, most: int) -> list[Reference]:
         """The reference of every array, with orbits of at most `most` members."""
-        count = orbit.members(self._oracle, most)
-        with np.errstate(all="ignore"):
-            while self._count < count:
-                self._run(self._count)
-                self._count += 1
-        return [Reference(oracle, runs[:count]) for oracle, runs in zip(self._oracle, self._runs, strict=True)]
+        return [Reference(oracle, runs) for oracle, runs in zip(self._oracle, self.runs(most), strict=True)]
 
-    def _run(self, member: int) -> None:
+    def member(self, member: int) -> list[Array]:
+        """The operation's results, its sums in another order for every member but the first."""
         random = np.random.default_rng([0, member])
         shuffle: Any = random.permutation if member else slice
         wide = np.result_type(np.float32, *(dtype for dtype in self._dtypes if dtype.itemsize > 4))
         move = orbit.inexact(self._accuracy, SAME, member)
         with observing(move):
             found = self._function(shuffle, *(_as(x, wide) for x in self._arguments))
-            for runs, x, dtype in zip(self._runs, found, self._dtypes, strict=True):
-                stage = "rounding" if dtype.itemsize > 2 else f"rounding.{dtype.name}"
-                runs.append(np.asarray(move(stage, np.asarray(x)).astype(dtype)))
+            stages = ["rounding" if dtype.itemsize > 2 else f"rounding.{dtype.name}" for dtype in self._dtypes]
+            return [
+                np.asarray(move(stage, np.asarray(x)).astype(dtype))
+                for x, dtype, stage in zip(found, self._dtypes, stages, strict=True)
+            ]
 
 
 def _as(x: Any, dtype: Any) -> Any:

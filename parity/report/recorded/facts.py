@@ -3,7 +3,6 @@
 import dataclasses
 import math
 from collections import Counter
-from collections.abc import Iterator
 from typing import Any
 
 from parity.diagnosis.blame import source_lines
@@ -348,11 +347,3 @@ class RecordedReport:
 def finite(x: float | None) -> float | None:
     """The number, or None if it is NaN or infinite, which JSON does not know."""
     return x if x is not None and math.isfinite(x) else None
-
-
-def all_verdicts(report: RecordedReport) -> Iterator[Verdict]:
-    """Every verdict on a call's or stage's own work."""
-    for run in report.runs:
-        for judgement in run.calls:
-            yield from judgement.verdicts
-        yield from (stage.own for stage in run.stages)

@@ -2,17 +2,16 @@
 
 import contextlib
 import dataclasses
-import datetime
-import platform
-from collections.abc import Callable, Iterator, Mapping
-from importlib.metadata import PackageNotFoundError, version
+from collections.abc import Callable, Iterator
 
 from gpt2.errors import GPT2Error
 from gpt2.interrupt import one_interrupt
 from gpt2.model import hf_folder
 from gpt2.progress import ProgressBar
 from parity.recorded.accuracy import accuracy_of
+from parity.recorded.calls import Setting, judge_calls
 from parity.recorded.judgement import CallJudgement
+from parity.recorded.operators import Operators, load_operators
 from parity.recorded.recording import RecordedRun, Recording
 from parity.recorded.runs.headroom import first_not_finite, headroom
 from parity.recorded.runs.parameters import judge_parameters
@@ -20,11 +19,11 @@ from parity.recorded.runs.series import first_parting, gradient_norms
 from parity.recorded.runs.stage_map import ACT
 from parity.recorded.runs.two_runs import compare_runs
 from parity.recorded.runs.whole_run import judge_whole_run, require_model
+from parity.report.record import machine
 from parity.report.recorded.facts import JudgedRun, RecordedReport
 from reference.config import GPT2Config
 
-# Judges the calls of a run: with the accuracy of its framework, and the model's configuration, if there is a model.
-Judge = Callable[[RecordedRun, Mapping[str, float], GPT2Config | None], Iterator[CallJudgement]]
+Judge = Callable[[RecordedRun, Setting], Iterator[CallJudgement]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,14 +43,19 @@ class LoadedModel:
 
 
 def judge_recording(
-    recording: Recording, judge: Judge, model: LoadedModel | None = None, against: Recording | None = None
+    recording: Recording,
+    model: LoadedModel | None = None,
+    against: Recording | None = None,
+    operators: Operators | None = None,
+    judge: Judge = judge_calls,
 ) -> RecordedReport:
-    """Judge every run of a recording; and of another, to compare with.
+    """Judge every run of a recording; and of another, to compare with. operators: the table (default: our own).
 
     Ctrl-C (or SIGTERM) ends the judging, not the report, which then has what was judged so far.
     Raises GPT2Error if the model cannot have made the recording.
     """
-    report = RecordedReport(recording, environment(), "" if model is None else model.name)
+    table = load_operators() if operators is None else operators
+    report = RecordedReport(recording, machine(), "" if model is None else model.name)
     other = None if against is None else RecordedReport(against, report.environment, report.model)
     if model is not None:
         for run in (*recording.runs, *(against.runs if against is not None else ())):
@@ -64,7 +68,7 @@ def judge_recording(
                 for run in each.recording.runs:
                     judged = JudgedRun(run)
                     each.runs.append(judged)
-                    for _ in _judge_run(judged, judge, model):
+                    for _ in _judge_run(judged, judge, table, model):
                         done += 1
                         bar.show(run.place, done, max(total, done))
                         if interrupt.asked:  # and something swallowed it
@@ -80,7 +84,7 @@ def judge_recording(
     return report
 
 
-def _judge_run(judged: JudgedRun, judge: Judge, model: LoadedModel | None) -> Iterator[None]:
+def _judge_run(judged: JudgedRun, judge: Judge, table: Operators, model: LoadedModel | None) -> Iterator[None]:
     """Judge one run; yields after each call."""
     run = judged.run
     accuracy = accuracy_of(run)
@@ -91,7 +95,7 @@ def _judge_run(judged: JudgedRun, judge: Judge, model: LoadedModel | None) -> It
             judged.parameters = list(judge_parameters(run, model.config, model.parameters))
         with _damage_noted(judged):
             judged.whole = judge_whole_run(run, model.config, model.parameters, accuracy)
-    for judgement in judge(run, accuracy, None if model is None else model.config):
+    for judgement in judge(run, Setting(accuracy, table, None if model is None else model.config)):
         judged.calls.append(judgement)
         with _damage_noted(judged):
             room = headroom(judgement.call)
@@ -136,25 +140,6 @@ def _compare(report: RecordedReport, other: RecordedReport) -> None:
     pairs = [(run, twins[run.run.step, run.run.rank]) for run in report.runs if (run.run.step, run.run.rank) in twins]
     for one, two in pairs or list(zip(report.runs[:1], other.runs[:1], strict=True)):
         report.pairs.append(compare_runs(one.run, two.run, _floors(one), _floors(two)))
-
-
-def environment() -> dict[str, str | None]:
-    """The versions, machine and time of a judgement that starts now."""
-    return {
-        "project": _version("gpt2-parity"),
-        "python": platform.python_version(),
-        "numpy": _version("numpy"),
-        "machine": platform.machine(),
-        "platform": platform.platform(),
-        "time": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-    }
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
 
 
 def require_calls(recording: Recording) -> None:

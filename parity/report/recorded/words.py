@@ -3,11 +3,11 @@
 import re
 from collections.abc import Mapping
 
+from gpt2.arguments import LANGUAGES
 from parity.recorded.runs.parameters import DIFFERS, ParameterFinding
 from parity.report.recorded.facts import Wrong
 from parity.verdict.verdict import Verdict
 
-LANGUAGES = ("en", "zh")
 # Control characters, and those that turn the direction of writing: a name in a dump may hold any.
 UNFIT = re.compile("[\x00-\x1f\x7f-\x9f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff]")
 

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 import gpt2
+from gpt2.arguments import LANGUAGES
 from gpt2.errors import GPT2Error
-from gpt2.lesson.notebook import LANGUAGES, Lesson, notebook
+from gpt2.lesson.notebook import Lesson, notebook
 from gpt2.lesson.outline import STEPS
 from tests.gpt2.command import run
 from tests.gpt2.conftest import usable

@@ -22,7 +22,6 @@ from tests.parity.recorded.calls_by_hand import (
 
 SETTING = Setting({"exp": 2.0**-20, "tanh": 2.0**-20}, load_operators())
 FORWARD, BACKWARD = forward_calls(Numbers()), backward_calls(Numbers())
-NOT_IN_ROWS = ("cross_entropy", "last step of cross_entropy")  # a single number; rows of zeros and one number
 
 
 def judged(recorded: RecordedRun) -> list[CallJudgement]:

@@ -13,13 +13,14 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from parity.recorded.recording import Call, RecordedRun
+from gpt2.arguments import LANGUAGES
+from parity.recorded.recording import Call, RecordedRun, Recording
 from parity.report.recorded.facts import RecordedReport
 from parity.report.recorded.machine import junit, to_dict, to_json
 from parity.report.recorded.page import recorded_page
-from parity.report.recorded.run import LoadedModel, judge_recording
+from parity.report.recorded.run import Judge, LoadedModel, judge_recording
 from parity.report.recorded.table import BARS, histogram, print_recorded
-from parity.report.recorded.words import LANGUAGES, WORDS, fit
+from parity.report.recorded.words import WORDS, fit
 from parity.verdict.verdict import Verdict
 from tests.parity.recorded.made_runs import (
     CONFIG,
@@ -37,14 +38,19 @@ MODEL = LoadedModel("FOLDER", CONFIG, PARAMETERS)
 SCHEMA = json.loads((ROOT / "parity" / "judge.schema.json").read_text(encoding="utf-8"))
 WRONG = "Module.transformer.h.1.ln_2.LayerNorm.forward.0"
 HOSTILE = "<script>alert(1)</script>\x1b[31m\u202e&\"'[/bold]\ud800"
-in_every_language = pytest.mark.parametrize("language", LANGUAGES)
+
+
+def judged(
+    read: Recording, judge: Judge, model: LoadedModel | None = None, against: Recording | None = None
+) -> RecordedReport:
+    return judge_recording(read, model, against, judge=judge)
 
 
 @pytest.fixture(scope="module")
 def right() -> RecordedReport:
     """A correct run, by its model, beside another form of it."""
     runs = recording(hugging_face_run(PARAMETERS)), recording(operators_run(PARAMETERS), source="other")
-    return judge_recording(runs[0], judged_as(), MODEL, runs[1])
+    return judged(runs[0], judged_as(), MODEL, runs[1])
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +58,7 @@ def wrong() -> RecordedReport:
     """A run with a wrong call, without a model."""
     run = hugging_face_run(PARAMETERS)
     run = dataclasses.replace(run, place="step 0, rank 0", parameter_gradients={"h.0.ln_1.bias": tensor(np.ones(4))})
-    return judge_recording(recording(run, notes=("a.txt is not read",)), judged_as(WRONG))
+    return judged(recording(run, notes=("a.txt is not read",)), judged_as(WRONG))
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +75,7 @@ def hostile() -> RecordedReport:
     spoilt_run = RecordedRun(HOSTILE, HOSTILE, HOSTILE, place=HOSTILE, calls=calls)
     spoilt_run = dataclasses.replace(spoilt_run, parameter_gradients={HOSTILE: tensor(np.ones(2))})
     read = recording(spoilt_run, source="a" + HOSTILE.replace("\ud800", ""), notes=(HOSTILE,))
-    return judge_recording(read, judged_as(calls[7].name), None, read)
+    return judged(read, judged_as(calls[7].name), None, read)
 
 
 def printed(report: RecordedReport, language: str = "en", width: int = 160) -> str:
@@ -113,7 +119,7 @@ def test_a_report_is_described_by_its_schema(
 
 def test_the_exit_code_says_whether_anything_differs(right: RecordedReport, wrong: RecordedReport) -> None:
     assert (right.exit_code, wrong.exit_code) == (0, 1)
-    unknown = judge_recording(recording(RecordedRun(calls=hugging_face_run(PARAMETERS).calls[:1])), judged_as())
+    unknown = judged(recording(RecordedRun(calls=hugging_face_run(PARAMETERS).calls[:1])), judged_as())
     assert unknown.exit_code == 3
     assert "Nothing was judged" in printed(unknown)
 
@@ -145,7 +151,7 @@ def test_layers_stand_down_the_side_with_what_is_in_them(right: RecordedReport) 
 def test_a_wrong_parameter_comes_before_what_follows_from_it() -> None:
     name = "h.0.attn.c_proj.weight"
     other = {**PARAMETERS, name: PARAMETERS[name].T.copy()}
-    report = judge_recording(recording(hugging_face_run(other)), judged_as(), MODEL)
+    report = judged(recording(hugging_face_run(other)), judged_as(), MODEL)
     said = printed(report)
     assert f"What is wrong first: {name}\n  {name} is transposed" in said
     assert "the call computes what it was given" in said
@@ -156,7 +162,7 @@ def test_a_wrong_parameter_comes_before_what_follows_from_it() -> None:
 
 def test_a_stage_that_is_wrong_is_told_with_what_stands_before_it() -> None:
     run = hugging_face_run(PARAMETERS, change={"h.0.attn.scores": lambda x: x * 2})
-    said = printed(judge_recording(recording(run), judged_as(), MODEL))
+    said = printed(judged(recording(run), judged_as(), MODEL))
     assert "What is wrong first: h.0.attn.merged" in said
     assert "it went wrong between h.0.attn.qkv and here" in said
     assert "reference/attention.py:" in said
@@ -170,7 +176,7 @@ def test_layers_of_a_large_model_that_agree_are_one_row_each() -> None:
         if "h.0" in call.path
     ]
     wrong = next(call.name for call in calls if call.path == "transformer.h.7.mlp")
-    said = printed(judge_recording(recording(RecordedRun(calls=tuple(calls))), judged_as(wrong)))
+    said = printed(judged(recording(RecordedRun(calls=tuple(calls))), judged_as(wrong)))
     rows = re.findall(r"^│ (.+?) *│", said, re.MULTILINE)
     assert [row for row in rows if not row.startswith(" ")] == [f"h.{i}" for i in range(12)]
     assert len([row for row in rows if row.startswith("  ")]) == 10
@@ -245,7 +251,7 @@ def test_an_interruption_keeps_what_was_judged() -> None:
         yield from list(judged_as()(run))[:5]
         raise KeyboardInterrupt
 
-    report = judge_recording(recording(run), judge)
+    report = judged(recording(run), judge)
     assert report.interrupted
     assert len(report.runs[0].calls) == 5
     assert to_dict(report)["interrupted"]
@@ -255,10 +261,10 @@ def test_an_interruption_keeps_what_was_judged() -> None:
 def test_ranks_that_part_are_named() -> None:
     one = hugging_face_run(PARAMETERS)
     other = hugging_face_run(PARAMETERS, recorded={"ln_f.bias": PARAMETERS["ln_f.bias"] + np.float32(1)})
-    report = judge_recording(recording(one, dataclasses.replace(other, rank=1)), judged_as())
+    report = judged(recording(one, dataclasses.replace(other, rank=1)), judged_as())
     assert report.exit_code == 1
     assert "step 0: rank 1 and rank 0 have a different ln_f.bias" in printed(report)
-    alike = judge_recording(recording(one, dataclasses.replace(one, rank=1)), judged_as())
+    alike = judged(recording(one, dataclasses.replace(one, rank=1)), judged_as())
     assert "2 steps and ranks: parameters are the same" in printed(alike)
 
 
