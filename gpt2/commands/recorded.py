@@ -34,8 +34,9 @@ def judge(
 ) -> None:
     """Judge a run that was recorded elsewhere: every call on its own recorded inputs, so that no error is inherited.
 
-    DUMP is a folder of msprobe (mindstudio-probe) or troubleshooter, or of arrays that are named by stage. Nothing in
-    it is executed. Exit code 1 if anything differs, 2 if a file cannot be read, 3 if nothing was judged.
+    DUMP is a folder of msprobe (mindstudio-probe), of troubleshooter, of gpt2.record, or of arrays that are named by
+    stage. Nothing in it is executed. Exit code 1 if anything differs, 2 if a file cannot be read, 3 if nothing was
+    judged.
     """
     from gpt2.files import require_writable, write_text
     from parity.recorded.operators import load_operators
