@@ -198,8 +198,8 @@ SIMPLEST = 1
 SHARE_OF_TRAINING = 3
 # How many times as many a cheap one is, whose cases take milliseconds: of a function of generation few cases have what
 # ends, ties or is forbidden; of an activation few are of one number, whose noise no larger one covers; of the last
-# tokens few have a pad that only its id tells.
-TIMES_WHERE_CHEAP = 12
+# tokens few have a pad that only its id tells. A law calls the function several times in a case.
+TIMES_WHERE_CHEAP, TIMES_OF_CHEAP_LAWS = 12, 4
 # After so many refusals, and no case that was judged, a rule is not offered.
 REFUSALS = 12
 # How long a rule's failure is made smaller, in seconds; what is smallest by then is shown.
@@ -219,7 +219,7 @@ def check_at_its_cost(rule: Rule, backend: Backend, examples: int, start: int, s
     if rule.trains:
         examples = -(-examples // SHARE_OF_TRAINING)
     elif rule.is_cheap and backend.mode != "graph":
-        more = (TIMES_WHERE_CHEAP - 1) * examples
+        more = ((TIMES_OF_CHEAP_LAWS if rule.is_law else TIMES_WHERE_CHEAP) - 1) * examples
     return check_rule(rule, backend, examples, start, more=more, seconds=seconds)
 
 
@@ -248,7 +248,7 @@ def check_rule(
         fillings, examples = (1, shapes) if rule.trains else (-(-examples // shapes), examples)
     if fillings is None:  # what trains is compiled for every trainer
         fillings = min(FILLINGS, examples) if backend.mode == "graph" and not rule.trains else 1
-    result, seen, ranked = SearchResult(rule.name), list[Case](), list[tuple[Verdict, Case]]()
+    result, seen, ranked = SearchResult(rule.name), list[Case](), list[tuple[Verdict, Trial]]()
     contract, supports = offered_contract(rule, backend), Supports.of(backend)
 
     def is_refused() -> bool:
@@ -305,7 +305,8 @@ def check_rule(
             raise DisagreementError(result.error) from error
 
     def judge_one(case: Case) -> None:
-        for verdict in decide(rule.judge, Trial(case, backend)):
+        trial = Trial(case, backend)
+        for verdict in decide(rule.judge, trial):
             if watch is not None:
                 watch(verdict, case)
             if not verdict.agrees and result.failure is not None and result.failure.is_plain and not verdict.is_plain:
@@ -314,7 +315,7 @@ def check_rule(
                 result.failure, result.failing_case = verdict, case
                 raise DisagreementError(verdict.explain())
             result.errors.append(verdict.severity)
-            ranked.append((verdict, case))
+            ranked.append((verdict, trial))
             if len(ranked) > closest:
                 ranked.remove(min(ranked, key=lambda pair: pair[0].severity))
 
@@ -331,23 +332,25 @@ def check_rule(
         with contextlib.suppress(DisagreementError):
             put(_smallest(result.failing_case, lambda case: not agrees(rule, Trial(case, backend), plain)))
     if ranked and result.agrees:
-        result.worst, result.worst_case = _worst(rule, backend, ranked)
+        result.worst, result.worst_case = _worst(rule, ranked)
     return result
 
 
-def _worst(rule: Rule, backend: Backend, closest: list[tuple[Verdict, Case]]) -> tuple[Verdict, Case]:
+def _worst(rule: Rule, closest: list[tuple[Verdict, Trial]]) -> tuple[Verdict, Case]:
     """Which of these comes closest to an objection, by all forms of its input: a few have settled that it agrees.
 
-    More forms only bring a case further from it, so those that are behind already are not looked at.
+    More forms only bring a case further from it, so those that are behind already are not looked at, nor those that
+    are as far from it as can be.
     """
     ranked = sorted(closest, key=lambda pair: -pair[0].severity)
-    again: list[tuple[Verdict, Case]] = []
-    for bound, case in ranked[: 1 if rule.trains else None]:
-        if any(case is other or verdict.severity >= bound.severity for verdict, other in again):
+    again: list[tuple[Verdict, Trial]] = []
+    for bound, trial in ranked[: 1 if rule.trains else None]:
+        if not bound.severity or any(trial is other or verdict.severity >= bound.severity for verdict, other in again):
             continue
         with contextlib.suppress(Exception):  # a backend of chance may raise the second time
-            again += [(verdict, case) for verdict in rule.judge(Trial(case, backend)) if verdict.agrees]
-    return max(again or ranked, key=lambda pair: pair[0].severity)
+            again += [(verdict, trial) for verdict in rule.judge(trial) if verdict.agrees]
+    worst, trial = max(again or ranked, key=lambda pair: pair[0].severity)
+    return worst, trial.case
 
 
 _FURTHER = 1_000_003  # from the seed of one search to that of the next

@@ -2,13 +2,14 @@
 
 import collections
 import dataclasses
+import time
 import warnings
 from collections.abc import Iterator
 
 import numpy as np
 
 from gpt2.backends import Backend
-from parity.check import Rule, draw_for
+from parity.check import SHRINKING, Rule, draw_for
 from parity.verdict import orbit
 from parity.verdict.trial import Trial
 from parity.verdict.verdict import Verdict
@@ -34,12 +35,17 @@ class Evidence:
 
 
 def evidence(rule: Rule, backend: Backend, examples: int, start: int) -> str:
-    """The facts in one line per array that fails; "" if no case could be judged."""
+    """The facts in one line per array that fails; "" if no case could be judged.
+
+    They are of as many of the cases as are judged in SHRINKING seconds.
+    """
     count = min(examples, OF_TRAINING) if rule.trains else examples
     cases = draw_for(rule, backend, count, start)
     facts: dict[str, Evidence] = collections.defaultdict(Evidence)
-    judged = raised = 0
+    judged, raised, begun = 0, 0, time.monotonic()
     for case in cases:
+        if time.monotonic() - begun > SHRINKING:
+            break
         try:
             with warnings.catch_warnings(), np.errstate(all="ignore"):
                 warnings.simplefilter("ignore")

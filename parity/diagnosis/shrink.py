@@ -4,6 +4,7 @@ Hypothesis has shrunk the sizes before. After this, a script reproduces the fail
 """
 
 import itertools
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpt2.backends import Backend
-from parity.check import Rule
+from parity.check import SHRINKING, Rule
 from parity.verdict.trial import Arguments, Memory, Trial, decide
 
 Array = NDArray[Any]
@@ -23,14 +24,15 @@ ATTEMPTS = 600  # the most inputs to try: each costs an orbit of the reference
 def shrink(rule: Rule, trial: Trial, correct: Backend, attempts: int = ATTEMPTS) -> Trial:
     """The trial with as few non-zero numbers as still break the rule, each as short as possible.
 
-    correct: an implementation that must still keep the rule, so that the search does not end in rounding noise.
+    correct: an implementation that must still keep the rule, so that the search does not end in rounding noise. After
+    SHRINKING seconds, the numbers are as they are by then: a law may call a slow backend a hundred times on one.
     """
-    budget, plain = itertools.count(), breaks(rule, trial, plain=True)
+    budget, plain, begun = itertools.count(), breaks(rule, trial, plain=True), time.monotonic()
     memory: Memory = {}  # shared: the reference runs once per input
     broken, right = (Trial(trial.case, backend, memory) for backend in (trial.backend, correct))
 
     def fails(arguments: Arguments) -> bool:
-        if next(budget) >= attempts:
+        if next(budget) >= attempts or time.monotonic() - begun > SHRINKING:
             return False
         fails = breaks(rule, with_only(broken, arguments), plain=plain)
         return fails and not breaks(rule, with_only(right, arguments))

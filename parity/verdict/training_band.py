@@ -124,13 +124,27 @@ class Band:
         return next(((i, verdict) for i, verdict in enumerate(verdicts) if not verdict.agrees), None)
 
 
+class BandRuns:
+    """The runs of the reference that make the band of a course, each when it is asked for."""
+
+    def __init__(self, course: Course, accuracy: Mapping[str, float]) -> None:
+        self._course, self._accuracy, self._orbit = course, accuracy, list[TrainedOutcome]()
+        trainer = NumPyBackend(dtype="float64").trainer(course.config, course.parameters, course.settings)
+        self._oracle = train(course, trainer)
+
+    def band(self, members: int) -> Band:
+        """The band of that many members."""
+        while len(self._orbit) < members:
+            self._orbit.append(_member(self._course, len(self._orbit), self._accuracy))
+        return Band(self._oracle, self._orbit[:members])
+
+
 def training_band(course: Course, accuracy: Mapping[str, float], members: int = orbit.MEMBERS) -> Band:
     """The band of a course for a backend whose elementary functions have that accuracy; it trains in float32.
 
     The float64 oracle does not overflow, so a course in which float16 gradients overflow has no band.
     """
-    oracle = train(course, NumPyBackend(dtype="float64").trainer(course.config, course.parameters, course.settings))
-    return Band(oracle, [_member(course, index, accuracy) for index in range(members)])
+    return BandRuns(course, accuracy).band(members)
 
 
 def _member(course: Course, index: int, accuracy: Mapping[str, float]) -> TrainedOutcome:
@@ -218,11 +232,16 @@ def trainer_of(trial: Trial, course: Course) -> Trainer:
 def judge_training(trial: Trial) -> Iterator[Verdict]:
     """Judge the trainer of a trial's backend on a course."""
     course = course_of(trial)
-    outcome = train(course, trainer_of(trial, course))
-    key = "band", trial.members, pickle.dumps((dict(trial.backend.accuracy), trial.arguments))
-    yield from trial.remember(key, lambda: band_of(trial, course)).judge(outcome)
+    key = "training", pickle.dumps((dict(trial.backend.accuracy), trial.arguments))
+    outcome = trial.run_once(key, lambda: train(course, trainer_of(trial, course)))
+    runs = trial.remember(key, lambda: BandRuns(course, trial.backend.accuracy))
+    yield from runs.band(_members(trial)).judge(outcome)
 
 
 def band_of(trial: Trial, course: Course) -> Band:
     """The band of a course of a trial, of as many members as the trial wants."""
-    return training_band(course, trial.backend.accuracy, min(max(FEW, trial.members), MANY))
+    return training_band(course, trial.backend.accuracy, _members(trial))
+
+
+def _members(trial: Trial) -> int:
+    return min(max(FEW, trial.members), MANY)

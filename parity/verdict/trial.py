@@ -37,6 +37,7 @@ class Trial:
         self.case, self.backend = case, backend
         self.dtype, self._members = numpy_dtype(backend.dtype), orbit.SAMPLES
         self._memory = {} if memory is None else memory
+        self._found: Memory = {}  # what this backend returned
         if "arguments" not in self._memory:
             self._memory["arguments"] = build(case, self.dtype)[0]
             for x in leaves(self._memory["arguments"], self.dtype):
@@ -66,7 +67,7 @@ class Trial:
     def on(self, backend: Backend) -> "Trial":
         """The same trial for another backend of the same dtype and accuracy."""
         other = self.with_arguments()
-        other.backend = backend
+        other.backend, other._found = backend, {}
         return other
 
     def with_members(self, most: int) -> "Trial":
@@ -113,6 +114,12 @@ class Trial:
         if key not in self._memory:
             self._memory[key] = make()
         return self._memory[key]
+
+    def run_once(self, key: Any, run: Callable[[], Any]) -> Any:
+        """The cached result of run() under that key, for this case on this backend."""
+        if key not in self._found:
+            self._found[key] = run()
+        return self._found[key]
 
     def noise(self, index: int = 0) -> float:
         """The noise floor of one of the returned arrays."""

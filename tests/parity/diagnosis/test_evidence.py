@@ -5,11 +5,15 @@ import re
 from typing import Any
 
 import numpy as np
+import pytest
 
 from gpt2.backends import NumPyBackend
+from parity import check
 from parity.check import check_rule, draw, rules
 from parity.diagnosis.diagnose import diagnose, smallest_trial
 from parity.diagnosis.evidence import evidence
+from parity.diagnosis.shrink import shrink
+from parity.verdict.trial import Trial
 from reference.config import map_tree
 
 
@@ -100,3 +104,22 @@ def test_a_smaller_case_does_not_weaken_the_evidence() -> None:
     smallest = smallest_trial(rule, result, Worse())
     assert smallest is not None
     assert any(verdict.is_plain for verdict in rule.judge(smallest))
+
+
+def test_slow_backends_are_not_looked_at_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried, now = [], [0.0]
+
+    class Slow(Edited):
+        def edit(self, returned: Any, arguments: Any) -> Any:
+            now[0] += check.SHRINKING / 4
+            tried.append(arguments)
+            return returned + np.float32(np.any(arguments["x"]))
+
+    monkeypatch.setattr(check.time, "monotonic", lambda: now[0])
+    rule, backend = rules()["ops.relu"], Slow()
+    line = evidence(rule, backend, 25, 0)
+    assert re.match(r"over all: it differs in (\d) of \1 cases", line), line
+    of_evidence = len(tried)
+    case = max(draw(rule, np.dtype(np.float32), 25, 0), key=lambda case: math.prod(case.sizes.values()))
+    shrink(rule, Trial(case, backend), NumPyBackend())
+    assert len(tried) - of_evidence < 10 > of_evidence
