@@ -1,7 +1,7 @@
 # Everything a developer runs. Needs GNU make and a Python from 3.10 to 3.12; `make help` lists the targets.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint docs notebooks bench peers lock clean force .venv .venv-numpy2
+.PHONY: help demo test lint lint-python lint-javascript docs notebooks bench peers lock clean force .venv .venv-numpy2
 MAKEFLAGS += --no-print-directory
 
 NUMPY2 := 2.2.6
@@ -36,11 +36,15 @@ demo: .venv ## show the twins at work on a small model, offline
 test: .venv .venv-numpy2 ## run the tests; after `make peers`, those against PyTorch too
 	@.venv/bin/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
-lint: .venv javascript-checks/node_modules/.stamp ## check style, types and who imports whom
+lint: lint-python lint-javascript ## check style, types and who imports whom
+
+lint-python: .venv
 	@.venv/bin/ruff check .
 	@.venv/bin/ruff format --check .
 	@.venv/bin/mypy
 	@.venv/bin/lint-imports --no-logo
+
+lint-javascript: javascript-checks/node_modules/.stamp
 	@.venv/bin/node javascript-checks/node_modules/eslint/bin/eslint.js --config javascript-checks/eslint.config.js \
 		gpt2/lesson/page/scripts
 	@.venv/bin/node javascript-checks/node_modules/typescript/bin/tsc --project javascript-checks

@@ -88,7 +88,7 @@ def hidden_keys(
     unseen = _ahead(query_length, key_length) > slot
     if attention_mask is not None:
         unseen = P.logical_or(unseen, (attention_mask == 0).reshape(attention_mask.shape[0], 1, 1, -1))
-    return P.tile(unseen.astype(ms.float32) * (mask_value(dtype) / 2), (1, n_head, 1, 1)).astype(dtype)
+    return P.tile(unseen * (mask_value(dtype) / 2), (1, n_head, 1, 1)).astype(dtype)
 
 
 @constexpr

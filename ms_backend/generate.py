@@ -36,8 +36,8 @@ def sample(
     probabilities, order = _likeliest_first(logits, temperature, top_k, top_p, min_p, typical_p)
     cumulated = P.cumsum(probabilities, -1)
     passed = cumulated <= uniform[:, None].astype(ms.float32) * cumulated[:, -1:]
-    last = ((probabilities > 0).astype(ms.int32) * P.arange(probabilities.shape[-1]).astype(ms.int32)).max(axis=-1)
-    rank = P.minimum(passed.astype(ms.int32).sum(-1), last)  # u can round up to 1
+    last = P.where(probabilities > 0, P.arange(probabilities.shape[-1]), 0).max(axis=-1)
+    rank = P.minimum(P.where(passed, 1, 0).sum(-1), last)  # u can round up to 1
     return P.gather_elements(order, 1, rank[:, None])[:, 0]
 
 
@@ -65,8 +65,8 @@ def _likeliest_first(
         scores = P.where(ranks < top_k, scores, Tensor(BANNED, ms.float32))
     probabilities = softmax(scores)
     likelier = P.cumsum(probabilities, -1) - probabilities  # the sum before each id
-    probabilities = probabilities * (likelier < top_p).astype(ms.float32)
-    probabilities = probabilities * (probabilities >= min_p * probabilities[:, :1]).astype(ms.float32)
+    probabilities = P.where(likelier < top_p, probabilities, 0.0)
+    probabilities = P.where(probabilities >= min_p * probabilities[:, :1], probabilities, 0.0)
     return (_typical(probabilities, scores, typical_p) if typical_p < 1 else probabilities), order
 
 

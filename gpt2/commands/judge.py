@@ -88,7 +88,8 @@ def check(
 
     FUNCTIONS are names of functions ("layer_norm"), files ("ops"), laws ("laws") or groups of laws ("data", "convert",
     "evaluation"); none: everything. A rule that trains is judged on a third of the examples, an activation or a
-    function of generation on twelve times as many. Exit code 1 if anything differs, 3 if nothing was judged.
+    function of generation on twelve times as many, a law about such a function on four times as many. Exit code 1 if
+    anything differs, 3 if nothing was judged.
     """
     from parity import check as judge
     from parity.report import Shard, print_results, processes_for
