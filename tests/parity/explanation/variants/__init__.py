@@ -157,6 +157,9 @@ OF_TORCH = (
     _torch("layer_norm_annotated", NORM, "the unbiased variance", nearest="epsilon outside the root"),
     _torch("layer_norm_of_llama", NORM, "RMSNorm for LayerNorm", nearest="LayerNorm's bias dropped"),
     _torch("layer_norm_bias_twice", NORM, "bias doubled"),
+    _torch(
+        "gelu_new_short_constant", "ops.gelu_new", "another constant in GELU", 0.044, "two digits of 0.044715 swapped"
+    ),
     _torch("gelu_by_tanh", "ops.gelu", "another activation", nearest="the tanh form for every gelu"),
     _torch("cross_entropy_over_all", LOSS, "divided by another count", nearest="ignored labels counted in the mean"),
     _torch("cross_entropy_smoothed", LOSS, UNLISTED),
@@ -181,9 +184,6 @@ OF_MINDSPORE = (
     _mindspore("build_positions_by_counting", MODEL, "positions shifted", 1, "positions one too far"),
     _mindspore("build_positions_weighted", MODEL, "positions added twice"),
     _mindspore("layer_norm_of_llama_epsilon", NORM, "epsilon", 1e-6, "MindSpore: its own epsilon"),
-    _mindspore(
-        "gelu_new_short_constant", "ops.gelu_new", "another constant in GELU", 0.044, "two digits of 0.044715 swapped"
-    ),
     _mindspore("softmax_warm", "ops.softmax", "temperature", 1.1),
     _mindspore(
         "cross_entropy_divided_twice",

@@ -288,15 +288,6 @@ def layer_norm_of_llama_epsilon(x, weight, bias):
     return ops.LayerNorm(-1, -1, 1e-6)(x, weight, bias)[0]
 
 
-def gelu_new(x):
-    # MindSpore's own tanh is off by 1e-4; the judge would allow for it in the whole file.
-    return x * ops.sigmoid(2 * math.sqrt(2 / math.pi) * (x + 0.044715 * x * x * x))
-
-
-def gelu_new_short_constant(x):
-    return x * ops.sigmoid(2 * math.sqrt(2 / math.pi) * (x + 0.044 * x * x * x))
-
-
 def softmax(x):
     return ops.softmax(x, axis=-1)
 

@@ -381,6 +381,14 @@ def layer_norm_bias_twice(x, weight, bias, eps=1e-5):
     return F.layer_norm(x, weight.shape, weight, bias, eps) + bias
 
 
+def gelu_new(x):
+    return 0.5 * x * (1 + torch.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
+
+
+def gelu_new_short_constant(x):
+    return 0.5 * x * (1 + torch.tanh(math.sqrt(2 / math.pi) * (x + 0.044 * x**3)))
+
+
 def gelu(x):
     return F.gelu(x)
 
