@@ -1,6 +1,6 @@
-"""What the judge says of the variants of one framework: `python -m tests.parity.explanation.found torch`.
+"""What the judge says of the variants of one framework: `python -m tests.parity.explanation.found torch 4`.
 
-It prints a line of JSON for each function, for an environment that has the framework.
+Of every fourth here. It prints a line of JSON for each function, for an environment that has the framework.
 """
 
 import functools
@@ -35,6 +35,6 @@ def said(variant: Variant) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    for each in VARIANTS:
-        if each.framework == sys.argv[1]:
-            print(json.dumps(said(each)))
+    framework, step = sys.argv[1:]
+    for each in [variant for variant in VARIANTS if variant.framework == framework][:: int(step)]:
+        print(json.dumps(said(each)))
