@@ -14,6 +14,7 @@ from gpt2.backends import numpy_dtype
 from parity.cases.supports import Supports
 from parity.ports.frameworks import Framework, measured_accuracy
 from parity.ports.source import PortSource
+from parity.verdict.orbit import BY_SIGMOID
 
 
 class Port:
@@ -70,11 +71,13 @@ class Port:
 def _accuracy(framework: Framework, file: Path) -> Mapping[str, float]:
     """Largest relative error of the framework's elementary functions: known, or measured here and now.
 
-    That of tanh, in MindSpore much less accurate than others, counts if the port's file calls it.
+    That of tanh, in MindSpore much less accurate than others, counts if the port's file calls it; that of sigmoid
+    counts as tanh's too if the file calls that: x sigmoid(2u) is a GELU as well.
     """
     known = getattr(framework, "accuracy", None)
     if not known:
         return measured_accuracy(framework)
     text = file.read_text(encoding="utf-8-sig") if file.is_file() else ""
-    called = re.search(r"\btanh\(|\bTanh\(", text)
-    return {**known, "tanh": measured_accuracy(framework)["tanh"]} if called else known
+    called = {name for name in ("tanh", "sigmoid") if re.search(rf"\b({name}|{name.title()})\(", text)}
+    tanh = {"tanh": measured_accuracy(framework)["tanh"]} if "tanh" in called else {}
+    return {**known, **tanh} | ({BY_SIGMOID: known["sigmoid"]} if "sigmoid" in called else {})

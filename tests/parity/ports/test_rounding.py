@@ -1,5 +1,6 @@
 """Formulas that are right and round elsewhere than the reference: judged by what their arithmetic can do, no laxer."""
 
+import importlib.util
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -120,3 +121,14 @@ def test_numbers_that_the_dtype_has_stay() -> None:
     assert set(plain(many)[0].tolist()) == {1.25, 1.25 + 2.0**-10}
     assert 800 < (plain(many) > 1.25).sum() < 1200
     assert type(np.where(x > 0, stepwise, 0)) is type(stepwise)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("mindspore") is None, reason="MindSpore is not installed")
+def test_a_gelu_by_mindspores_coarse_sigmoid_is_right(tmp_path: Path) -> None:
+    """Where 1 + tanh is much less than 1, the error of sigmoid is many units in the last place of the tanh's."""
+    written = "def {}(x):\n    return x * ops.sigmoid({} * (x + 0.044715 * x * x * x))\n"
+    functions = [written.format("right", 2 * math.sqrt(2 / math.pi)), written.format("cut_short", 1.5957)]
+    (tmp_path / "by_sigmoid.py").write_text("\n".join(["from mindspore import ops", *functions]), encoding="utf-8")
+    for name in ("right", "cut_short"):
+        port = get_port(f"ops.gelu_new={tmp_path / 'by_sigmoid.py'}:{name}")
+        assert check_rule(rules()["ops.gelu_new"], port, 200).agrees == (name == "right"), name
