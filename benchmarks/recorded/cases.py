@@ -37,7 +37,8 @@ def write_case(folder: Path, case: CaseOfRun, config: GPT2Config, batch: int, to
         name: x.astype(DTYPES[case.dtype]).astype(np.float32) for name, x in flatten(arguments["params"]).items()
     }
     mask = arguments.get("attention_mask")
-    labels = np.where(mask == 0, -100, arguments["labels"]) if mask is not None else arguments["labels"]
+    is_scored = (arguments["labels"] != -100) & (True if mask is None else mask != 0)
+    labels = np.where(is_scored, arguments["ids"], -100)
     scored = labels[:, 1:] if tokens > 1 else labels
     if (scored == -100).all():  # PyTorch's loss of nothing is NaN
         scored[0, -1] = arguments["ids"][0, -1]

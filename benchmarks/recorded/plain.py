@@ -2,7 +2,8 @@
 
 FOLDER/
     model/          config.json and model.safetensors, its numbers such as the run's dtype holds
-    inputs.npz      ids (B, T), labels (B, T), where nothing is scored -100, and attention_mask (B, T) if there is one
+    inputs.npz      ids (B, T), labels (B, T), which are the ids, or -100 where nothing is scored, and attention_mask
+                    (B, T) if there is one
     case.json       the fields of CaseOfRun
     dump/           what msprobe wrote; golden/: what it wrote of the correct model, if dump/ is that of a bug
 """
