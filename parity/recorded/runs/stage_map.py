@@ -106,7 +106,7 @@ def _described(calls: Sequence[Call]) -> ForwardPass:
         named.get("input_ids") or next((x for call in given for x in _inputs(call) if _is_ids(x)), None),
         named.get("attention_mask"),
         named.get("position_ids"),
-        next((x for call in positions for x in _inputs(call) if _holds_integers(x)), None),
+        next((x for call in positions for x in _inputs(call) if holds_integers(x)), None),
         model is not None,
     )
 
@@ -115,12 +115,13 @@ def _inputs(call: Call) -> Iterator[RecordedTensor]:
     return tensors([*call.arguments, call.keywords])
 
 
-def _holds_integers(x: RecordedTensor) -> bool:
+def holds_integers(x: RecordedTensor) -> bool:
+    """Whether it may hold ids or positions."""
     return x.dtype.startswith(("int", "uint"))
 
 
 def _is_ids(x: RecordedTensor) -> bool:
-    return len(x.shape) == 2 and _holds_integers(x) and math.prod(x.shape) > 0
+    return len(x.shape) == 2 and holds_integers(x) and math.prod(x.shape) > 0
 
 
 def stages_of(calls: Sequence[Call]) -> dict[str, Seen]:

@@ -1,7 +1,7 @@
 """Judge a recorded run as a whole: the reference recomputes every stage from the recorded ids and the model's weights.
 
 Each stage gets two verdicts. What it inherited: is it what the model makes of these ids? Its own work: is it what the
-stages before it, as they were recorded, give?
+stages before it, as they were recorded, give? The loss, too: it is the last stage if its scores and targets are known.
 """
 
 import dataclasses
@@ -14,6 +14,7 @@ import numpy as np
 from gpt2.errors import GPT2Error
 from parity.recorded.masks import EITHER, mask_given
 from parity.recorded.recording import Array, Call, RecordedRun, is_float, tensors
+from parity.recorded.runs.loss import LOSS, judge_loss
 from parity.recorded.runs.names import common_path, kind_of
 from parity.recorded.runs.stage_map import ACT, HEADS_LAST, ForwardPass, Seen, forward_passes, lowest_dtype, stages_of
 from parity.verdict.stages import stage_axes, stage_names, stage_references
@@ -45,12 +46,13 @@ class StageJudgement:
 class WholeRun:
     """The stages of one forward pass, in the order of computation. reason: why none could be judged; "" if they were.
 
-    notes: what the truth was computed from.
+    notes: what the truth was computed from. left_out: stages that could not be judged, and why.
     """
 
     stages: tuple[StageJudgement, ...] = ()
     reason: str = ""
     notes: tuple[str, ...] = ()
+    left_out: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     @property
     def first_wrong(self) -> StageJudgement | None:
@@ -110,7 +112,22 @@ def _judge_pass(
     inputs = None if reason else _inputs(forward)
     if inputs is None:
         return WholeRun(reason=reason or f"the mask that a layer was given {EITHER}")
-    return _judge(found, inputs, config, parameters, accuracy)
+    whole = _judge(found, inputs, config, parameters, accuracy)
+    return whole if whole.reason else _with_loss(whole, forward, found.get("logits"), inputs.ids, config)
+
+
+def _with_loss(whole: WholeRun, forward: ForwardPass, seen: Seen | None, ids: Array, config: GPT2Config) -> WholeRun:
+    """The stages with the loss, which inherits what its logits did."""
+    stage = next((stage for stage in whole.stages if stage.name == "logits"), None)
+    shape = (*ids.shape, config.vocab_size)
+    logits = None if seen is None or stage is None else in_form("logits", seen, shape, config)
+    found = judge_loss(forward, logits if logits is not None and logits.shape == shape else None, ids)
+    if found is None:
+        return whole
+    if found.verdict is None or stage is None:
+        return dataclasses.replace(whole, left_out={LOSS: found.reason})
+    judged = StageJudgement(LOSS, found.verdict, stage.inherited, found.call, is_result=False)
+    return dataclasses.replace(whole, stages=(*whole.stages, judged))
 
 
 def _why_not(forward: ForwardPass, found: Mapping[str, Seen], config: GPT2Config) -> str:
@@ -164,14 +181,24 @@ def _inputs(forward: ForwardPass) -> _Inputs | None:
         positions = forward.positions
     if positions is not None and positions.has_numbers:
         position_ids = np.atleast_2d(positions.numbers().astype(np.int64))
-        if np.array_equal(position_ids, np.arange(ids.shape[1])[None]):
+        counted = np.arange(ids.shape[1])[None]
+        if np.array_equal(position_ids, counted):
             position_ids = None
+        elif positions is forward.positions and _count_from_one(position_ids, counted, attention_mask):
+            position_ids = None
+            notes.append("positions from 0: the table of positions was given them from 1, without a past")
         elif position_ids.shape[-1] == ids.shape[1]:
             whose = "model" if forward.position_ids is not None else "table of positions"
             notes.append(f"position_ids as the {whose} was given them")
         else:
             position_ids = None
     return _Inputs(ids, attention_mask, position_ids, tuple(notes))
+
+
+def _count_from_one(positions: Array, counted: Array, attention_mask: Array | None) -> bool:
+    """Whether every sequence, without pads, counts its several tokens from 1, which no model that was trained does."""
+    is_whole = attention_mask is None or bool(attention_mask.all())
+    return is_whole and counted.size > 1 and bool((positions == counted + 1).all())
 
 
 def _judge(

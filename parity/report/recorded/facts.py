@@ -9,6 +9,7 @@ from parity.diagnosis.blame import source_lines
 from parity.recorded.judgement import CallJudgement
 from parity.recorded.recording import Call, RecordedRun, Recording
 from parity.recorded.runs.headroom import Headroom, NotFinite
+from parity.recorded.runs.loss import LOSS
 from parity.recorded.runs.names import common_path, layer_of
 from parity.recorded.runs.parameters import ParameterFinding
 from parity.recorded.runs.places import users_lines
@@ -88,7 +89,7 @@ class JudgedRun:
 
     @property
     def not_judged(self) -> dict[str, list[str]]:
-        """The names of the calls that were not judged, by the reason, the most frequent first.
+        """The names of the calls and stages that were not judged, by the reason, the most frequent first.
 
         A whole model's is not among them if its stages were judged.
         """
@@ -97,6 +98,9 @@ class JudgedRun:
             is_whole = judgement.call.is_module and not common_path(judgement.call.path)
             if not judgement.is_judged and not (is_whole and self.stages):
                 found.setdefault(judgement.reason, []).append(judgement.call.name)
+        for whole in self.whole:
+            for name, reason in whole.left_out.items():
+                found.setdefault(reason, []).append(name)
         return dict(sorted(found.items(), key=lambda item: -len(item[1])))
 
     @property
@@ -284,7 +288,8 @@ class _Places:
 
 def _reference_lines(name: str) -> tuple[str, ...]:
     try:
-        return source_lines(None, name) if name and not name.startswith("tensor.") else ()
+        function = "model.language_model_loss" if name == LOSS else name
+        return source_lines(None, function) if name and not name.startswith("tensor.") else ()
     except (KeyError, ValueError, OSError):
         return ()
 
