@@ -232,7 +232,9 @@ class _Reader:
         if not isinstance(kind, str):
             return {key: self._value(x, where, depth + 1) for key, x in value.items()}
         if "shape" in value and "dtype" in value:
-            return self._tensor(value, where)
+            tensor = self._tensor(value, where)
+            asks = value.get("requires_grad") is True and isinstance(tensor, RecordedTensor)
+            return dataclasses.replace(tensor, requires_grad=True) if asks else tensor
         return plain_value(kind, value, where)
 
     def _tensor(self, value: dict[str, Any], where: str) -> Any:

@@ -33,7 +33,7 @@ class RecordedTensor:
     """One tensor of a call. `numbers` reads them when they are asked for, so that a dump may be larger than memory.
 
     dtype: NumPy's name of it, "float32", "bfloat16", "int64", "bool". source: the file, within the dump, that holds the
-    numbers; "" if they were not kept.
+    numbers; "" if they were not kept. requires_grad: whether the dump says that a gradient is asked for.
     """
 
     dtype: str
@@ -41,6 +41,7 @@ class RecordedTensor:
     statistics: Statistics = Statistics()
     source: str = ""
     read: Callable[[], Array] | None = None
+    requires_grad: bool = False
 
     @property
     def has_numbers(self) -> bool:
