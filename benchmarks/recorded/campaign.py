@@ -28,7 +28,8 @@ from benchmarks.recorded.plain import CaseOfRun, read_cases
 from gpt2.errors import GPT2Error
 from parity.recorded.read import read_recording
 from parity.recorded.recording import Call
-from parity.report.recorded.facts import CALL, PARAMETER, JudgedRun, Wrong
+from parity.recorded.runs.loss import LOSS
+from parity.report.recorded.facts import CALL, GRADIENT, PARAMETER, JudgedRun, Wrong
 from parity.report.recorded.run import LoadedModel, judge_recording
 from parity.verdict.stages import stage_names
 from reference.config import GPT2Config
@@ -36,7 +37,7 @@ from reference.config import GPT2Config
 Facts = dict[str, Any]
 BY_NAME = {bug.name: bug for bug in BUGS}
 WAYS = {"calls": "calls alone", "model": "with --model"}
-REFUSED = {"agrees": False, "is_right": False, "first": None, "elsewhere": [], "judged": 0, "calls": 0}
+REFUSED = {"agrees": False, "is_right": False, "first": None, "noted": None, "elsewhere": [], "judged": 0, "calls": 0}
 MSPROBE = {"error": "Result is error", "warning": "Result is error or warning"}
 
 
@@ -72,6 +73,8 @@ def _is_usual(config: GPT2Config) -> bool:
 
 def _facts(run: JudgedRun, calls: Mapping[str, Call], bug: str, config: GPT2Config) -> Facts:
     first = run.first_wrong
+    noted = next((calls[lower.calls[0].name] for lower in run.lower_precision), None) if first is None else None
+    is_noted = bool(noted and bug and is_right(BY_NAME[bug], place_of_call(noted, calls)))
     others = [j.call.name for j in run.wrong_calls if bug and not contains(BY_NAME[bug], place_of_call(j.call, calls))]
     return {
         "agrees": run.agrees,
@@ -80,7 +83,8 @@ def _facts(run: JudgedRun, calls: Mapping[str, Call], bug: str, config: GPT2Conf
         "stages": len(run.stages),
         "first": None if first is None else f"{first.what} {first.name}",
         "explanation": None if first is None or first.verdict is None else first.verdict.explain(),
-        "is_right": bool(first and bug and _is_right(first, calls, bug, config)),
+        "noted": None if noted is None else noted.name,
+        "is_right": is_noted or bool(first and bug and _is_right(first, calls, bug, config)),
         "wrong": [f"{each.call.name}: {each.worst.explain() if each.worst else ''}" for each in run.wrong_calls],
         "wrong_stages": [stage.name for stage in run.stages if not (stage.own.agrees and stage.inherited.agrees)],
         "wrong_parameters": [each.name for each in run.wrong_parameters],
@@ -92,13 +96,13 @@ def _facts(run: JudgedRun, calls: Mapping[str, Call], bug: str, config: GPT2Conf
 
 def _is_right(first: Wrong, calls: Mapping[str, Call], bug: str, config: GPT2Config) -> bool:
     planted = BY_NAME[bug]
-    if first.what == CALL:
-        return is_right(planted, place_of_call(calls[first.name], calls))
+    if first.what in (CALL, GRADIENT):
+        return is_right(planted, place_of_call(calls[first.call or first.name], calls))
     if first.what == PARAMETER:
         return is_right(planted, first.name.rpartition(".")[0].removeprefix("transformer."))
     if first.call in calls and is_right(planted, _place_of_call_for(first, calls)):
         return True
-    names = stage_names(config)
+    names = [*stage_names(config), LOSS]
     since = names.index(first.after) + 1 if first.after in names else names.index(first.name)
     hidden = names[since : names.index(first.name)]  # stages that were not recorded: the report names them, too
     return any(is_right(planted, place, name) for name in (*hidden, first.name) for place in places_of_stage(name))
@@ -159,7 +163,16 @@ class Results:
 
     def silent(self, way: str) -> int:
         """Of how many bugs nothing is said."""
-        return sum(facts.get(way, REFUSED)["agrees"] for _, facts in self.bugs)
+        said = [facts.get(way, REFUSED) for _, facts in self.bugs]
+        return sum(each["agrees"] and not each["noted"] for each in said)
+
+    def noted(self, way: str) -> tuple[int, int]:
+        """How many bugs are blamed at the right call by a note alone, and how many correct dumps have such a note."""
+        bugs, correct = (
+            [facts.get(way, REFUSED) for _, facts in each if facts.get(way, REFUSED)["noted"]]
+            for each in (self.bugs, self.correct)
+        )
+        return sum(each["is_right"] for each in bugs), len(correct)
 
 
 @click.command()
@@ -235,7 +248,9 @@ def summary(results: Results) -> Iterator[str]:
     if count:
         for way, name in ways.items():
             right, silent = results.right(way), results.silent(way)
-            yield f"{name}: {right} of {count} bugs blamed at the right call, {silent} not seen"
+            notes, _ = results.noted(way)
+            by_note = f", {notes} of them by a note of lower precision alone" if notes else ""
+            yield f"{name}: {right} of {count} bugs blamed at the right call{by_note}; {silent} not seen"
             others = [len(facts[way]["elsewhere"]) for _, facts in results.bugs if way in facts]
             yield f"    calls blamed that hold no bug: {sum(others)}, in {sum(map(bool, others))} dumps"
         for level, name in MSPROBE.items():
@@ -249,7 +264,8 @@ def summary(results: Results) -> Iterator[str]:
         for way, name in ways.items():
             count = sum(way == "model" or facts.get("usual", True) for _, facts in results.correct)
             of_which = "" if way == "model" else " of models with GPT-2's scale and epsilon, which a dump does not say"
-            yield f"{name}: {len(results.alarms(way))} alarms in {count} correct dumps{of_which}"
+            alarms, (_, notes) = len(results.alarms(way)), results.noted(way)
+            yield f"{name}: {alarms} alarms in {count} correct dumps{of_which}; notes of lower precision: {notes}"
         for kind in judged:
             yield f"    {' '.join(kind)}: {judged[kind]} of {calls[kind]} calls judged"
 
@@ -274,8 +290,10 @@ def tables(results: Results) -> str:
         "was made by mindstudio-probe 26.2.0, level mix, task tensor, on CPU: transformers on PyTorch, a GPT-2 of",
         "cells and the twin on MindSpore. A blamed call is right if it is one of the module that was changed, or of an",
         "operator that this module calls itself; where only the order of modules was changed, or what they are given,",
-        "the first stage that holds a wrong value is right, or its module. msprobe's compare was given",
-        "two dumps, with the bug and without; the judge saw the first alone.",
+        "the first stage that holds a wrong value is right, or its module. Of a gradient that is missing, the module",
+        "that lost it is blamed. A module that computes in 16 bits within a float32 model is not called wrong: the",
+        "report notes it, and the bug counts as blamed if nothing is called wrong and the first call noted is right.",
+        "msprobe's compare was given two dumps, with the bug and without; the judge saw the first alone.",
         "",
         *(f"* {line.strip()}" for line in summary(results)),
         "",
@@ -290,13 +308,20 @@ def tables(results: Results) -> str:
             "new" if BY_NAME[case.bug].new else "",
             mark(facts["calls"]["is_right"]) if "calls" in facts else "",
             mark(facts["model"]["is_right"]),
-            f"`{(facts['model']['first'] or 'nothing').split(' ')[-1]}`",
+            _blamed(facts["model"]),
             f"`{by_msprobe.get('first') or 'nothing'}`",
             mark(bool(by_msprobe.get("is_right"))),
             str(by_msprobe.get("flagged", "")),
         )
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
+
+
+def _blamed(said: Facts) -> str:
+    if said["first"] is None and said["noted"]:
+        return f"note: `{said['noted']}`"
+    what, _, name = (said["first"] or " nothing").partition(" ")
+    return f"gradient of `{name}`" if what == GRADIENT else f"`{name}`"
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ def places_of_stage(stage: str) -> tuple[str, ...]:
         return (stage,) if last in ("c_fc", "c_proj") else (f"{owner}.act", owner)
     if last.endswith("_residual"):
         return (owner,)
-    return {"embeddings": ("",), "logits": ("lm_head",)}.get(stage, (stage,))
+    return {"embeddings": ("",), "logits": ("lm_head",), "loss": ("",)}.get(stage, (stage,))
 
 
 def is_right(bug: Bug, place: str, stage: str = "") -> bool:

@@ -77,7 +77,7 @@ def _why_not(
 def _rows(scores: Array, logits: Array) -> Array | None:
     """Which row (b, t) of the logits each row of scores is, (N, 2), whatever it was rounded to; None if one is none."""
     batch, tokens, count = logits.shape
-    places = np.stack(np.indices((batch, tokens)), axis=-1)
+    places = np.moveaxis(np.indices((batch, tokens)), 0, -1)
     for held in (logits, *(logits.astype(numpy_dtype(narrow)) for narrow in ("float16", "bfloat16"))):
         known = held.astype(scores.dtype)
         for rows, chosen in ((known, places), (known[:, :-1], places[:, :-1]), (known[:, 1:], places[:, 1:])):

@@ -10,9 +10,11 @@ from parity.recorded.judgement import CallJudgement
 from parity.recorded.recording import Call, RecordedRun, Recording
 from parity.recorded.runs.headroom import Headroom, NotFinite
 from parity.recorded.runs.loss import LOSS
+from parity.recorded.runs.missing_gradients import MissingGradient
 from parity.recorded.runs.names import common_path, layer_of
 from parity.recorded.runs.parameters import ParameterFinding
 from parity.recorded.runs.places import users_lines
+from parity.recorded.runs.precision import LowerPrecision
 from parity.recorded.runs.series import Parting
 from parity.recorded.runs.two_runs import TwoRuns
 from parity.recorded.runs.whole_run import StageJudgement, WholeRun
@@ -21,12 +23,12 @@ from parity.verdict.verdict import Verdict
 
 BEFORE_LAYERS, AFTER_LAYERS, OPERATORS = "before the layers", "after the layers", "operators"
 DAMAGED = 2  # the exit code
-PARAMETER, CALL, STAGE = "parameter", "call", "stage"
+PARAMETER, CALL, STAGE, GRADIENT = "parameter", "call", "stage", "gradient"
 
 
 @dataclasses.dataclass(frozen=True)
 class Wrong:
-    """What is wrong first. what: PARAMETER, CALL or STAGE; name: its name; parameter or verdict: what is said of it.
+    """What is wrong first. what: one of the words above; name: its name; parameter, gradient or verdict: what is said.
 
     lines: of the user's code, which made the call. reference: of the reference's sources. Of a stage: call, which shows
     it, as its result or (`is_result` is False) an argument of it; is_right: whether that call is right by itself, so
@@ -37,6 +39,7 @@ class Wrong:
     what: str
     name: str
     parameter: ParameterFinding | None = None
+    gradient: MissingGradient | None = None
     verdict: Verdict | None = None
     lines: tuple[str, ...] = ()
     reference: tuple[str, ...] = ()
@@ -60,6 +63,8 @@ class JudgedRun:
     headroom: dict[str, Headroom] = dataclasses.field(default_factory=dict)
     not_finite: NotFinite | None = None
     gradients: dict[str, float | None] = dataclasses.field(default_factory=dict)
+    missing_gradients: list[MissingGradient] = dataclasses.field(default_factory=list)
+    lower_precision: list[LowerPrecision] = dataclasses.field(default_factory=list)
     damage: list[str] = dataclasses.field(default_factory=list)
 
     @property
@@ -85,7 +90,8 @@ class JudgedRun:
     @property
     def agrees(self) -> bool:
         """Whether nothing differs."""
-        return not self.wrong_calls and not self.wrong_parameters and all(whole.agrees for whole in self.whole)
+        is_wrong = self.wrong_calls or self.wrong_parameters or self.missing_gradients
+        return not is_wrong and all(whole.agrees for whole in self.whole)
 
     @property
     def not_judged(self) -> dict[str, list[str]]:
@@ -109,12 +115,12 @@ class JudgedRun:
         if self.wrong_parameters:
             first = self.wrong_parameters[0]
             call = next((call for call in self.run.calls if call.name == first.call), None)
-            return Wrong(PARAMETER, first.name, first, lines=() if call is None else self._lines(call))
+            return Wrong(PARAMETER, first.name, parameter=first, lines=() if call is None else self._lines(call))
         return self.first_wrong_call
 
     @property
     def first_wrong_call(self) -> Wrong | None:
-        """The first call or stage, in the order of the run, that is wrong by itself.
+        """The first call, stage or gradient, in the order of the run, that is wrong by itself.
 
         If there is none, the first stage that is not what the model makes of the ids: something that no stage shows,
         such as a hidden score, is wrong before it.
@@ -125,6 +131,9 @@ class JudgedRun:
             if not stage.own.agrees:
                 at = float(place) if stage.call is None else places[stage.call.name] - 0.5 * (not stage.is_result)
                 found.append((at, 1, self._wrong_stage(stage)))
+        if self.missing_gradients:
+            backward = next((at for at, call in enumerate(self.run.calls) if call.is_backward), len(places))
+            found.append((backward - 0.5, 1, self._without_gradient(self.missing_gradients[0])))
         if found:
             return min(found, key=lambda item: item[:2])[2]
         inherits = next((stage for stage in self.stages if not stage.inherited.agrees), None)
@@ -133,6 +142,10 @@ class JudgedRun:
     def _wrong_call(self, judgement: CallJudgement) -> Wrong:
         lines, reference = self._lines(judgement.call), _reference_lines(judgement.function)
         return Wrong(CALL, judgement.call.name, verdict=judgement.worst, lines=lines, reference=reference)
+
+    def _without_gradient(self, missing: MissingGradient) -> Wrong:
+        lines = self._lines(missing.call)
+        return Wrong(GRADIENT, missing.name, gradient=missing, lines=lines, call=missing.blamed.name)
 
     def _wrong_stage(self, stage: StageJudgement) -> Wrong:
         name = "" if stage.call is None else stage.call.name

@@ -11,7 +11,7 @@ from parity.recorded.runs.two_runs import TwoRuns
 from parity.report.junit import UNFIT
 from parity.report.record import RULE
 from parity.report.recorded.facts import JudgedRun, RecordedReport, Wrong, finite
-from parity.report.recorded.words import Words, of_parameter, of_wrong
+from parity.report.recorded.words import Words, of_gradient, of_parameter, of_wrong
 from parity.verdict.verdict import Verdict
 
 SCHEMA = "gpt2-judge/1"
@@ -95,6 +95,13 @@ def _run(judged: JudgedRun) -> dict[str, Any]:
             for parameter in judged.parameters
         ],
         "damage": judged.damage,
+        "missing_gradients": [
+            {"name": x.name, "call": x.blamed.name, "explanation": of_gradient(x, ENGLISH)}
+            for x in judged.missing_gradients
+        ],
+        "lower_precision": [
+            {"dtype": x.dtype, "calls": [call.name for call in x.calls]} for x in judged.lower_precision
+        ],
         "gradients": {layer: finite(norm) for layer, norm in judged.gradients.items()},
     }
 
@@ -194,6 +201,10 @@ def _cases(judged: JudgedRun) -> list[ET.Element]:
         case = _case("parameters", parameter.name)
         if not parameter.is_right:
             ET.SubElement(case, "failure", type="parameter", message=_fit(of_parameter(parameter, ENGLISH)))
+        found.append(case)
+    for missing in judged.missing_gradients:
+        case = _case("gradients", missing.name)
+        ET.SubElement(case, "failure", type="gradient", message=_fit(of_gradient(missing, ENGLISH)))
         found.append(case)
     for judgement in judged.calls:
         call = judgement.call

@@ -14,7 +14,9 @@ from parity.recorded.judgement import CallJudgement
 from parity.recorded.operators import Operators, load_operators
 from parity.recorded.recording import RecordedRun, Recording
 from parity.recorded.runs.headroom import first_not_finite, headroom
+from parity.recorded.runs.missing_gradients import missing_gradients
 from parity.recorded.runs.parameters import judge_parameters
+from parity.recorded.runs.precision import lower_precision
 from parity.recorded.runs.series import first_parting, gradient_norms
 from parity.recorded.runs.stage_map import ACT
 from parity.recorded.runs.two_runs import compare_runs
@@ -90,6 +92,7 @@ def _judge_run(judged: JudgedRun, judge: Judge, table: Operators, model: LoadedM
     accuracy = accuracy_of(run)
     with _damage_noted(judged):
         judged.gradients = gradient_norms(run)
+    judged.missing_gradients, judged.lower_precision = missing_gradients(run), lower_precision(run)
     if model is not None:
         with _damage_noted(judged):
             judged.parameters = list(judge_parameters(run, model.config, model.parameters))

@@ -19,7 +19,7 @@ from parity.report.recorded.facts import (
     merged,
     worst,
 )
-from parity.report.recorded.words import Words, explained, fit, of_parameter, of_wrong
+from parity.report.recorded.words import Words, explained, fit, of_gradient, of_parameter, of_precision, of_wrong
 from parity.verdict.verdict import Verdict
 
 MOST_ROWS = 48  # of one run; beyond it, a layer that agrees is one row
@@ -167,6 +167,11 @@ def _print_run(judged: JudgedRun, console: Console, words: Words) -> None:
     for judgement in others[:MOST_NAMED]:
         if judgement.worst is not None:
             _say(console, f"{fit(judgement.call.name)}: {explained(judgement.worst, words)}")
+    for missing in judged.missing_gradients[:MOST_NAMED]:
+        if first is None or first.gradient is not missing:
+            _say(console, of_gradient(missing, words))
+    for lower in judged.lower_precision:
+        _say(console, f"{words('lower precision')}: {of_precision(lower, words)}")
     for damage in judged.damage[:MOST_NAMED]:
         _say(console, f"{words('damaged')}: {fit(damage)}", style="bold red")
     for whole in judged.whole:

@@ -4,12 +4,16 @@ import re
 from collections.abc import Mapping
 
 from gpt2.arguments import LANGUAGES
+from parity.recorded.runs.missing_gradients import MissingGradient
 from parity.recorded.runs.parameters import DIFFERS, ParameterFinding
+from parity.recorded.runs.precision import LowerPrecision
 from parity.report.recorded.facts import Wrong
 from parity.verdict.verdict import Verdict
 
 # Control characters, and those that turn the direction of writing: a name in a dump may hold any.
 UNFIT = re.compile("[\x00-\x1f\x7f-\x9f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff]")
+
+MOST_CALLS = 4  # that are named of those which compute in a narrower dtype
 
 WORDS: Mapping[str, tuple[str, str]] = {
     "title": ("Recorded run", "运行记录"),
@@ -150,6 +154,21 @@ WORDS: Mapping[str, tuple[str, str]] = {
     "held as result": (" (the result of {call})", "（{call} 的结果）"),
     "held as argument": (" (an argument of {call})", "（{call} 的输入）"),
     "after": ("; it went wrong between {after} and here", "；错误出在 {after} 与此处之间"),
+    "gradient": ("gradient", "梯度"),
+    "left out": (
+        "{name} requires a gradient and has none, though one reached {call}",
+        "{name} 需要梯度却没有得到，而梯度已传到 {call}",
+    ),
+    "cut off": (
+        "{name} requires a gradient and has none: {around} cuts the result of {call} off from the backward pass",
+        "{name} 需要梯度却没有得到：{around} 把 {call} 的结果与反向传播断开了",
+    ),
+    "the model": ("the model", "模型"),
+    "lower precision": ("Lower precision", "较低精度"),
+    "computes in": (
+        "{count} calls compute in {dtype} within a float32 model ({names})",
+        "float32 模型里有 {count} 次调用用 {dtype} 计算（{names}）",
+    ),
     # What a parameter is.
     "same": ("{name} is the model's", "{name} 与模型相同"),
     "stored (out, in)": ("{name} is stored (out, in), and used so", "{name} 按 (out, in) 存放，用法也如此"),
@@ -207,10 +226,26 @@ def of_parameter(parameter: ParameterFinding, words: Words) -> str:
     return words("differs from" if parameter.what == DIFFERS else parameter.what, **known)
 
 
+def of_gradient(missing: MissingGradient, words: Words) -> str:
+    """What is said of a gradient that is missing, in words."""
+    around = words("the model") if missing.around is None else fit(missing.around.name)
+    known = {"name": fit(missing.name), "call": fit(missing.call.name)}
+    return words("left out", **known) if missing.is_reached else words("cut off", **known, around=around)
+
+
+def of_precision(lower: LowerPrecision, words: Words) -> str:
+    """Which calls compute in a narrower dtype than the model's, in words."""
+    names = [fit(call.name) for call in lower.calls[:MOST_CALLS]]
+    shown = ", ".join([*names, *(["..."] if len(lower.calls) > MOST_CALLS else [])])
+    return words("computes in", count=len(lower.calls), dtype=lower.dtype, names=shown)
+
+
 def of_wrong(wrong: Wrong, words: Words) -> str:
     """What is wrong first, in words."""
     if wrong.parameter is not None:
         return of_parameter(wrong.parameter, words)
+    if wrong.gradient is not None:
+        return of_gradient(wrong.gradient, words)
     said = "" if wrong.verdict is None else explained(wrong.verdict, words)
     if wrong.is_right:
         said += words("is right")
