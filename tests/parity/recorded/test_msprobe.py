@@ -95,6 +95,16 @@ def test_steps_and_ranks_are_runs_of_one_recording(tmp_path: Path) -> None:
     assert len({run.place for run in runs}) == 5
 
 
+def test_what_requires_a_gradient_is_read(tmp_path: Path) -> None:
+    dump = Dump(tmp_path, "pytorch")
+    dump.call(MATMUL, numbers(2, 3), numbers(2, 3), weight=numbers(3, 3), bias=numbers(3))
+    for name, said in (("weight", True), ("bias", False)):
+        dump.data[MATMUL]["parameters"][name]["requires_grad"] = said
+    (call,) = read_recording(dump.write()).runs[0].calls
+    assert [call.parameters[name].requires_grad for name in ("weight", "bias")] == [True, False]
+    assert call.parameters["weight"].has_numbers
+
+
 def test_values_that_are_no_tensors(tmp_path: Path) -> None:
     dump = Dump(tmp_path)
     plain: dict[str, tuple[Any, Any]] = {

@@ -26,6 +26,7 @@ from tests.parity.recorded.made_runs import (
     CONFIG,
     hugging_face_run,
     judged_as,
+    operator,
     operators_run,
     parameters_of,
     recording,
@@ -166,6 +167,32 @@ def test_a_stage_that_is_wrong_is_told_with_what_stands_before_it() -> None:
     assert "What is wrong first: h.0.attn.merged" in said
     assert "it went wrong between h.0.attn.qkv and here" in said
     assert "reference/attention.py:" in said
+
+
+def test_a_missing_gradient_and_lower_precision_are_in_every_form() -> None:
+    run = hugging_face_run(PARAMETERS)
+    asking = [
+        dataclasses.replace(
+            call, parameters={name: dataclasses.replace(x, requires_grad=True) for name, x in call.parameters.items()}
+        )
+        for call in run.calls
+    ]
+    back = dataclasses.replace(asking[-1], name=asking[-1].name.replace("forward", "backward"), is_backward=True)
+    half = operator("softmax", 0, np.ones(4, np.float16), result=np.ones(4, np.float16))
+    gradients = {"transformer.wpe.weight": tensor(PARAMETERS["wpe.weight"])}
+    run = dataclasses.replace(run, calls=(*asking, half, back), parameter_gradients=gradients)
+    report = judged(recording(run), judged_as())
+    assert report.exit_code == 1
+    for text in every_form(report):
+        assert "lm_head.weight" in text
+        assert re.search("float16.*Functional.softmax.0.forward", text, re.DOTALL)
+    facts = validate(report)["runs"][0]
+    (missing,) = facts["missing_gradients"]
+    assert (missing["name"], missing["call"]) == ("lm_head.weight", "Module.lm_head.Linear.forward.0")
+    assert facts["first_wrong"]["what"] == "gradient"
+    assert facts["lower_precision"] == [{"dtype": "float16", "calls": ["Functional.softmax.0.forward"]}]
+    failures = ET.fromstring(junit(report)).findall("testsuite/testcase[@classname='gradients']/failure")
+    assert "though one reached" in str(failures[0].get("message"))
 
 
 def test_layers_of_a_large_model_that_agree_are_one_row_each() -> None:

@@ -150,6 +150,27 @@ def test_several_forward_passes_are_judged_one_by_one() -> None:
     assert len(forward_passes(gathered)) == 1
 
 
+def _with_positions(run: RecordedRun, positions: Any) -> RecordedRun:
+    """The run with other positions, and without the call of the model, which would say what they are."""
+
+    def changed(call: Call) -> Call:
+        rows = tensor(PARAMETERS["wpe.weight"][positions])
+        return dataclasses.replace(call, arguments=(tensor(positions),), results=(rows,))
+
+    calls = [changed(call) if call.path == "transformer.wpe" else call for call in run.calls]
+    return dataclasses.replace(run, calls=tuple(call for call in calls if call.operator != "GPT2Model"))
+
+
+def test_positions_that_count_from_1_are_wrong_and_others_are_taken_as_they_are() -> None:
+    found = whole(_with_positions(hugging_face_run(PARAMETERS), np.arange(1, 5)[None]))
+    assert found.first_wrong is not None
+    assert found.first_wrong.name == "wpe"
+    assert any("from 1" in note for note in found.notes)
+    for positions in (np.arange(4)[None], np.arange(2, 6)[None], np.array([[0, 1, 0, 1], [0, 0, 1, 2]])):
+        run = _with_positions(hugging_face_run(PARAMETERS), positions)
+        assert whole(run).stages[1].own.agrees
+
+
 def test_other_peoples_names_of_modules_are_known() -> None:
     names = {
         "transformer.": "network.",
