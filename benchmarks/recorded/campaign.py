@@ -262,7 +262,8 @@ def summary(results: Results) -> Iterator[str]:
                 judged[case.model, case.dtype] += facts["model"]["judged"]
                 calls[case.model, case.dtype] += facts["model"]["calls"]
         for way, name in ways.items():
-            count = sum(way == "model" or facts.get("usual", True) for _, facts in results.correct)
+            asked = [facts for _, facts in results.correct if way in facts]
+            count = sum(way == "model" or facts.get("usual", True) for facts in asked)
             of_which = "" if way == "model" else " of models with GPT-2's scale and epsilon, which a dump does not say"
             alarms, (_, notes) = len(results.alarms(way)), results.noted(way)
             yield f"{name}: {alarms} alarms in {count} correct dumps{of_which}; notes of lower precision: {notes}"

@@ -1,7 +1,7 @@
 """Are the recorded parameters those of the model? If not, what are they: transposed, another layer's, zero?"""
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -70,6 +70,28 @@ def judge_parameters(
         expected = model_parameter(name, config, parameters)
         if expected is not None and is_float(tensor):
             yield identify(name, recorded, tensor, call, expected, parameters)
+
+
+def is_updated(first: Sequence[ParameterFinding], later: Sequence[ParameterFinding]) -> bool:
+    """Whether an optimizer's update explains what was found in a later step: in the first, all were the model's."""
+    wrong = {each.what for each in later if not each.is_right}
+    return bool(first) and all(each.is_right for each in first) and wrong != set() and wrong <= {DIFFERS, STATISTICS}
+
+
+def parameters_of_step(
+    run: RecordedRun, first: Sequence[ParameterFinding], parameters: Mapping[str, Array]
+) -> dict[str, Array] | None:
+    """The model's parameters as a later step recorded them; None if it did not record them all with their numbers.
+
+    first: what was found of them in the first step, which tells how they are stored.
+    """
+    turned = {each.recorded for each in first if each.what == OTHER_WAY}
+    found: dict[str, Array] = {}
+    for name, recorded, tensor, _ in recorded_parameters(run):
+        if name in parameters and tensor.has_numbers:
+            found[name] = tensor.numbers().T if recorded in turned else tensor.numbers()
+    shapes = {name: x.shape for name, x in parameters.items()}
+    return found if shapes == {name: x.shape for name, x in found.items()} else None
 
 
 def model_parameter(name: str, config: GPT2Config, parameters: Mapping[str, Array]) -> Array | None:

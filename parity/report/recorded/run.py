@@ -2,7 +2,7 @@
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from gpt2.errors import GPT2Error
 from gpt2.interrupt import one_interrupt
@@ -15,16 +15,17 @@ from parity.recorded.operators import Operators, load_operators
 from parity.recorded.recording import RecordedRun, Recording
 from parity.recorded.runs.headroom import first_not_finite, headroom
 from parity.recorded.runs.missing_gradients import missing_gradients
-from parity.recorded.runs.parameters import judge_parameters
+from parity.recorded.runs.parameters import ParameterFinding, is_updated, judge_parameters, parameters_of_step
 from parity.recorded.runs.precision import lower_precision
 from parity.recorded.runs.series import first_parting, gradient_norms
 from parity.recorded.runs.stage_map import ACT
 from parity.recorded.runs.two_runs import compare_runs
-from parity.recorded.runs.whole_run import judge_whole_run, require_model
+from parity.recorded.runs.whole_run import WholeRun, judge_whole_run, require_model
 from parity.report.record import machine
 from parity.report.recorded.facts import JudgedRun, RecordedReport
 from reference.config import GPT2Config
 
+OF_FIRST_STEP = "the model's parameters are those of an earlier step"
 Judge = Callable[[RecordedRun, Setting], Iterator[CallJudgement]]
 
 
@@ -69,8 +70,10 @@ def judge_recording(
             for each in filter(None, (report, other)):
                 for run in each.recording.runs:
                     judged = JudgedRun(run)
+                    earlier = (x.parameters for x in each.runs if x.run.rank == run.rank and x.run.step < run.step)
+                    first = next(filter(None, earlier), [])
                     each.runs.append(judged)
-                    for _ in _judge_run(judged, judge, table, model):
+                    for _ in _judge_run(judged, judge, table, model, first):
                         done += 1
                         bar.show(run.place, done, max(total, done))
                         if interrupt.asked:  # and something swallowed it
@@ -86,8 +89,14 @@ def judge_recording(
     return report
 
 
-def _judge_run(judged: JudgedRun, judge: Judge, table: Operators, model: LoadedModel | None) -> Iterator[None]:
-    """Judge one run; yields after each call."""
+def _judge_run(
+    judged: JudgedRun,
+    judge: Judge,
+    table: Operators,
+    model: LoadedModel | None,
+    first: Sequence[ParameterFinding],
+) -> Iterator[None]:
+    """Judge one run; yields after each call. first: the parameters of the first step, if this is a later one."""
     run = judged.run
     accuracy = accuracy_of(run)
     with _damage_noted(judged):
@@ -97,7 +106,7 @@ def _judge_run(judged: JudgedRun, judge: Judge, table: Operators, model: LoadedM
         with _damage_noted(judged):
             judged.parameters = list(judge_parameters(run, model.config, model.parameters))
         with _damage_noted(judged):
-            judged.whole = judge_whole_run(run, model.config, model.parameters, accuracy)
+            judged.whole = _judge_whole(judged, first, model, accuracy)
     for judgement in judge(run, Setting(accuracy, table, None if model is None else model.config)):
         judged.calls.append(judgement)
         with _damage_noted(judged):
@@ -107,6 +116,22 @@ def _judge_run(judged: JudgedRun, judge: Judge, table: Operators, model: LoadedM
         yield
     with _damage_noted(judged):
         judged.not_finite = first_not_finite(run)
+
+
+def _judge_whole(
+    judged: JudgedRun, first: Sequence[ParameterFinding], model: LoadedModel, accuracy: Mapping[str, float]
+) -> list[WholeRun]:
+    """Judge the passes of a run by the model; after an optimizer's update by the parameters that the step recorded."""
+    run, parameters = judged.run, model.parameters
+    if not is_updated(first, judged.parameters):
+        return judge_whole_run(run, model.config, parameters, accuracy)
+    judged.parameters = []
+    own = parameters_of_step(run, first, parameters)
+    if own is None:
+        return [WholeRun(reason=f"{OF_FIRST_STEP}, and this step recorded not all of its own")]
+    note = f"{OF_FIRST_STEP}: this one is judged by those that it recorded"
+    passes = judge_whole_run(run, model.config, own, accuracy)
+    return [dataclasses.replace(each, notes=(*each.notes, note)) for each in passes]
 
 
 @contextlib.contextmanager

@@ -295,6 +295,31 @@ def test_ranks_that_part_are_named() -> None:
     assert "2 steps and ranks: parameters are the same" in printed(alike)
 
 
+def test_a_step_after_an_update_is_judged_by_its_own_parameters() -> None:
+    moved = {name: x + np.float32(0.01) for name, x in PARAMETERS.items()}
+    first = hugging_face_run(PARAMETERS)
+
+    def report(later: RecordedRun) -> RecordedReport:
+        return judged(recording(first, dataclasses.replace(later, step=1)), judged_as(), MODEL)
+
+    right = report(hugging_face_run(moved))
+    assert right.exit_code == 0
+    assert right.runs[1].stages
+    assert "those of an earlier step" in printed(right)
+    wrong = report(hugging_face_run(moved, change={"h.1.ln_2": lambda x: x * 2}))
+    assert wrong.exit_code == 1
+    assert wrong.runs[1].first_wrong is not None
+    assert wrong.runs[1].first_wrong.name == "h.1.ln_2"
+    bare = hugging_face_run(moved)
+    few = [dataclasses.replace(call, parameters={}) if call.path.endswith("wpe") else call for call in bare.calls]
+    part = report(dataclasses.replace(bare, calls=tuple(few)))
+    assert part.exit_code == 0
+    assert "not all of its own" in part.runs[1].whole[0].reason
+    name = "h.0.attn.c_proj.weight"
+    spoilt = report(hugging_face_run({**moved, name: PARAMETERS[name].T.copy()}))
+    assert spoilt.exit_code == 1
+
+
 def test_the_page_fits_any_screen(browser: Any, right: RecordedReport, wrong: RecordedReport, tmp_path: Path) -> None:
     """Nothing is asked of a network, nothing is complained of, and no page is wider than its window."""
     for report, language, width in ((right, "zh", 360), (wrong, "en", 360), (right, "en", 1300)):
