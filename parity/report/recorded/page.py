@@ -8,7 +8,16 @@ from parity.report.html import template_named
 from parity.report.matrix_page import FAR, NEAR, WILD
 from parity.report.recorded.facts import JudgedRun, RecordedReport, Row, by_layer, merged, worst
 from parity.report.recorded.table import EDGES, headline, headroom_lines, named, parameters_line, said_of, shown
-from parity.report.recorded.words import Words, explained, fit, of_gradient, of_parameter, of_precision, of_wrong
+from parity.report.recorded.words import (
+    Words,
+    explained,
+    fit,
+    of_gradient,
+    of_parameter,
+    of_precision,
+    of_wrong,
+    reason_in,
+)
 from parity.verdict.verdict import Verdict
 
 MOST_CALLS = 5000  # of a run that are listed one by one: a page of more would not open
@@ -34,6 +43,7 @@ def recorded_page(report: RecordedReport, language: str = "en") -> str:
         of_parameter=of_parameter,
         of_precision=of_precision,
         of_wrong=of_wrong,
+        reason_in=reason_in,
         named=named,
         grid=grid,
         columns=columns,

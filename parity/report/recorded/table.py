@@ -19,7 +19,16 @@ from parity.report.recorded.facts import (
     merged,
     worst,
 )
-from parity.report.recorded.words import Words, explained, fit, of_gradient, of_parameter, of_precision, of_wrong
+from parity.report.recorded.words import (
+    Words,
+    explained,
+    fit,
+    of_gradient,
+    of_parameter,
+    of_precision,
+    of_wrong,
+    reason_in,
+)
 from parity.verdict.verdict import Verdict
 
 MOST_ROWS = 48  # of one run; beyond it, a layer that agrees is one row
@@ -176,9 +185,9 @@ def _print_run(judged: JudgedRun, console: Console, words: Words) -> None:
         _say(console, f"{words('damaged')}: {fit(damage)}", style="bold red")
     for whole in judged.whole:
         if whole.reason:
-            _say(console, f"{words('whole reason')}: {fit(whole.reason)}")
+            _say(console, f"{words('whole reason')}: {reason_in(whole.reason, words)}")
         for note in whole.notes:
-            _say(console, f"  {fit(note)}")
+            _say(console, f"  {reason_in(note, words)}")
     _print_headroom(judged, console, words)
     if judged.gradients:
         table = Table(words("layer"), words("gradients"))
@@ -192,7 +201,10 @@ def _print_run(judged: JudgedRun, console: Console, words: Words) -> None:
     if reasons:
         _say(console, f"{words('not judged title')}:")
         for reason, names in [*reasons.items()][:MOST_NAMED]:
-            _say(console, f"  {len(names)} {words('calls')}: {fit(reason)} ({words('such as')} {fit(names[0])})")
+            _say(
+                console,
+                f"  {len(names)} {words('calls')}: {reason_in(reason, words)} ({words('such as')} {fit(names[0])})",
+            )
         if len(reasons) > MOST_NAMED:
             _say(console, f"  {words('more', count=len(reasons) - MOST_NAMED)}")
 

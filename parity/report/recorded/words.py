@@ -8,6 +8,7 @@ from parity.recorded.runs.missing_gradients import MissingGradient
 from parity.recorded.runs.parameters import DIFFERS, ParameterFinding
 from parity.recorded.runs.precision import LowerPrecision
 from parity.report.recorded.facts import Wrong
+from parity.report.recorded.reasons import in_language
 from parity.verdict.verdict import Verdict
 
 # Control characters, and those that turn the direction of writing: a name in a dump may hold any.
@@ -207,10 +208,15 @@ def fit(text: object) -> str:
     return UNFIT.sub(lambda found: found[0].encode("unicode_escape", "surrogatepass").decode("ascii"), str(text))
 
 
+def reason_in(text: str, words: Words) -> str:
+    """A reason or note, which what judges says in English, in the language of the words, fit to be shown."""
+    return fit(in_language(text, words.language))
+
+
 def explained(verdict: Verdict, words: Words) -> str:
-    """A verdict in words; the reason why something is no number at all is in English."""
+    """A verdict in words."""
     if verdict.reason:
-        return fit(verdict.explain())
+        return reason_in(verdict.explain(), words)
     if verdict.error == 0:
         return words("identical")
     said = words("error", ulps=f"{verdict.ulps:.3g}", ratio=f"{verdict.noise_ratio:.2g}")

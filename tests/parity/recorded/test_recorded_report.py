@@ -306,6 +306,8 @@ def test_a_step_after_an_update_is_judged_by_its_own_parameters() -> None:
     assert right.exit_code == 0
     assert right.runs[1].stages
     assert "those of an earlier step" in printed(right)
+    for text in (printed(right, "zh"), Page(recorded_page(right, "zh")).text):
+        assert "按它自己记录的参数评判" in text
     wrong = report(hugging_face_run(moved, change={"h.1.ln_2": lambda x: x * 2}))
     assert wrong.exit_code == 1
     assert wrong.runs[1].first_wrong is not None
