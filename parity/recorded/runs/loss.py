@@ -18,6 +18,7 @@ CROSS_ENTROPY = ("cross_entropy", "crossentropyloss")
 IGNORED = -100  # what PyTorch and MindSpore leave out if they are not told otherwise
 FEWEST = 4  # targets that must be ids in another place before that is believed
 NEXT = 1
+ANY_OF_SEVERAL = np.empty((0, 2), np.int64)
 SHIFTS = {0: "the token itself", 2: "the token after the next", -1: "the token before"}
 
 
@@ -50,6 +51,8 @@ def judge_loss(forward: ForwardPass, logits: Array | None, ids: Array) -> LossJu
         return LossJudgement(call, _refused_scores(scores.numbers(), logits))
     if rows is None:
         return _unknown(call, "its rows of scores are no rows of the logits")
+    if rows is ANY_OF_SEVERAL:
+        return _unknown(call, "which rows of the logits its scores are, cannot be told: some are alike")
     return _judge_targets(call, targets.numbers().ravel(), rows, ids, _labels(forward, ids))
 
 
@@ -75,7 +78,10 @@ def _why_not(
 
 
 def _rows(scores: Array, logits: Array) -> Array | None:
-    """Which row (b, t) of the logits each row of scores is, (N, 2), whatever it was rounded to; None if one is none."""
+    """Which row (b, t) of the logits each row of scores is, (N, 2), whatever it was rounded to; None if one is none.
+
+    ANY_OF_SEVERAL if rows were chosen among logits of which some are alike.
+    """
     batch, tokens, count = logits.shape
     places = np.moveaxis(np.indices((batch, tokens)), 0, -1)
     for held in (logits, *(logits.astype(numpy_dtype(narrow)) for narrow in ("float16", "bfloat16"))):
@@ -87,8 +93,8 @@ def _rows(scores: Array, logits: Array) -> Array | None:
             row.tobytes(): place for row, place in zip(known.reshape(-1, count), places.reshape(-1, 2), strict=True)
         }
         found = [by_bits.get(row.tobytes()) for row in scores]
-        if len(by_bits) == batch * tokens and all(place is not None for place in found):
-            return np.array(found)
+        if all(place is not None for place in found):
+            return np.array(found) if len(by_bits) == batch * tokens else ANY_OF_SEVERAL
     return None
 
 

@@ -92,6 +92,9 @@ CHINESE = {
     "the loss: the logits were not recorded": "损失：没有记录 logits",
     "the loss: scores {} and targets {} are no rows of {} scores": "损失：分数 {} 和目标 {} 不是每行 {} 个分数的行",
     "the loss: its rows of scores are no rows of the logits": "损失：它的分数不是 logits 的行",
+    "the loss: which rows of the logits its scores are, cannot be told: some are alike": (
+        "损失：无法判断它的分数是 logits 的哪些行，因为有几行相同"
+    ),
     "the loss: nothing is scored": "损失：没有一个词计入",
     "the loss: its targets are not the ids, so that nobody can tell where they belong": (
         "损失：目标不是 id，无法判断它们属于哪个位置"

@@ -106,6 +106,15 @@ def test_a_loss_that_cannot_be_judged_is_said_and_not_called_wrong(name: str) ->
     assert JudgedRun(run, whole=[found]).not_judged == {found.left_out["loss"]: ["loss"]}
 
 
+def test_rows_that_were_chosen_among_logits_that_are_alike_are_not_judged() -> None:
+    ids = np.array([[1, 5, 2, 12], [1, 5, 2, 12]])
+    run = hugging_face_run(PARAMETERS, ids=ids)
+    logits = next(call for call in run.calls if call.path == "lm_head").results[0].numbers()
+    chosen = with_loss(logits[:, [0, 2, 3]], ids[:, [1, 3, 0]], run)  # as many as all but the last
+    assert "some are alike" in whole(chosen).left_out["loss"]
+    assert whole(with_loss(logits[:, :-1], ids[:, 1:], run)).stages[-1].name == "loss"
+
+
 def test_labels_that_are_not_the_ids_are_taken_from_the_models_call() -> None:
     labels = (IDS * 5 + 2) % 13
     run = hugging_face_run(PARAMETERS)
