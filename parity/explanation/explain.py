@@ -1,0 +1,134 @@
+"""The search: which known mistake gives the results that were found, on every case?"""
+
+import dataclasses
+import itertools
+import time
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from gpt2.backends import Backend
+from parity.check import Rule, SearchResult, rules
+from parity.diagnosis.functions_run import drawn
+from parity.diagnosis.shrink import breaks
+from parity.explanation.candidates import Candidate, candidates_for
+from parity.explanation.questions import NOT_OFFERED, OfComparison, OfLaw, Question
+from parity.mutants.mistake import Explanation, Mistake
+from parity.verdict.trial import Trial
+
+# How many seconds a search may take for a function, and for what runs whole models.
+SECONDS, SECONDS_OF_MODELS = 10.0, 60.0
+TRAINED = 3  # cases of a rule that trains, each of which takes seconds
+
+
+def explain(
+    rule: Rule,
+    result: SearchResult,
+    backend: Backend,
+    examples: int = 25,
+    start: int = 0,
+    seconds: float | None = None,
+) -> Explanation | None:
+    """The known mistakes that explain a failure; None if there is no failure, or it cannot be run again.
+
+    examples, start: the cases that count, as in the search. seconds: how long to look at most.
+    """
+    case = result.failing_case
+    if result.agrees or case is None or result.fatal:
+        return None
+    if rule.compiled:
+        rule, backend = rules()[rule.name.removeprefix("compiled.")], getattr(backend, "compiled", backend)
+    limit = (SECONDS_OF_MODELS if _is_of_models(rule) else SECONDS) if seconds is None else seconds
+    compared = _comparison_of(rule, Trial(case, backend))
+    return Search(compared, backend, case, examples, start, time.monotonic() + limit).explain(result.places)
+
+
+def _is_of_models(rule: Rule) -> bool:
+    of_model = any(item.name == "params" for item in rule.contract.inputs)
+    return of_model or rule.trains or rule.generates or bool(rule.group)
+
+
+def _comparison_of(rule: Rule, trial: Trial) -> Rule:
+    """The comparison of the function that a law is about, if that fails too: it shows more than the law does."""
+    if not rule.is_law or rule.group:
+        return rule
+    compared = rules().get(rule.contract.function)
+    return compared if compared is not None and breaks(compared, trial, breakdown=True) else rule
+
+
+@dataclasses.dataclass
+class Standing:
+    """A candidate that agrees so far: on how many cases, and on how many of them it is not the reference."""
+
+    candidate: Candidate
+    cases: int = 0
+    differs: int = 0
+
+
+class Search:
+    """The search for one failure, until a moment in time (of time.monotonic)."""
+
+    def __init__(self, rule: Rule, backend: Backend, case: Any, examples: int, start: int, end: float) -> None:
+        self.rule, self.backend, self.case, self.end = rule, backend, case, end
+        self._examples, self._start = min(examples, TRAINED) if rule.trains else examples, start
+        self.not_tried = 0
+
+    def explain(self, places: Iterable[str]) -> Explanation:
+        """What explains the whole result, or, if nothing does, each of the stages that are wrong by themselves."""
+        trial = Trial(self.case, self.backend)
+        candidates = candidates_for(self.rule, trial, places)
+        kind = OfComparison if self.rule.judge is Trial.compare else OfLaw
+        standing = self.survivors(candidates, kind)
+        found = (mistake(standing, places),) if standing else ()
+        return Explanation(found, len(candidates) - self.not_tried, self.not_tried)
+
+    def survivors(self, candidates: Sequence[Candidate], kind: type[Question[Any]]) -> list[Standing]:
+        """The candidates that agree with all that was found, on fresh cases too if more than one is left."""
+        standing = [Standing(candidate) for candidate in candidates]
+        for standing in self._rounds(standing, kind):
+            if not standing:
+                break
+        return [each for each in standing if each.differs]
+
+    def _rounds(self, standing: list[Standing], kind: type[Question[Any]]) -> Any:
+        """What is left after every case: the failing one first, on which most candidates fall."""
+        first = kind(self.rule, self.backend, [(self.case, {})])
+        left = []
+        for number, each in enumerate(standing):
+            if number and time.monotonic() > self.end:
+                self.not_tried = len(standing) - number
+                break
+            left += [each] * self._stands(each, first, 0)
+        yield left
+        for fresh in (0, 1):
+            if not left or (fresh and len(left) < 2):
+                return
+            cases = drawn(self.rule.name, self.backend, self._examples, self._start + fresh)
+            question = kind(self.rule, self.backend, cases)
+            for index in range(len(cases)):
+                if time.monotonic() > self.end or question.found(index) == NOT_OFFERED:
+                    continue
+                left = [each for each in left if self._stands(each, question, index)]
+                yield left
+                if not left:
+                    return
+
+    @staticmethod
+    def _stands(each: Standing, question: Question[Any], index: int) -> bool:
+        agrees, differs = question.answer(each.candidate, index)
+        each.cases, each.differs = each.cases + agrees, each.differs + (agrees and differs)
+        return agrees
+
+
+def mistake(standing: list[Standing], places: Iterable[str], stage: str = "") -> Mistake:
+    """The first of these candidates, which were put in order before, with the names of the others."""
+    first, *others = standing
+    return Mistake(
+        first.candidate.name,
+        first.candidate.story,
+        first.cases,
+        first.differs,
+        first.candidate.changes,
+        tuple(dict.fromkeys(each.candidate.name for each in others)),
+        stage,
+        first.candidate.number,
+    )

@@ -1,0 +1,132 @@
+"""What is asked of a candidate: are these its results? Of a comparison, of a law, and of one stage alone."""
+
+import warnings
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpt2.backends import Backend
+from parity.cases.cases import Case
+from parity.check import Rule
+from parity.explanation.alternative import Alternative
+from parity.explanation.candidates import Candidate
+from parity.verdict import orbit
+from parity.verdict.steps import accuracy_of
+from parity.verdict.trial import Memory, Trial
+from parity.verdict.verdict import Claim, claims_made, close, equal, identical
+
+Array = NDArray[Any]
+Found = TypeVar("Found")
+NOT_OFFERED = "not offered"
+
+
+class Question(Generic[Found]):
+    """One rule, one backend, and the cases on which a candidate has to give what the backend gave."""
+
+    def __init__(self, rule: Rule, backend: Backend, cases: list[tuple[Case, Memory]]) -> None:
+        self.rule, self.backend = rule, backend
+        self.trials = [Trial(case, backend, memory) for case, memory in cases]
+        self._found: dict[int, Found | str] = {}
+
+    def found(self, index: int) -> Found | str:
+        """What the backend gave on a case; if it raised an error, the name of that, or NOT_OFFERED."""
+        if index not in self._found:
+            self._found[index] = outcome(lambda: self.results(self.trials[index]))
+        return self._found[index]
+
+    def results(self, trial: Trial) -> Found:
+        """What a trial's backend gives."""
+        raise NotImplementedError
+
+    def answer(self, candidate: Candidate, index: int) -> tuple[bool, bool]:
+        """Whether a candidate gives what the backend gave on a case, and whether it shows there, if it does."""
+        raise NotImplementedError
+
+
+class OfComparison(Question[list[Array]]):
+    """Are the arrays that a function returned those of the candidate?"""
+
+    def results(self, trial: Trial) -> list[Array]:
+        return trial.run()
+
+    def answer(self, candidate: Candidate, index: int) -> tuple[bool, bool]:
+        trial, found = self.trials[index], self.found(index)
+        made = outcome(lambda: Alternative(trial, candidate, _truth(trial), accuracy_of(trial.backend)))
+        if isinstance(made, str) or isinstance(found, str):
+            return made == found, made == found
+        agrees = outcome(lambda: made.agrees(found)) is True
+        return agrees, agrees and made.differs()
+
+
+def _truth(trial: Trial) -> list[Any]:
+    return trial.with_members(orbit.MEMBERS).references()
+
+
+Said = tuple[list[bool], list[Claim]]
+
+
+class OfLaw(Question[Said]):
+    """Does a law fail on the candidate by the same values, and hold by the same?"""
+
+    def results(self, trial: Trial) -> Said:
+        with claims_made() as claims:
+            agreed = [verdict.agrees for verdict in self.rule.judge(trial.with_members(orbit.MEMBERS))]
+        return agreed, claims
+
+    def answer(self, candidate: Candidate, index: int) -> tuple[bool, bool]:
+        trial, found = self.trials[index], self.found(index)
+        theirs = outcome(lambda: self.results(trial.on(candidate.backend(self.backend.dtype))))
+        if isinstance(found, str) or isinstance(theirs, str):
+            return theirs == found, theirs == found
+        if found[0] != theirs[0] or len(found[1]) != len(theirs[1]):
+            return False, False
+        noise = self._noise(trial)
+        pairs = zip(found[1], theirs[1], strict=True)
+        return all(same(one, other, noise, trial.dtype) for one, other in pairs), not all(found[0])
+
+    @staticmethod
+    def _noise(trial: Trial) -> float:
+        """How far results of the function that the law is about may stray on this case."""
+        if not trial.case.contract.outputs:
+            return 0.0
+        return max((known.noise for known in _truth(trial)), default=0.0)
+
+
+def same(one: Claim, other: Claim, noise: float, dtype: np.dtype) -> bool:
+    """Whether two claims are about the same values: bits, or as near as their noise lets them be.
+
+    noise: of numbers that should have had the same bits as others, and may differ between two engines.
+    """
+    allowed = noise if one.noise is None else max(one.noise, other.noise or 0.0)
+    if one.agrees != other.agrees:
+        return False
+    return _alike(one.value, other.value, allowed, dtype) and _alike(one.expected, other.expected, allowed, dtype)
+
+
+def _alike(one: Any, other: Any, noise: float, dtype: np.dtype) -> bool:
+    if not all(isinstance(x, np.ndarray | np.generic | float) for x in (one, other)):
+        return equal(one, other).agrees if not _is_numeric(one) else bool(np.array_equal(one, other))
+    one, other = np.asarray(one), np.asarray(other)
+    if one.dtype.kind in "iubSUO" or other.dtype.kind in "iubSUO":
+        return bool(identical(one, other).agrees) if one.dtype.kind not in "SUO" else bool(np.array_equal(one, other))
+    return close(one, other, 2 * noise, dtype).agrees
+
+
+def _is_numeric(value: Any) -> bool:
+    return isinstance(value, np.ndarray | np.generic) or (
+        isinstance(value, list | tuple) and any(isinstance(x, np.ndarray) for x in value)
+    )
+
+
+def outcome(run: Callable[[], Any]) -> Any:
+    """What a call returns; if it raises an error, the name of that, or NOT_OFFERED."""
+    try:
+        with warnings.catch_warnings(), np.errstate(all="ignore"):
+            warnings.simplefilter("ignore")
+            return run()
+    except NotImplementedError:
+        return NOT_OFFERED
+    except Exception as error:  # whatever a mistake raises
+        return f"raises {type(error).__name__}"
