@@ -110,12 +110,17 @@ class Alternative(OrbitRuns):
 
     def _is_far(self, values: list[Array]) -> bool:
         """Whether values are so far away that no noise brings them near: most mistakes are ruled out here."""
-        truth = [known.noise for known in self._truth] if len(self._truth) == len(values) else [0.0] * len(values)
+        truth = [noise_of(known) for known in self._truth] if len(self._truth) == len(values) else [0.0] * len(values)
         for value, known, noise in zip(values, self.references(1), truth, strict=True):
             first = known.judge(value)
             if first.reason or first.error > PLAIN * (NOISE_FACTOR * max(first.noise, noise) + ULP_TERM * first.ulp):
                 return True
         return False
+
+
+def noise_of(known: Reference) -> float:
+    """The noise floor of a reference; integers and booleans have none."""
+    return 0.0 if known.orbit[0].dtype.kind in "iub" else known.noise
 
 
 def _within(known: Reference, x: Array) -> bool:

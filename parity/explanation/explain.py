@@ -1,7 +1,7 @@
 """The search: which known mistake gives the results that were found, on every case?"""
 
+import contextlib
 import dataclasses
-import itertools
 import time
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -40,6 +40,12 @@ def explain(
     limit = (SECONDS_OF_MODELS if _is_of_models(rule) else SECONDS) if seconds is None else seconds
     compared = _comparison_of(rule, Trial(case, backend))
     return Search(compared, backend, case, examples, start, time.monotonic() + limit).explain(result.places)
+
+
+def name_the_bug(rule: Rule, result: SearchResult, backend: Backend, examples: int, start: int) -> None:
+    """Store in a result what explains it. A wrong backend may raise anything when it runs again: then nothing does."""
+    with contextlib.suppress(Exception):
+        result.explained = explain(rule, result, backend, examples, start)
 
 
 def _is_of_models(rule: Rule) -> bool:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from gpt2.backends import Backend
 from parity.cases.cases import Case
 from parity.check import Rule
-from parity.explanation.alternative import Alternative
+from parity.explanation.alternative import Alternative, noise_of
 from parity.explanation.candidates import Candidate
 from parity.verdict import orbit
 from parity.verdict.steps import accuracy_of
@@ -91,7 +91,7 @@ class OfLaw(Question[Said]):
         """How far results of the function that the law is about may stray on this case."""
         if not trial.case.contract.outputs:
             return 0.0
-        return max((known.noise for known in _truth(trial)), default=0.0)
+        return max((noise_of(known) for known in _truth(trial)), default=0.0)
 
 
 def same(one: Claim, other: Claim, noise: float, dtype: np.dtype) -> bool:

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from gpt2.backends import Backend
 from gpt2.processes import Work
-from parity.check import SearchResult, check_rule, rules
+from parity.check import SearchResult, check_at_its_cost, rules
 from parity.explanation.copies import Copy
 from parity.explanation.explain import explain
 from parity.mutants.all import mutant
@@ -115,7 +115,7 @@ def _first_failure(bug: Mutant, backend: Backend, examples: int, seed: int) -> S
     for rule in dict.fromkeys([*own, *slow_last]):
         if rule not in own and (rule.trains or rule.generates):
             continue
-        result = check_rule(rule, backend, examples, seed, closest=0)
+        result = check_at_its_cost(rule, backend, examples, seed)
         if not result.agrees:
             return result
     return None
