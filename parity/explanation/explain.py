@@ -3,21 +3,25 @@
 import contextlib
 import dataclasses
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from gpt2.backends import Backend
+from parity.cases.cases import Case
 from parity.check import Rule, SearchResult, rules
+from parity.diagnosis.diagnose import blame_stages
 from parity.diagnosis.functions_run import drawn
 from parity.diagnosis.shrink import breaks
-from parity.explanation.candidates import Candidate, candidates_for
+from parity.explanation.candidates import Candidate, blamed_first, candidates_for
 from parity.explanation.questions import NOT_OFFERED, OfComparison, OfLaw, Question
+from parity.explanation.stage_alone import OfStage, role
 from parity.mutants.mistake import Explanation, Mistake
 from parity.verdict.trial import Trial
 
 # How many seconds a search may take for a function, and for what runs whole models.
 SECONDS, SECONDS_OF_MODELS = 10.0, 60.0
 TRAINED = 3  # cases of a rule that trains, each of which takes seconds
+BLAMED = 4  # cases besides the failing one in which stages are looked at alone
 
 
 def explain(
@@ -73,7 +77,7 @@ class Standing:
 class Search:
     """The search for one failure, until a moment in time (of time.monotonic)."""
 
-    def __init__(self, rule: Rule, backend: Backend, case: Any, examples: int, start: int, end: float) -> None:
+    def __init__(self, rule: Rule, backend: Backend, case: Case, examples: int, start: int, end: float) -> None:
         self.rule, self.backend, self.case, self.end = rule, backend, case, end
         self._examples, self._start = min(examples, TRAINED) if rule.trains else examples, start
         self.not_tried = 0
@@ -83,25 +87,61 @@ class Search:
         trial = Trial(self.case, self.backend)
         candidates = candidates_for(self.rule, trial, places)
         kind = OfComparison if self.rule.judge is Trial.compare else OfLaw
+        known = [each for each in candidates if each in _known_of(self.backend)]
+        if known:  # what explains another failure of this backend is the likeliest
+            standing = self.survivors(known, kind)
+            if standing:
+                return Explanation((mistake(standing),), len(known))
         standing = self.survivors(candidates, kind)
-        found = (mistake(standing, places),) if standing else ()
-        return Explanation(found, len(candidates) - self.not_tried, self.not_tried)
+        found = [mistake(standing)] if standing else self._stages(candidates)
+        _known_of(self.backend).extend(each.candidate for each in standing)
+        return Explanation(tuple(found), len(candidates) - self.not_tried, self.not_tried)
 
-    def survivors(self, candidates: Sequence[Candidate], kind: type[Question[Any]]) -> list[Standing]:
-        """The candidates that agree with all that was found, on fresh cases too if more than one is left."""
+    def _stages(self, candidates: Sequence[Candidate]) -> list[Mistake]:
+        """What explains the stages that are wrong by themselves, each alone; stages of one mistake together."""
+        found: dict[Candidate, tuple[list[Standing], list[str]]] = {}
+        for name, case in self._wrong_stages().items():
+            others = [each for each in candidates if each not in found]
+            standing = self.survivors([*found], OfStage.named(name), case) or self.survivors(
+                blamed_first(others, [name]), OfStage.named(name), case
+            )
+            if standing:
+                found.setdefault(standing[0].candidate, (standing, []))[1].append(name)
+        return [mistake(standing, ", ".join(names)) for standing, names in found.values()]
+
+    def _wrong_stages(self) -> dict[str, Case]:
+        """The stages that are wrong by themselves, each with a case that shows it: one head may hide what heads do."""
+        found: dict[str, Case] = {}
+        if self.rule.is_law:
+            return found
+        others = drawn(self.rule.name, self.backend, self._examples, self._start)[:BLAMED]
+        for case, memory in [(self.case, {}), *others]:
+            with contextlib.suppress(Exception):  # whatever a wrong backend raises
+                for stage in blame_stages(Trial(case, self.backend, memory)) or []:
+                    if not stage.alone.agrees:
+                        found.setdefault(role(stage.name), case)
+        return found
+
+    def survivors(
+        self, candidates: Sequence[Candidate], kind: type[Question[Any]], case: Case | None = None
+    ) -> list[Standing]:
+        """The candidates that agree with all that was found, on fresh cases too if more than one is left.
+
+        case: the one to begin with, on which most fall (default: the failing one).
+        """
         standing = [Standing(candidate) for candidate in candidates]
-        for standing in self._rounds(standing, kind):
+        for standing in self._rounds(standing, kind, case or self.case):
             if not standing:
                 break
         return [each for each in standing if each.differs]
 
-    def _rounds(self, standing: list[Standing], kind: type[Question[Any]]) -> Any:
-        """What is left after every case: the failing one first, on which most candidates fall."""
-        first = kind(self.rule, self.backend, [(self.case, {})])
+    def _rounds(self, standing: list[Standing], kind: type[Question[Any]], case: Case) -> Iterator[list[Standing]]:
+        """What is left after every case."""
+        first = kind(self.rule, self.backend, [(case, {})])
         left = []
         for number, each in enumerate(standing):
             if number and time.monotonic() > self.end:
-                self.not_tried = len(standing) - number
+                self.not_tried = max(self.not_tried, len(standing) - number)
                 break
             left += [each] * self._stands(each, first, 0)
         yield left
@@ -125,7 +165,18 @@ class Search:
         return agrees
 
 
-def mistake(standing: list[Standing], places: Iterable[str], stage: str = "") -> Mistake:
+_known: dict[str, Any] = {"backend": None, "mistakes": []}  # of one backend: not every one can be hashed
+
+
+def _known_of(backend: Backend) -> list[Candidate]:
+    """What explained earlier failures of this backend; only the last backend's are kept."""
+    if _known["backend"] is not backend:
+        _known.update(backend=backend, mistakes=[])
+    found: list[Candidate] = _known["mistakes"]
+    return found
+
+
+def mistake(standing: list[Standing], stage: str = "") -> Mistake:
     """The first of these candidates, which were put in order before, with the names of the others."""
     first, *others = standing
     return Mistake(
