@@ -44,6 +44,9 @@ class Copy:
         name = name.removeprefix(f"{self._name}.")
         if name not in self._affected:
             return importlib.import_module(name)
+        package = name.rpartition(".")[0]
+        if name not in self._modules and package in self._affected:
+            self.module(package)  # first, as Python does: it may import this module
         if name not in self._modules:
             self._modules[name] = self._run(name)
         return self._modules[name]
@@ -72,7 +75,11 @@ class Copy:
         sys.modules[made.__name__] = made  # dataclasses look their module up
         self._modules[name] = made
         code = _compiled(self._changed[name], str(path)) if name in self._changed else _code(name)
-        exec(code, vars(made))
+        try:
+            exec(code, vars(made))
+        except BaseException:
+            del self._modules[name], sys.modules[made.__name__]
+            raise
         return made
 
     def _import(
