@@ -39,6 +39,9 @@ class Candidate:
             return _copy(self.edits).backend(dtype, name=self.name)
         return Twin(self.name, self.edits, self.engine).backend(dtype=dtype)
 
+    def put_to(self, trial: Trial) -> None:
+        """Get ready for a case."""
+
     def module(self, name: str) -> Any:
         """A module of the engine's sources, "reference.stages"."""
         return _copy(self.edits).module(name)
@@ -69,15 +72,20 @@ def planted(engine: str = "numpy") -> tuple[Candidate, ...]:
     )
 
 
-def candidates_for(rule: Rule, trial: Trial, places: Iterable[str]) -> list[Candidate]:
-    """The candidates that can change a failing case, those first whose place is blamed.
+def reached_by(rule: Rule, trial: Trial) -> set[Place]:
+    """The functions of the NumPy engine that run on a case."""
+    return functions_run(rule, [trial.on(NumPyBackend(dtype=trial.backend.dtype))])
 
-    places: as Fault.places. A mistake in lines that do not run on the case changes nothing.
-    """
-    numpy = trial.on(NumPyBackend(dtype=trial.backend.dtype))
-    reached = functions_run(rule, [numpy])
-    found = [candidate for candidate in planted() if any(_runs(edit, reached) for edit in candidate.edits)]
-    if is_mindspore(trial.backend):
+
+def can_change(candidates: Iterable[Candidate], reached: set[Place]) -> list[Candidate]:
+    """The candidates that have a line among what runs: any other mistake changes nothing."""
+    return [each for each in candidates if any(_runs(edit, reached) for edit in each.edits)]
+
+
+def candidates_for(backend: Backend, reached: set[Place], places: Iterable[str]) -> list[Candidate]:
+    """The planted bugs that can explain a failure of a backend, those first whose place is blamed (Fault.places)."""
+    found = can_change(planted(), reached)
+    if is_mindspore(backend):
         found += planted(OWN_ENGINE)
     return blamed_first(found, places)
 
@@ -95,8 +103,7 @@ def is_mindspore(backend: Backend) -> bool:
 
 def _runs(edit: Edit, reached: set[Place]) -> bool:
     """Whether code that is edited is among what ran."""
-    names = _names(edit.file, edit.name)
-    return any((edit.file, name) in reached for name in names)
+    return any((edit.file, name) in reached for name in _names(edit.file, edit.name))
 
 
 @functools.cache

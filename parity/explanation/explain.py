@@ -10,10 +10,11 @@ from gpt2.backends import Backend
 from parity.cases.cases import Case
 from parity.check import Rule, SearchResult, rules
 from parity.diagnosis.diagnose import blame_stages
-from parity.diagnosis.functions_run import drawn
+from parity.diagnosis.functions_run import Place, drawn
 from parity.diagnosis.shrink import breaks
-from parity.explanation.candidates import Candidate, blamed_first, candidates_for
-from parity.explanation.questions import NOT_OFFERED, OfComparison, OfLaw, Question
+from parity.explanation.candidates import Candidate, blamed_first, can_change, candidates_for, reached_by
+from parity.explanation.families import every_choice, families, numbered
+from parity.explanation.questions import NOT_OFFERED, OfComparison, OfLaw, Question, outcome, truth_of
 from parity.explanation.stage_alone import OfStage, role
 from parity.mutants.mistake import Explanation, Mistake
 from parity.verdict.trial import Trial
@@ -21,6 +22,7 @@ from parity.verdict.trial import Trial
 # How many seconds a search may take for a function, and for what runs whole models.
 SECONDS, SECONDS_OF_MODELS = 10.0, 60.0
 TRAINED = 3  # cases of a rule that trains, each of which takes seconds
+TELLING = 6  # cases besides the failing one that may tell a number
 BLAMED = 4  # cases besides the failing one in which stages are looked at alone
 
 
@@ -84,8 +86,8 @@ class Search:
 
     def explain(self, places: Iterable[str]) -> Explanation:
         """What explains the whole result, or, if nothing does, each of the stages that are wrong by themselves."""
-        trial = Trial(self.case, self.backend)
-        candidates = candidates_for(self.rule, trial, places)
+        reached = reached_by(self.rule, Trial(self.case, self.backend))
+        candidates = candidates_for(self.backend, reached, places)
         kind = OfComparison if self.rule.judge is Trial.compare else OfLaw
         known = [each for each in candidates if each in _known_of(self.backend)]
         if known:  # what explains another failure of this backend is the likeliest
@@ -93,9 +95,30 @@ class Search:
             if standing:
                 return Explanation((mistake(standing),), len(known))
         standing = self.survivors(candidates, kind)
+        if not standing:
+            kindred = can_change([*every_choice(), *self._numbered(kind, reached)], reached)
+            standing, candidates = self.survivors(kindred, kind), [*candidates, *kindred]
         found = [mistake(standing)] if standing else self._stages(candidates)
         _known_of(self.backend).extend(each.candidate for each in standing)
         return Explanation(tuple(found), len(candidates) - self.not_tried, self.not_tried)
+
+    def _numbered(self, kind: type[Question[Any]], reached: set[Place]) -> list[Candidate]:
+        """The mistakes with a number, as it is estimated from the failing case, or else from one that tells it."""
+        if kind is not OfComparison:
+            return []
+        cases = [(self.case, {}), *drawn(self.rule.name, self.backend, self._examples, self._start)[:TELLING]]
+        question, found = kind(self.rule, self.backend, cases), list[Candidate]()
+        for family in families(self.rule.contract.function):
+            stands_for = Candidate(family.name, family.story, family.edits)
+            for index, trial in enumerate(question.trials):
+                values = question.found(index)
+                if time.monotonic() > self.end or isinstance(values, str) or not can_change([stands_for], reached):
+                    break
+                made = outcome(lambda at=trial, x=values, of=family: list(numbered(of, at, x, truth_of(at))))
+                if made and not isinstance(made, str):
+                    found += made
+                    break
+        return found
 
     def _stages(self, candidates: Sequence[Candidate]) -> list[Mistake]:
         """What explains the stages that are wrong by themselves, each alone; stages of one mistake together."""

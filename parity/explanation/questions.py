@@ -15,7 +15,7 @@ from parity.explanation.candidates import Candidate
 from parity.verdict import orbit
 from parity.verdict.steps import accuracy_of
 from parity.verdict.trial import Memory, Trial
-from parity.verdict.verdict import Claim, claims_made, close, equal, identical
+from parity.verdict.verdict import Claim, Reference, claims_made, close, equal, identical
 
 Array = NDArray[Any]
 Found = TypeVar("Found")
@@ -53,14 +53,16 @@ class OfComparison(Question[list[Array]]):
 
     def answer(self, candidate: Candidate, index: int) -> tuple[bool, bool]:
         trial, found = self.trials[index], self.found(index)
-        made = outcome(lambda: Alternative(trial, candidate, _truth(trial), accuracy_of(trial.backend)))
+        candidate.put_to(trial)
+        made = outcome(lambda: Alternative(trial, candidate, truth_of(trial), accuracy_of(trial.backend)))
         if isinstance(made, str) or isinstance(found, str):
             return made == found, made == found
         agrees = outcome(lambda: made.agrees(found)) is True
         return agrees, agrees and made.differs()
 
 
-def _truth(trial: Trial) -> list[Any]:
+def truth_of(trial: Trial) -> list[Reference]:
+    """The reference's results for a case."""
     return trial.with_members(orbit.MEMBERS).references()
 
 
@@ -77,6 +79,7 @@ class OfLaw(Question[Said]):
 
     def answer(self, candidate: Candidate, index: int) -> tuple[bool, bool]:
         trial, found = self.trials[index], self.found(index)
+        candidate.put_to(trial)
         theirs = outcome(lambda: self.results(trial.on(candidate.backend(self.backend.dtype))))
         if isinstance(found, str) or isinstance(theirs, str):
             return theirs == found, theirs == found
@@ -93,7 +96,7 @@ class OfLaw(Question[Said]):
         """How far results of the function that the law is about may stray on this case."""
         if not trial.case.contract.outputs:
             return 0.0
-        return max((noise_of(known) for known in _truth(trial)), default=0.0)
+        return max((noise_of(known) for known in truth_of(trial)), default=0.0)
 
 
 def same(one: Claim, other: Claim, noise: float, dtype: np.dtype) -> bool:

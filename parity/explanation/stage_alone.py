@@ -53,6 +53,7 @@ class OfStage(Question[Stages]):
 
     def answer(self, candidate: Candidate, index: int) -> tuple[bool, bool]:
         trial, found = self.trials[index], self.found(index)
+        candidate.put_to(trial)
         known, truth = self._given(trial)
         exact = outcome(lambda: self._run(candidate, trial, known, None))
         if isinstance(found, str) or isinstance(exact, str) or not found.keys() <= exact.keys():
