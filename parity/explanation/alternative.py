@@ -26,7 +26,9 @@ class Alternative(OrbitRuns):
     mistake that is one of rounding alone is right in float64: there its own run, in the dtype asked for, is the centre.
     """
 
-    def __init__(self, trial: Trial, candidate: Candidate, truth: list[Reference], accuracy: Mapping[str, float]) -> None:
+    def __init__(
+        self, trial: Trial, candidate: Candidate, truth: list[Reference], accuracy: Mapping[str, float]
+    ) -> None:
         self._trial, self._accuracy, self._truth = trial, accuracy, truth
         self._observing = candidate.module("reference.stages").observing
         self._exact, self._rounded = candidate.backend("float64"), candidate.backend(trial.backend.dtype)
@@ -40,7 +42,9 @@ class Alternative(OrbitRuns):
 
     def references(self, most: int) -> list[Reference]:
         """The reference of every array, with orbits of at most `most` members."""
-        rows = [known.rows for known in self._truth] if len(self._truth) == len(self._oracle) else [None] * len(self.own)
+        rows = (
+            [known.rows for known in self._truth] if len(self._truth) == len(self._oracle) else [None] * len(self.own)
+        )
         return [Reference(*found) for found in zip(self._oracle, self.runs(most), rows, strict=True)]
 
     def agrees(self, values: list[Array]) -> bool:
@@ -141,4 +145,3 @@ def _alike(x: Array, y: Array) -> bool:
     with np.errstate(invalid="ignore"):
         same = (np.abs(x - y) <= FLOAT64_ALIKE * size) | (x == y) | np.isnan(x) & np.isnan(y)
     return bool(same.all())
-

@@ -3,11 +3,10 @@
 import contextlib
 import dataclasses
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from gpt2.backends import Backend
-from parity.cases.cases import Case
 from parity.check import Rule, SearchResult, rules
 from parity.diagnosis.diagnose import blame_stages
 from parity.diagnosis.functions_run import Place, drawn
@@ -44,8 +43,9 @@ def explain(
     if rule.compiled:
         rule, backend = rules()[rule.name.removeprefix("compiled.")], getattr(backend, "compiled", backend)
     limit = (SECONDS_OF_MODELS if _is_of_models(rule) else SECONDS) if seconds is None else seconds
-    compared = _comparison_of(rule, Trial(case, backend))
-    return Search(compared, backend, case, examples, start, time.monotonic() + limit).explain(result.places)
+    trial = Trial(case, backend)
+    compared = _comparison_of(rule, trial)
+    return Search(compared, trial, time.monotonic() + limit, examples, start).explain(result.places)
 
 
 def name_the_bug(rule: Rule, result: SearchResult, backend: Backend, examples: int, start: int) -> None:
@@ -77,42 +77,49 @@ class Standing:
 
 
 class Search:
-    """The search for one failure, until a moment in time (of time.monotonic)."""
+    """The search for what explains one failing trial, until a moment in time (of time.monotonic)."""
 
-    def __init__(self, rule: Rule, backend: Backend, case: Case, examples: int, start: int, end: float) -> None:
-        self.rule, self.backend, self.case, self.end = rule, backend, case, end
+    def __init__(self, rule: Rule, failing: Trial, end: float, examples: int = 0, start: int = 0) -> None:
+        self.rule, self.failing, self.backend, self.end = rule, failing, failing.backend, end
         self._examples, self._start = min(examples, TRAINED) if rule.trains else examples, start
+        self._kind = OfComparison if rule.judge is Trial.compare else OfLaw
         self.not_tried = 0
+
+    def others(self, fresh: int = 0) -> list[Trial]:
+        """The other trials that count: those of the check, or as many fresh ones; none if no examples are asked for."""
+        if not self._examples:
+            return []
+        cases = drawn(self.rule.name, self.backend, self._examples, self._start + fresh)
+        return [Trial(case, self.backend, memory) for case, memory in cases]
 
     def explain(self, places: Iterable[str]) -> Explanation:
         """What explains the whole result, or, if nothing does, each of the stages that are wrong by themselves."""
-        reached = reached_by(self.rule, Trial(self.case, self.backend))
+        reached = reached_by(self.rule, self.failing)
         candidates = candidates_for(self.backend, reached, places)
-        kind = OfComparison if self.rule.judge is Trial.compare else OfLaw
         known = [each for each in candidates if each in _known_of(self.backend)]
-        if known:  # what explains another failure of this backend is the likeliest
-            standing = self.survivors(known, kind)
-            if standing:
-                return Explanation((mistake(standing),), len(known))
-        standing = self.survivors(candidates, kind)
+        standing = self.survivors(known, self._kind)  # what explains another failure of this backend is the likeliest
+        if standing:
+            return Explanation((mistake(standing),), len(known))
+        standing = self.survivors(candidates, self._kind)
         if not standing:
-            kindred = can_change([*every_choice(), *self._numbered(kind, reached)], reached)
-            standing, candidates = self.survivors(kindred, kind), [*candidates, *kindred]
+            kindred = can_change([*every_choice(), *self._numbered(reached)], reached)
+            standing, candidates = self.survivors(kindred, self._kind), [*candidates, *kindred]
         found = [mistake(standing)] if standing else self._stages(candidates)
         _known_of(self.backend).extend(each.candidate for each in standing)
         return Explanation(tuple(found), len(candidates) - self.not_tried, self.not_tried)
 
-    def _numbered(self, kind: type[Question[Any]], reached: set[Place]) -> list[Candidate]:
+    def _numbered(self, reached: set[Place]) -> list[Candidate]:
         """The mistakes with a number, as it is estimated from the failing case, or else from one that tells it."""
-        if kind is not OfComparison:
-            return []
-        cases = [(self.case, {}), *drawn(self.rule.name, self.backend, self._examples, self._start)[:TELLING]]
-        question, found = kind(self.rule, self.backend, cases), list[Candidate]()
+        found: list[Candidate] = []
+        if self._kind is not OfComparison:
+            return found
+        question = OfComparison(self.rule, [self.failing, *self.others()[:TELLING]])
         for family in families(self.rule.contract.function):
-            stands_for = Candidate(family.name, family.story, family.edits)
+            if not can_change([Candidate(family.name, family.story, family.edits)], reached):
+                continue
             for index, trial in enumerate(question.trials):
                 values = question.found(index)
-                if time.monotonic() > self.end or isinstance(values, str) or not can_change([stands_for], reached):
+                if time.monotonic() > self.end or isinstance(values, str):
                     break
                 made = outcome(lambda at=trial, x=values, of=family: list(numbered(of, at, x, truth_of(at))))
                 if made and not isinstance(made, str):
@@ -123,63 +130,48 @@ class Search:
     def _stages(self, candidates: Sequence[Candidate]) -> list[Mistake]:
         """What explains the stages that are wrong by themselves, each alone; stages of one mistake together."""
         found: dict[Candidate, tuple[list[Standing], list[str]]] = {}
-        for name, case in self._wrong_stages().items():
+        for name, trial in self._wrong_stages().items():
             others = [each for each in candidates if each not in found]
-            standing = self.survivors([*found], OfStage.named(name), case) or self.survivors(
-                blamed_first(others, [name]), OfStage.named(name), case
+            standing = self.survivors([*found], OfStage.named(name), trial) or self.survivors(
+                blamed_first(others, [name]), OfStage.named(name), trial
             )
             if standing:
                 found.setdefault(standing[0].candidate, (standing, []))[1].append(name)
         return [mistake(standing, ", ".join(names)) for standing, names in found.values()]
 
-    def _wrong_stages(self) -> dict[str, Case]:
-        """The stages that are wrong by themselves, each with a case that shows it: one head may hide what heads do."""
-        found: dict[str, Case] = {}
-        if self.rule.is_law:
-            return found
-        others = drawn(self.rule.name, self.backend, self._examples, self._start)[:BLAMED]
-        for case, memory in [(self.case, {}), *others]:
+    def _wrong_stages(self) -> dict[str, Trial]:
+        """The stages that are wrong by themselves, each with a trial that shows it: one head may hide what heads do."""
+        found: dict[str, Trial] = {}
+        for trial in [] if self.rule.is_law else [self.failing, *self.others()[:BLAMED]]:
             with contextlib.suppress(Exception):  # whatever a wrong backend raises
-                for stage in blame_stages(Trial(case, self.backend, memory)) or []:
+                for stage in blame_stages(trial) or []:
                     if not stage.alone.agrees:
-                        found.setdefault(role(stage.name), case)
+                        found.setdefault(role(stage.name), trial)
         return found
 
     def survivors(
-        self, candidates: Sequence[Candidate], kind: type[Question[Any]], case: Case | None = None
+        self, candidates: Sequence[Candidate], kind: type[Question[Any]], first: Trial | None = None
     ) -> list[Standing]:
         """The candidates that agree with all that was found, on fresh cases too if more than one is left.
 
-        case: the one to begin with, on which most fall (default: the failing one).
+        first: the trial to begin with, on which most fall (default: the failing one).
         """
-        standing = [Standing(candidate) for candidate in candidates]
-        for standing in self._rounds(standing, kind, case or self.case):
-            if not standing:
-                break
-        return [each for each in standing if each.differs]
-
-    def _rounds(self, standing: list[Standing], kind: type[Question[Any]], case: Case) -> Iterator[list[Standing]]:
-        """What is left after every case."""
-        first = kind(self.rule, self.backend, [(case, {})])
-        left = []
-        for number, each in enumerate(standing):
+        question, left = kind(self.rule, [first or self.failing]), list[Standing]()
+        for number, candidate in enumerate(candidates):
             if number and time.monotonic() > self.end:
-                self.not_tried = max(self.not_tried, len(standing) - number)
+                self.not_tried = max(self.not_tried, len(candidates) - number)
                 break
-            left += [each] * self._stands(each, first, 0)
-        yield left
+            standing = Standing(candidate)
+            left += [standing] * self._stands(standing, question, 0)
         for fresh in (0, 1):
             if not left or (fresh and len(left) < 2):
-                return
-            cases = drawn(self.rule.name, self.backend, self._examples, self._start + fresh)
-            question = kind(self.rule, self.backend, cases)
-            for index in range(len(cases)):
+                break
+            question = kind(self.rule, self.others(fresh))
+            for index in range(len(question.trials)):
                 if time.monotonic() > self.end or question.found(index) == NOT_OFFERED:
                     continue
                 left = [each for each in left if self._stands(each, question, index)]
-                yield left
-                if not left:
-                    return
+        return [each for each in left if each.differs]
 
     @staticmethod
     def _stands(each: Standing, question: Question[Any], index: int) -> bool:

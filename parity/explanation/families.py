@@ -30,47 +30,47 @@ POSITIONS = "reference.model.embed", "embedding(position_ids, **"
 MASK = "reference.attention.causal_bias", "key_length - query_length, dtype"
 HEADS = "reference.attention.queries_keys_values", "split_heads(third, config.n_head)"
 THIRDS = "reference.attention.queries_keys_values", "    q, k, v = (split_heads"
-# (name, story, function, old, new)
-CHOICES: tuple[tuple[str, str, str, str, str], ...] = (
-    *(
-        (f"positions shifted by {k}", f"Position {k:+d} is read in place of 0: OPT, for one, shifts by 2.", *POSITIONS)
-        + (f"embedding(np.clip(position_ids + {k}, 0, config.n_positions - 1), **",)
-        for k in (1, 2, 3, -1, -2)
-    ),
-    *(
-        (f"the mask off by {k}", f"A query sees {k:+d} keys more than it should.", *MASK)
-        + (f"key_length - query_length + {k}, dtype",)
-        for k in (1, 2, -1, -2)
-    ),
-    *(
-        (f"q, k, v read as {', '.join(order)}", "The thirds of c_attn are taken in another order.", *THIRDS)
-        + (f"    {', '.join(order)} = (split_heads",)
-        for order in itertools.permutations("qkv")
-        if order != ("q", "k", "v")
-    ),
-    *(
-        (name, "The heads are cut by another number than the configuration's.", *HEADS, f"split_heads(third, {number})")
-        for name, number in (
-            ("one head", "1"),
-            ("as many heads as a head has channels", "config.head_size"),
-            ("twice as many heads", "2 * config.n_head"),
-            ("half as many heads", "config.n_head // 2"),
-        )
-    ),
-    (
+MERGED = "reference.attention.merge_heads", "x.swapaxes(1, 2)"
+AFFINE, NORM = ("reference.ops.conv1d", "reference.ops.layer_norm")
+NORMED = " * weight + bias"
+HEAD_NUMBERS = {
+    "one head": "1",
+    "as many heads as a head has channels": "config.head_size",
+    "twice as many heads": "2 * config.n_head",
+    "half as many heads": "config.n_head // 2",
+}
+
+
+def _choices_of_structure() -> Iterator[tuple[str, str, str, str, str]]:
+    """Name, story, function, and its lines before and after."""
+    for k in (1, 2, 3, -1, -2):
+        story = f"The position is read {k:+d} places away; OPT, for one, shifts by 2."
+        new = f"embedding(np.clip(position_ids + {k}, 0, config.n_positions - 1), **"
+        yield f"positions shifted by {k}", story, *POSITIONS, new
+    for k in (1, 2, -1, -2):
+        story = f"A query sees {k:+d} keys more than it should."
+        yield f"the mask off by {k}", story, *MASK, f"key_length - query_length + {k}, dtype"
+    for order in list(itertools.permutations("qkv"))[1:]:
+        names = ", ".join(order)
+        story = "The thirds of c_attn are taken in another order."
+        yield f"c_attn read as {names}", story, *THIRDS, f"    {names} = (split_heads"
+    for name, number in HEAD_NUMBERS.items():
+        story = "The heads are cut by another number than the configuration's."
+        yield name, story, *HEADS, f"split_heads(third, {number})"
+    yield (
         "heads in the opposite order",
-        "The heads are merged from the last to the first.",
-        "reference.attention.merge_heads",
-        "x.swapaxes(1, 2)",
+        "They are merged from the last to the first.",
+        *MERGED,
         "x[:, ::-1].swapaxes(1, 2)",
-    ),
-    ("no bias", "The bias of an affine map is missing.", "reference.ops.conv1d", " + bias)", ")"),
-    ("the bias twice", "A fused product has added it already.", "reference.ops.conv1d", "+ bias)", "+ 2 * bias)"),
-    ("a weight not transposed", "(in, out) is read as (out, in).", "reference.ops.conv1d", "rows, weight)", "rows, weight.T)"),
-    ("LayerNorm without its bias", "The bias is missing.", "reference.ops.layer_norm", " * weight + bias", " * weight"),
-    ("LayerNorm without its gain", "The gain is missing.", "reference.ops.layer_norm", " * weight + bias", " + bias"),
-    ("gain of 1 + weight", "As in Gemma.", "reference.ops.layer_norm", " * weight + bias", " * (1 + weight) + bias"),
-)
+    )
+    yield "no bias", "The bias of an affine map is missing.", AFFINE, " + bias)", ")"
+    yield "the bias twice", "A fused product has added it already.", AFFINE, "+ bias)", "+ 2 * bias)"
+    yield "a weight not transposed", "(in, out) is read as (out, in).", AFFINE, "rows, weight)", "rows, weight.T)"
+    yield "LayerNorm without its bias", "The bias is missing.", NORM, NORMED, " * weight"
+    yield "LayerNorm without its gain", "The gain is missing.", NORM, NORMED, " + bias"
+    yield "a gain of 1 + weight", "As in Gemma.", NORM, NORMED, " * (1 + weight) + bias"
+
+
 # What stands in place of an activation, by name: those of the reference, and some that it has not.
 OTHERS = {
     "identity": "x",
@@ -98,33 +98,21 @@ class Family:
     readings: Mapping[str, Callable[[Sizes], float]]
 
 
-SCALE = Family(
-    "scores divided by another number",
-    "The scores of attention are divided by the root of the head's size, and, if the configuration says so, the layer.",
-    (
-        Edit(
-            "reference.attention.attention_scale",
-            "return scale * (layer + 1) if config.scale_attn_by_inverse_layer_idx else scale",
-            f"return {NUMBER}[0]",
-        ),
-    ),
-    "the scores are divided by {number}",
-    {
-        "C": lambda s: s["C"],
-        "sqrt(C)": lambda s: math.sqrt(s["C"]),
-        "D": lambda s: s["D"],
-        "sqrt(D)": lambda s: math.sqrt(s["D"]),
-        "D^(1/4)": lambda s: s["D"] ** 0.25,
-        "H": lambda s: s["H"],
-        "sqrt(H)": lambda s: math.sqrt(s["H"]),
-        "sqrt(3C)": lambda s: math.sqrt(3 * s["C"]),
-        "1/sqrt(D)": lambda s: 1 / math.sqrt(s["D"]),
-        "1/D": lambda s: 1 / s["D"],
-        "1": lambda s: 1.0,
-        "sqrt(S)": lambda s: math.sqrt(s["S"]),
-        "sqrt(T)": lambda s: math.sqrt(s["T"]),
-    },
-)
+DIVISORS: Mapping[str, Callable[[Sizes], float]] = {
+    "C": lambda s: s["C"],
+    "sqrt(C)": lambda s: math.sqrt(s["C"]),
+    "D": lambda s: s["D"],
+    "sqrt(D)": lambda s: math.sqrt(s["D"]),
+    "D^(1/4)": lambda s: s["D"] ** 0.25,
+    "H": lambda s: s["H"],
+    "sqrt(H)": lambda s: math.sqrt(s["H"]),
+    "sqrt(3C)": lambda s: math.sqrt(3 * s["C"]),
+    "1/sqrt(D)": lambda s: 1 / math.sqrt(s["D"]),
+    "1/D": lambda s: 1 / s["D"],
+    "1": lambda s: 1.0,
+    "sqrt(S)": lambda s: math.sqrt(s["S"]),
+    "sqrt(T)": lambda s: math.sqrt(s["T"]),
+}
 EPSILON = Family(
     "LayerNorm with another epsilon",
     "What is added to the variance is not the configuration's.",
@@ -132,7 +120,7 @@ EPSILON = Family(
     "epsilon is {number}",
     {f"1e-{n}": lambda s, n=n: 10.0**-n for n in range(2, 13)} | {"0": lambda s: 0.0},
 )
-FACTORS: Mapping[str, Callable[[Sizes], float]] = {
+FACTORS: dict[str, Callable[[Sizes], float]] = {
     **{text: lambda s, x=x: x for text, x in (("2", 2.0), ("1/2", 0.5), ("-1", -1.0), ("3", 3.0), ("1/3", 1 / 3))},
     **{letter: lambda s, x=letter: s[x] for letter in "BTSCHDNIVK"},
     **{f"1/{letter}": lambda s, x=letter: 1 / s[x] for letter in "BTSCHDNIVK"},
@@ -145,6 +133,33 @@ FACTORS: Mapping[str, Callable[[Sizes], float]] = {
     "(T - 1)/T": lambda s: (s["T"] - 1) / s["T"],
     "T/(T - 1)": lambda s: s["T"] / max(s["T"] - 1, 1),
 }
+SCALE = Family(
+    "another number for the root of D",
+    "The scores of attention are to be divided by sqrt(D), the root of a head's size.",
+    (Edit("reference.attention.attention_scale", "math.sqrt(config.head_size)", f"{NUMBER}[0]"),),
+    "the scores are divided by {number}",
+    DIVISORS,
+)
+WHOLE_SCALE = Family(
+    "scores divided by another number",
+    "The scores of attention are divided by sqrt(D) and by the layer, each only if the configuration says so.",
+    (
+        Edit(
+            "reference.attention.attention_scale",
+            "return scale * (layer + 1) if config.scale_attn_by_inverse_layer_idx else scale",
+            f"return {NUMBER}[0]",
+        ),
+    ),
+    "the scores are divided by {number}",
+    DIVISORS,
+)
+SCORES = Family(
+    "the scores times a number",
+    "The scores are scaled once more, as where a query is scaled before the product, and the product after it.",
+    (Edit("reference.attention.attention_scores", "return scores", f"return {NUMBER}[0] * scores"),),
+    "the scores are too large by a factor of {number}",
+    FACTORS | {"sqrt(T)": lambda s: math.sqrt(s["T"]), "1/sqrt(T)": lambda s: 1 / math.sqrt(s["T"])},
+)
 GRID = np.concatenate([[0.0], np.logspace(-13, 4, 69)])  # where the search for a number begins
 REFINEMENTS = 60  # of the interval around the best of them
 NEAR = 1e-3  # how near, relatively, a reading must be to be tried, at least
@@ -179,7 +194,7 @@ def _shared(edits: tuple[Edit, ...]) -> tuple[Copy, list[float]]:
 
 def choices() -> Iterator[Candidate]:
     """The mistakes with a choice from a few."""
-    for name, story, function, old, new in CHOICES:
+    for name, story, function, old, new in _choices_of_structure():
         yield Candidate(name, story, (Edit(function, old, new),))
     for ours in ACTIVATIONS:
         module = "ops" if ours in USUAL_ACTIVATIONS else "activations"
@@ -202,14 +217,17 @@ def every_choice() -> tuple[Candidate, ...]:
 
 def families(name: str) -> list[Family]:
     """The families that can explain what a function, "ops.softmax", returns: its result times a number, and others."""
-    found, function = [SCALE, EPSILON], ".".join(("reference", *place(name)))
+    found, function = [SCALE, WHOLE_SCALE, SCORES, EPSILON], ".".join(("reference", *place(name)))
     try:
         returned = _returned(function)
     except LookupError:  # no function of the reference, or one that returns something else
         return found
     edit = Edit(function, f"return {returned}", f"return {NUMBER}[0] * ({returned})")
     story = "The whole result is off by a constant factor."
-    return [*found, Family("the result times a number", story, (edit,), "the result is {number} times what it should be", FACTORS)]
+    return [
+        *found,
+        Family("the result times a number", story, (edit,), "the result is too large by a factor of {number}", FACTORS),
+    ]
 
 
 def _returned(function: str) -> str:
@@ -239,7 +257,9 @@ def numbered(family: Family, trial: Trial, values: list[Array], truth: list[Refe
             continue
         if abs(value - number) <= max(spread, NEAR * abs(number)):
             digits = max(0, min(12, 1 - math.floor(math.log10(spread)))) if spread > 0 else 12
-            shown = f"{number:.{digits}f} ± {spread:.1g}" if 1e-3 < abs(number) < 1e6 else f"{number:.3g} ± {spread:.1g}"
+            shown = (
+                f"{number:.{digits}f} ± {spread:.1g}" if 1e-3 < abs(number) < 1e6 else f"{number:.3g} ± {spread:.1g}"
+            )
             said = shown if text == f"{plain:g}" else f"{shown}: that is {text}"
             yield Numbered(
                 f"{family.name}: {text}",
@@ -251,10 +271,8 @@ def numbered(family: Family, trial: Trial, values: list[Array], truth: list[Refe
             )
 
 
-def estimated(
-    family: Family, trial: Trial, values: list[Array], truth: list[Reference]
-) -> tuple[float, float] | None:
-    """The number with which a family comes nearest to the values, and how far it may be off; None if it changes nothing.
+def estimated(family: Family, trial: Trial, values: list[Array], truth: list[Reference]) -> tuple[float, float] | None:
+    """The number with which a family comes nearest to the values, and how far it may be off; None if none matters.
 
     How far: what changes no result by more than its error may be.
     """

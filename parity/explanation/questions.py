@@ -1,20 +1,18 @@
 """What is asked of a candidate: are these its results? Of a comparison, of a law, and of one stage alone."""
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gpt2.backends import Backend
-from parity.cases.cases import Case
 from parity.check import Rule
 from parity.explanation.alternative import Alternative, noise_of
 from parity.explanation.candidates import Candidate
 from parity.verdict import orbit
 from parity.verdict.steps import accuracy_of
-from parity.verdict.trial import Memory, Trial
+from parity.verdict.trial import Trial
 from parity.verdict.verdict import Claim, Reference, claims_made, close, equal, identical
 
 Array = NDArray[Any]
@@ -23,11 +21,10 @@ NOT_OFFERED = "not offered"
 
 
 class Question(Generic[Found]):
-    """One rule, one backend, and the cases on which a candidate has to give what the backend gave."""
+    """One rule, and the trials in which a candidate has to give what their backend gave."""
 
-    def __init__(self, rule: Rule, backend: Backend, cases: list[tuple[Case, Memory]]) -> None:
-        self.rule, self.backend = rule, backend
-        self.trials = [Trial(case, backend, memory) for case, memory in cases]
+    def __init__(self, rule: Rule, trials: Sequence[Trial]) -> None:
+        self.rule, self.trials = rule, list(trials)
         self._found: dict[int, Found | str] = {}
 
     def found(self, index: int) -> Found | str:
@@ -80,7 +77,7 @@ class OfLaw(Question[Said]):
     def answer(self, candidate: Candidate, index: int) -> tuple[bool, bool]:
         trial, found = self.trials[index], self.found(index)
         candidate.put_to(trial)
-        theirs = outcome(lambda: self.results(trial.on(candidate.backend(self.backend.dtype))))
+        theirs = outcome(lambda: self.results(trial.on(candidate.backend(trial.backend.dtype))))
         if isinstance(found, str) or isinstance(theirs, str):
             return theirs == found, theirs == found
         if len(found[0]) != len(theirs[0]) or len(found[1]) != len(theirs[1]):

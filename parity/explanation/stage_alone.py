@@ -6,15 +6,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gpt2.backends import Backend
-from parity.cases.cases import Case
-from parity.check import Rule
 from parity.explanation.candidates import Candidate
 from parity.explanation.questions import Question, outcome
 from parity.verdict import orbit
 from parity.verdict.stages import stage_references
 from parity.verdict.steps import accuracy_of
-from parity.verdict.trial import Memory, Trial, as_float64
+from parity.verdict.trial import Trial, as_float64
 from parity.verdict.verdict import Reference
 from reference.config import flatten, nest
 from reference.stages import keep_in
@@ -37,10 +34,6 @@ class OfStage(Question[Stages]):
     def named(cls, stage: str) -> type["OfStage"]:
         """The question about one stage, "attn.q"."""
         return type("OfOneStage", (cls,), {"stage": stage})
-
-    def __init__(self, rule: Rule, backend: Backend, cases: list[tuple[Case, Memory]]) -> None:
-        super().__init__(rule, backend, cases)
-        self.trials = [trial for trial in self.trials if "ids" in trial.arguments]
 
     def results(self, trial: Trial) -> Stages:
         known, _ = self._given(trial)

@@ -10,10 +10,14 @@ WORDS = {
     "cases": (
         "the results are its results in {cases} of {cases} cases, within each input's rounding noise (it is not the "
         "reference in {differs} of them)",
-        "在 {cases} 个情形中的 {cases} 个里，结果就是它的结果，相差不超过各输入的舍入噪声（其中 {differs} 个与参考实现不同）",
+        "在 {cases} 个情形中的 {cases} 个里，结果就是它的结果，相差不超过各输入的舍入噪声"
+        "（其中 {differs} 个与参考实现不同）",
     ),
     "equally": ("just as well: {names}", "同样能解释的还有：{names}"),
-    "change": ("the reference would do the same with this change in {function}:", "参考实现若在 {function} 中这样改，结果相同："),
+    "change": (
+        "the reference would do the same with this change in {function}:",
+        "参考实现若在 {function} 中这样改，结果相同：",
+    ),
     "nothing": ("no known mistake explains it ({tried} tried)", "没有已知的错误能解释它（试了 {tried} 个）"),
     "not tried": (
         "{count} known mistakes were not tried: there was no time left",

@@ -162,20 +162,20 @@ def explanation_table(namings: list[Naming]) -> Table:
     return shown
 
 
-def markdown(namings: list[Naming], examples: int, seed: int) -> str:
-    """The page docs/tables/explanations.md."""
+def markdown(namings: list[Naming], examples: int, seed: int, every: int = 1) -> str:
+    """The page docs/tables/explanations.md; every: only every so many-th bug was measured."""
+    options = f"--examples {examples} --seed {seed}" + (f" --every {every}" if every > 1 else "")
+    otherwise = sum(naming.otherwise_rounded for naming in namings)
     lines = [
         "# Which bug is named",
         "",
-        f"Made by `gpt2 explanation-table --examples {examples} --seed {seed} --markdown docs/tables/explanations.md`, "
-        f"{environment()}.",
+        f"Made by `gpt2 explanation-table {options} --markdown docs/tables/explanations.md`, {environment()}.",
         "",
         summary(namings),
         "",
-        "Each bug is a few lines changed in a copy of the sources (`parity/mutants/`). The copy that is judged rounds in",
-        f"other places too, where the bug leaves room for that ({sum(each.otherwise_rounded for each in namings)} of "
-        f"{len(namings)}), so that the results are",
-        "never the candidate's bit for bit. The judge is told only which rule fails, and its smallest case; every bug",
+        "Each bug is a few lines changed in a copy of the sources (`parity/mutants/`). The copy that is judged rounds",
+        f"in other places too, if the bug leaves room for that ({otherwise} of {len(namings)}): then its results are not",
+        "the candidate's bit for bit. The judge is told only which rule fails, and its smallest case; every bug",
         "that runs on it is a candidate. Bugs of MindSpore are left out: they take minutes each.",
         "",
         "| " + " | ".join(HEADINGS) + " |",
