@@ -3,21 +3,26 @@
 import contextlib
 import dataclasses
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from numpy.typing import NDArray
+
 from gpt2.backends import Backend
+from parity.cases.cases import Case
 from parity.check import Rule, SearchResult, rules
 from parity.diagnosis.diagnose import blame_stages
 from parity.diagnosis.functions_run import Place, drawn
 from parity.diagnosis.shrink import breaks
 from parity.explanation.candidates import Candidate, blamed_first, can_change, candidates_for, reached_by
-from parity.explanation.families import every_choice, families, numbered
+from parity.explanation.families import Family, every_choice, families, numbered
 from parity.explanation.questions import NOT_OFFERED, OfComparison, OfLaw, Question, outcome, truth_of
 from parity.explanation.stage_alone import OfStage, role
 from parity.mutants.mistake import Explanation, Mistake
 from parity.verdict.trial import Trial
+from reference.config import GPT2Config, axis_sizes, nest
 
+Array = NDArray[Any]
 # How many seconds a search may take for a function, and for what runs whole models.
 SECONDS, SECONDS_OF_MODELS = 10.0, 60.0
 TRAINED = 3  # cases of a rule that trains, each of which takes seconds
@@ -46,6 +51,24 @@ def explain(
     trial = Trial(case, backend)
     compared = _comparison_of(rule, trial)
     return Search(compared, trial, time.monotonic() + limit, examples, start).explain(result.places)
+
+
+def explain_stages(
+    backend: Backend, config: GPT2Config, parameters: Mapping[str, Array], ids: Array, wrong: Iterable[str]
+) -> Explanation:
+    """The known mistakes that explain stages of a model, "h.0.attn.q", that are wrong by themselves on ids (B, T)."""
+    rule = rules()["model.sequence_classifier" if "score.weight" in parameters else "model.language_model"]
+    sizes = axis_sizes(config) | dict(zip("BT", ids.shape, strict=True)) | {"S": ids.shape[1], "P": 0}
+    absent = frozenset(item.name for item in rule.contract.inputs) - {"params", "ids"}
+    case = Case(rule.contract, sizes, {"config": config}, absent, "none", "live", 0)
+    arguments = {"params": nest(dict(parameters)), "ids": ids, "config": config}
+    trial = Trial(case, backend, {"arguments": arguments})
+    small = [Trial(case, backend, memory) for case, memory in drawn(rule.name, backend, TELLING, 0)[:TELLING]]
+    reached = set().union(*(reached_by(rule, each) for each in small))  # of a large model, this would take minutes
+    search = Search(rule, trial, time.monotonic() + SECONDS_OF_MODELS)
+    candidates = candidates_for(backend, reached, ())
+    found = search.of_stages({role(name): trial for name in wrong}, [*candidates, *can_change(every_choice(), reached)])
+    return Explanation(tuple(found), len(candidates) - search.not_tried, search.not_tried)
 
 
 def name_the_bug(rule: Rule, result: SearchResult, backend: Backend, examples: int, start: int) -> None:
@@ -104,7 +127,7 @@ class Search:
         if not standing:
             kindred = can_change([*every_choice(), *self._numbered(reached)], reached)
             standing, candidates = self.survivors(kindred, self._kind), [*candidates, *kindred]
-        found = [mistake(standing)] if standing else self._stages(candidates)
+        found = [mistake(standing)] if standing else self.of_stages(self._wrong_stages(), candidates)
         _known_of(self.backend).extend(each.candidate for each in standing)
         return Explanation(tuple(found), len(candidates) - self.not_tried, self.not_tried)
 
@@ -117,20 +140,20 @@ class Search:
         for family in families(self.rule.contract.function):
             if not can_change([Candidate(family.name, family.story, family.edits)], reached):
                 continue
-            for index, trial in enumerate(question.trials):
-                values = question.found(index)
-                if time.monotonic() > self.end or isinstance(values, str):
-                    break
-                made = outcome(lambda at=trial, x=values, of=family: list(numbered(of, at, x, truth_of(at))))
-                if made and not isinstance(made, str):
-                    found += made
+            for index in range(len(question.trials)):
+                made = _with_numbers(question, index, family)
+                found += made
+                if made or time.monotonic() > self.end:
                     break
         return found
 
-    def _stages(self, candidates: Sequence[Candidate]) -> list[Mistake]:
-        """What explains the stages that are wrong by themselves, each alone; stages of one mistake together."""
+    def of_stages(self, wrong: Mapping[str, Trial], candidates: Sequence[Candidate]) -> list[Mistake]:
+        """What explains stages that are wrong by themselves, each alone; stages of one mistake together.
+
+        wrong: the stages without their layers, "attn.q", each with a trial that shows it.
+        """
         found: dict[Candidate, tuple[list[Standing], list[str]]] = {}
-        for name, trial in self._wrong_stages().items():
+        for name, trial in wrong.items():
             others = [each for each in candidates if each not in found]
             standing = self.survivors([*found], OfStage.named(name), trial) or self.survivors(
                 blamed_first(others, [name]), OfStage.named(name), trial
@@ -178,6 +201,15 @@ class Search:
         agrees, differs = question.answer(each.candidate, index)
         each.cases, each.differs = each.cases + agrees, each.differs + (agrees and differs)
         return agrees
+
+
+def _with_numbers(question: OfComparison, index: int, family: Family) -> list[Candidate]:
+    """The candidates of a family with the number that one trial tells; [] if it tells none."""
+    trial, values = question.trials[index], question.found(index)
+    if isinstance(values, str):
+        return []
+    made = outcome(lambda: list(numbered(family, trial, values, truth_of(trial))))
+    return [] if isinstance(made, str) else made
 
 
 _known: dict[str, Any] = {"backend": None, "mistakes": []}  # of one backend: not every one can be hashed

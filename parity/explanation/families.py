@@ -98,6 +98,14 @@ class Family:
     readings: Mapping[str, Callable[[Sizes], float]]
 
 
+def _always(number: float) -> Callable[[Sizes], float]:
+    return lambda sizes: number
+
+
+def _size(letter: str, power: int) -> Callable[[Sizes], float]:
+    return lambda sizes: float(sizes[letter]) ** power
+
+
 DIVISORS: Mapping[str, Callable[[Sizes], float]] = {
     "C": lambda s: s["C"],
     "sqrt(C)": lambda s: math.sqrt(s["C"]),
@@ -118,12 +126,12 @@ EPSILON = Family(
     "What is added to the variance is not the configuration's.",
     (Edit("reference.ops.layer_norm", "np.sqrt(variance + eps)", f"np.sqrt(variance + {NUMBER}[0])"),),
     "epsilon is {number}",
-    {f"1e-{n}": lambda s, n=n: 10.0**-n for n in range(2, 13)} | {"0": lambda s: 0.0},
+    {f"1e-{n}": _always(10.0**-n) for n in range(2, 13)} | {"0": _always(0.0)},
 )
 FACTORS: dict[str, Callable[[Sizes], float]] = {
-    **{text: lambda s, x=x: x for text, x in (("2", 2.0), ("1/2", 0.5), ("-1", -1.0), ("3", 3.0), ("1/3", 1 / 3))},
-    **{letter: lambda s, x=letter: s[x] for letter in "BTSCHDNIVK"},
-    **{f"1/{letter}": lambda s, x=letter: 1 / s[x] for letter in "BTSCHDNIVK"},
+    **{text: _always(x) for text, x in {"2": 2.0, "1/2": 0.5, "-1": -1.0, "3": 3.0, "1/3": 1 / 3}.items()},
+    **{letter: _size(letter, 1) for letter in "BTSCHDNIVK"},
+    **{f"1/{letter}": _size(letter, -1) for letter in "BTSCHDNIVK"},
     "B T": lambda s: s["B"] * s["T"],
     "1/(B T)": lambda s: 1 / (s["B"] * s["T"]),
     "sqrt(C)": lambda s: math.sqrt(s["C"]),
@@ -231,7 +239,7 @@ def families(name: str) -> list[Family]:
 
 
 def _returned(function: str) -> str:
-    """The source text of what a function returns in its last statement. Raises LookupError if that is something else."""
+    """The text of what a function's last statement returns. Raises LookupError if it returns several, or none."""
     module, _, name = function.rpartition(".")
     text = original_sources()[module.replace(".", "/") + ".py"]
     found = [x for x in ast.parse(text).body if isinstance(x, ast.FunctionDef) and x.name == name]
@@ -295,7 +303,7 @@ def estimated(family: Family, trial: Trial, values: list[Array], truth: list[Ref
                 return math.inf
             own = truth[i].orbit[0]
             kept = _kept(truth[i], x) & np.isfinite(values[i].astype(np.float64)) & np.isfinite(own.astype(np.float64))
-            error = (oracle_in_range(x, own.dtype) - values[i].astype(np.float64))[kept]
+            error: Array = (oracle_in_range(x, own.dtype) - values[i].astype(np.float64))[kept]
             with np.errstate(all="ignore"):
                 total += float(np.sum(error * error)) if np.isfinite(error).all() else math.inf
         return total

@@ -13,7 +13,7 @@ from parity.verdict.stages import stage_references
 from parity.verdict.steps import accuracy_of
 from parity.verdict.trial import Trial, as_float64
 from parity.verdict.verdict import Reference
-from reference.config import flatten, nest
+from reference.config import GPT2Config, flatten, nest
 from reference.stages import keep_in
 
 Array = NDArray[Any]
@@ -37,8 +37,8 @@ class OfStage(Question[Stages]):
 
     def results(self, trial: Trial) -> Stages:
         known, _ = self._given(trial)
-        config, parameters, *inputs = _inputs(trial)
-        shown = trial.backend.model(config, parameters).stages(*inputs, known)
+        config, parameters, ids, mask, positions = _inputs(trial)
+        shown = trial.backend.model(config, parameters).stages(ids, mask, positions, known)
         found = {name: np.asarray(x) for name, x in shown.items() if role(name) == self.stage}
         if not found:
             raise NotImplementedError(self.stage)
@@ -71,9 +71,9 @@ class OfStage(Question[Stages]):
         """The reference's value of every stage, and the reference of each computed from these."""
 
         def made() -> tuple[Stages, dict[str, Reference]]:
-            inputs = (*_inputs(trial), trial.dtype, accuracy_of(trial.backend))
-            known = {name: x.orbit[0] for name, x in stage_references(*inputs, most=1).items()}
-            return known, stage_references(*inputs, known, orbit.MEMBERS)
+            about = *_inputs(trial), trial.dtype, accuracy_of(trial.backend)
+            known = {name: x.orbit[0] for name, x in stage_references(*about, most=1).items()}
+            return known, stage_references(*about, given=known, most=orbit.MEMBERS)
 
         found: tuple[Stages, dict[str, Reference]] = trial.remember("stages alone", made)
         return found
@@ -108,7 +108,7 @@ def _is_far(value: Array, exact: Array, truth: Reference) -> bool:
     return not verdict.agrees and verdict.is_plain
 
 
-def _inputs(trial: Trial) -> tuple[Any, ...]:
+def _inputs(trial: Trial) -> tuple[GPT2Config, Stages, Array, Array | None, Array | None]:
     """The configuration, parameters, ids, mask and positions of a case about a whole model, without its past."""
     given = trial.arguments
     mask = None if "past" in given else given.get("attention_mask")

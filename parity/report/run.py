@@ -33,7 +33,7 @@ RULES_PER_PROCESS = 16
 
 
 def judge(rule: Rule, backend: Backend, examples: int, seed: int, seconds: float = 0.0) -> SearchResult:
-    """Check one rule; after a failure, find where it starts and what explains it, and write a script to reproduce it."""
+    """Check one rule; after a failure, find where it starts, what explains it, and a script that shows it."""
     result = check_at_its_cost(rule, backend, examples, seed, seconds)
     try:
         diagnose(rule, result, backend, examples, seed)
