@@ -82,9 +82,11 @@ def _arguments(
     contract: Contract, arrays: Mapping[str, Array], options: Mapping[str, Any]
 ) -> tuple[dict[str, Any], GPT2Config | None]:
     """All arguments by name, with the trees put together, and the configuration, if there is one."""
-    plain = {name: x for name, x in arrays.items() if "." not in name}
-    leaves = {name: x for name, x in arrays.items() if "." in name}
-    arguments: dict[str, Any] = {**plain, **(nest(leaves) if leaves else {}), **options}
+    arguments: dict[str, Any] = {name: x for name, x in arrays.items() if "." not in name} | dict(options)
+    for tree in {name.partition(".")[0] for name in arrays if "." in name}:
+        leaves = {name.partition(".")[2]: x for name, x in arrays.items() if name.startswith(f"{tree}.")}
+        nested = nest(leaves)
+        arguments[tree] = nested if nested["h"] else {name: x for name, x in nested.items() if name != "h"}
     config = None
     if "config" in contract.scalars:
         known = {field.name for field in dataclasses.fields(GPT2Config)}
