@@ -38,7 +38,10 @@ class Question(Generic[Found]):
         raise NotImplementedError
 
     def answer(self, candidate: Candidate, index: int) -> tuple[bool, bool]:
-        """Whether a candidate gives what the backend gave on a case, and whether it shows there, if it does."""
+        """Whether a candidate gives what the backend gave on a case, and if so, whether that is evidence for it.
+
+        It is where neither agrees with the reference: a correct value may lie within the noise of a mistake of rounding.
+        """
         raise NotImplementedError
 
 
@@ -55,7 +58,14 @@ class OfComparison(Question[list[Array]]):
         if isinstance(made, str) or isinstance(found, str):
             return made == found, made == found
         agrees = outcome(lambda: made.agrees(found)) is True
-        return agrees, agrees and made.differs()
+        return agrees, agrees and made.differs() and _is_wrong(found, truth_of(trial))
+
+
+def _is_wrong(values: list[Array], truth: list[Reference]) -> bool:
+    """Whether values differ from the reference."""
+    if len(values) != len(truth):
+        return True
+    return not all(known.judge(x).agrees for known, x in zip(truth, values, strict=True))
 
 
 def truth_of(trial: Trial) -> list[Reference]:

@@ -63,7 +63,8 @@ class OfStage(Question[Stages]):
             alternative = Reference(exact[name], [run[name] for run in runs] + spread, truth[name].rows)
             if not alternative.judge(value).agrees:
                 return False, False
-            agrees, differs = True, differs or not truth[name].judge(own).agrees
+            wrong = not any(truth[name].judge(x).agrees for x in (value, own))
+            agrees, differs = True, differs or wrong
         return agrees, differs
 
     @staticmethod

@@ -70,7 +70,7 @@ def test_a_planted_bug_is_named(name: str, rule: str) -> None:
     assert 0 < found.differs <= found.cases >= FEW
 
 
-@pytest.mark.parametrize("rule", ["ops.softmax", "model.block", "laws.causality"])
+@pytest.mark.parametrize("rule", ["ops.softmax", "ops.layer_norm", "laws.rows_are_padded_at_their_end"])
 def test_a_correct_engine_is_explained_by_nothing(rule: str) -> None:
     correct = edited(*REORDERED.edits)
     result = check_rule(rules()[rule], correct, FEW, SEED)
@@ -81,7 +81,7 @@ def test_a_correct_engine_is_explained_by_nothing(rule: str) -> None:
 
 
 def test_a_mistake_that_nobody_knows_is_explained_by_nothing() -> None:
-    unknown = edited(Edit("reference.ops.gelu_new", "0.044715", "0.0625"))
+    unknown = edited(Edit("reference.ops.gelu_new", "(x + 0.044715", "(x + 0.0625"))
     found = explained(unknown, "ops.gelu_new")
     assert found.mistakes == ()
     assert found.tried > 0
@@ -99,8 +99,11 @@ def test_a_mistake_must_hold_on_every_case() -> None:
     assert explained(both, "attention.split_heads").mistakes == ()
 
 
-def test_two_wrong_stages_are_explained_alone() -> None:
+def test_two_wrong_stages_are_explained_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     names = "scores scaled by D", "erf for tanh"
+    few = [each for each in planted() if each.name in (*names, "scores not scaled", "silu for gelu")]
+    monkeypatch.setattr(search, "candidates_for", lambda *_: few)
+    monkeypatch.setattr(search, "every_choice", lambda: ())
     backend = edited(*(edit for name in names for edit in mutant(name).edits))
     found = explained(backend, "model.language_model")
     assert {each.name: each.stage for each in found.mistakes} == {
@@ -119,11 +122,9 @@ def test_what_explained_one_failure_is_tried_first(monkeypatch: pytest.MonkeyPat
 
 def test_what_there_was_no_time_for_is_told() -> None:
     backend = edited(*mutant("erf for tanh").edits)
-    result = failure(backend, "model.language_model")
-    found = explain(rules()["model.language_model"], result, backend, FEW, SEED, seconds=0)
+    found = explain(rules()["model.mlp"], failure(backend, "model.mlp"), backend, FEW, SEED, seconds=0)
     assert found is not None
-    assert found.tried == 1
-    assert found.not_tried > 10
+    assert found.not_tried > found.tried > 0
 
 
 def test_claims_about_other_values_are_not_the_same() -> None:

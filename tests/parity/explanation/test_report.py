@@ -34,12 +34,11 @@ def _fields(finding: Finding) -> dict[str, object]:
 
 
 def test_every_form_of_the_report_has_it() -> None:
-    report = made(Explanation((MISTAKE,), 9, 2))
+    explanation = Explanation((MISTAKE,), 9, 2)
+    report = made(explanation)
     facts = json.loads(report.to_json())
     validate(facts)
-    assert facts["explanations"]["ops.layer_norm"] == json.loads(
-        json.dumps(dataclasses.asdict(Explanation((MISTAKE,), 9, 2)))
-    )
+    assert facts["explanations"]["ops.layer_norm"] == json.loads(json.dumps(dataclasses.asdict(explanation)))
     assert "explained" not in facts["results"][0]
     for text in (printed(report), junit.document(report).replace("&lt;", "<").replace("&gt;", ">")):
         assert "attn.q alone is explained by a known mistake: <b>bold</b>" in text
