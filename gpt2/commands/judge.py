@@ -253,8 +253,8 @@ def blame(
             }
             for stage in stages
         ]
-        facts = {"first_wrong": first and first.name, "random": random, "stages": rows}
-        facts["explanation"] = explanation and dataclasses.asdict(explanation)
+        named = explanation and dataclasses.asdict(explanation)
+        facts = {"first_wrong": first and first.name, "random": random, "stages": rows, "explanation": named}
         echo_json(facts | engine_facts(loaded))
     else:
         table = Table("stage", "by itself", "in the run", title=f"{loaded.backend.name} against the reference")

@@ -40,7 +40,7 @@ class Question(Generic[Found]):
     def answer(self, candidate: Candidate, index: int) -> tuple[bool, bool]:
         """Whether a candidate gives what the backend gave on a case, and if so, whether that is evidence for it.
 
-        It is where neither agrees with the reference: a correct value may lie within the noise of a mistake of rounding.
+        It is where neither agrees with the reference: a correct value may lie in the noise of a mistake of rounding.
         """
         raise NotImplementedError
 
@@ -58,7 +58,7 @@ class OfComparison(Question[list[Array]]):
         if isinstance(made, str) or isinstance(found, str):
             return made == found, made == found
         agrees = outcome(lambda: made.agrees(found)) is True
-        return agrees, agrees and made.differs() and _is_wrong(found, truth_of(trial))
+        return agrees, agrees and made.differs() and _is_wrong(found, trial.references())
 
 
 def _is_wrong(values: list[Array], truth: list[Reference]) -> bool:
