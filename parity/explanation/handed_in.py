@@ -55,6 +55,7 @@ def trial_of(function: str, arrays: Mapping[str, Array], options: Mapping[str, A
     dtype = floats[0] if floats else "float32"
     absent = frozenset(item.name for item in contract.inputs if item.name not in arguments)
     sizes = dict.fromkeys("BTPSCHDNIVLK", 1) | (axis_sizes(config) if config is not None else {})
+    sizes["H"] = int(options.get("n_head", sizes["H"]))
     for item in contract.inputs:
         if item.axes is not None and item.name in arguments:
             _read_sizes(item, np.shape(arguments[item.name]), sizes)

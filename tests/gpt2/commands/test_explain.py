@@ -66,7 +66,7 @@ def test_json_has_the_same_facts(tmp_path: Path) -> None:
         (("--function", "ops.softmax"), "ops.softmax has no argument"),
         (("--function", "ops.layer_norm", "--set", "eps"), "--set is NAME=VALUE, like eps=1e-5, but is 'eps'"),
         (("--function", "ops.layer_norm", "--set", "axis=1"), "ops.layer_norm has no argument 'axis'"),
-        (("--function", "ops.conv1d"), "ops.conv1d does not run on these inputs"),
+        (("--function", "ops.conv1d"), "weight must have the axes (C, N), but has the shape (8,)"),
     ],
 )
 def test_what_does_not_fit_is_one_line(tmp_path: Path, options: tuple[str, ...], message: str) -> None:
