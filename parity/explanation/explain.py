@@ -15,7 +15,8 @@ from parity.diagnosis.diagnose import blame_stages
 from parity.diagnosis.functions_run import Place, drawn
 from parity.diagnosis.shrink import breaks
 from parity.explanation.candidates import Candidate, blamed_first, can_change, candidates_for, reached_by
-from parity.explanation.families import Family, every_choice, families, numbered
+from parity.explanation.choices import every_choice
+from parity.explanation.families import Family, families, numbered
 from parity.explanation.questions import NOT_OFFERED, OfComparison, OfLaw, Question, outcome, truth_of
 from parity.explanation.stage_alone import OfStage, role
 from parity.mutants.mistake import Explanation, Mistake

@@ -1,13 +1,11 @@
-"""Mistakes with a choice in them: another activation, a mask off by k, scores divided by some number.
+"""Mistakes with a number in them: scores divided by some number, another epsilon, a result that is too large by a factor.
 
-A choice from a few is a candidate each. A number is estimated from the values that were found, and read: 64.0 is C,
-if the model has 64 channels. Then the mistake with that number is a candidate like any other, judged by the one rule.
+The number is estimated from the values that were found, and read: 64.0 is C, if the model has 64 channels. Then the
+mistake with that number is a candidate like any other, judged by the one rule.
 """
 
-import ast
 import dataclasses
 import functools
-import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -16,72 +14,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from parity.explanation.candidates import Candidate
+from parity.explanation.choices import NORMS, joined, returned
 from parity.explanation.copies import Copy
-from parity.mutants.base import Edit, original_sources
+from parity.mutants.base import Edit
 from parity.verdict.trial import Trial, as_float64, leaves, run
 from parity.verdict.verdict import NOISE_FACTOR, ULP_TERM, Reference, oracle_in_range, ulp
 from reference import place
-from reference.config import ACTIVATIONS, USUAL_ACTIVATIONS
 
 Array = NDArray[Any]
 Sizes = Mapping[str, int]
 NUMBER = "ESTIMATED_NUMBER"  # in edited lines, what is estimated: NUMBER[0]
-POSITIONS = "reference.model.embed", "embedding(position_ids, **"
-MASK = "reference.attention.causal_bias", "key_length - query_length, dtype"
-HEADS = "reference.attention.queries_keys_values", "split_heads(third, config.n_head)"
-THIRDS = "reference.attention.queries_keys_values", "    q, k, v = (split_heads"
-MERGED = "reference.attention.merge_heads", "x.swapaxes(1, 2)"
-AFFINE, NORM = ("reference.ops.conv1d", "reference.ops.layer_norm")
-NORMED = " * weight + bias"
-HEAD_NUMBERS = {
-    "one head": "1",
-    "as many heads as a head has channels": "config.head_size",
-    "twice as many heads": "2 * config.n_head",
-    "half as many heads": "config.n_head // 2",
-}
-
-
-def _choices_of_structure() -> Iterator[tuple[str, str, str, str, str]]:
-    """Name, story, function, and its lines before and after."""
-    for k in (1, 2, 3, -1, -2):
-        story = f"The position is read {k:+d} places away; OPT, for one, shifts by 2."
-        new = f"embedding(np.clip(position_ids + {k}, 0, config.n_positions - 1), **"
-        yield f"positions shifted by {k}", story, *POSITIONS, new
-    for k in (1, 2, -1, -2):
-        story = f"A query sees {k:+d} keys more than it should."
-        yield f"the mask off by {k}", story, *MASK, f"key_length - query_length + {k}, dtype"
-    for order in list(itertools.permutations("qkv"))[1:]:
-        names = ", ".join(order)
-        story = "The thirds of c_attn are taken in another order."
-        yield f"c_attn read as {names}", story, *THIRDS, f"    {names} = (split_heads"
-    for name, number in HEAD_NUMBERS.items():
-        story = "The heads are cut by another number than the configuration's."
-        yield name, story, *HEADS, f"split_heads(third, {number})"
-    yield (
-        "heads in the opposite order",
-        "They are merged from the last to the first.",
-        *MERGED,
-        "x[:, ::-1].swapaxes(1, 2)",
-    )
-    yield "no bias", "The bias of an affine map is missing.", AFFINE, " + bias)", ")"
-    yield "the bias twice", "A fused product has added it already.", AFFINE, "+ bias)", "+ 2 * bias)"
-    yield "a weight not transposed", "(in, out) is read as (out, in).", AFFINE, "rows, weight)", "rows, weight.T)"
-    yield "LayerNorm without its bias", "The bias is missing.", NORM, NORMED, " * weight"
-    yield "LayerNorm without its gain", "The gain is missing.", NORM, NORMED, " + bias"
-    yield "a gain of 1 + weight", "As in Gemma.", NORM, NORMED, " * (1 + weight) + bias"
-
-
-# What stands in place of an activation, by name: those of the reference, and some that it has not.
-OTHERS = {
-    "identity": "x",
-    "elu": "np.where(x > 0, x, np.expm1(np.minimum(x, 0)))",
-    "softplus": "np.logaddexp(x, np.zeros_like(x))",
-    "hard swish": "x * np.clip(x + 3, 0, 6) / 6",
-    "hard sigmoid": "np.clip(x + 3, 0, 6) / 6",
-    "relu6": "np.clip(x, 0, 6)",
-    "selu": "1.0507009873554805 * np.where(x > 0, x, 1.6732632423543772 * np.expm1(np.minimum(x, 0)))",
-    "softsign": "x / (1 + np.abs(x))",
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,6 +31,7 @@ class Family:
     """Mistakes that differ by a number. edits: its lines, with NUMBER[0]; readings: what the number may stand for.
 
     words: what is said of the number, with {number} in it.
+    signed: whether it may be negative.
     """
 
     name: str
@@ -96,6 +39,7 @@ class Family:
     edits: tuple[Edit, ...]
     words: str
     readings: Mapping[str, Callable[[Sizes], float]]
+    signed: bool = False
 
 
 def _always(number: float) -> Callable[[Sizes], float]:
@@ -168,6 +112,89 @@ SCORES = Family(
     "the scores are too large by a factor of {number}",
     FACTORS | {"sqrt(T)": lambda s: math.sqrt(s["T"]), "1/sqrt(T)": lambda s: 1 / math.sqrt(s["T"])},
 )
+TEMPERATURE = Family(
+    "a softmax with a temperature",
+    "What goes into the softmax is multiplied by a number; by 1.4427, the logarithm of e, in a softmax to base 4.",
+    (
+        Edit(
+            "reference.ops.softmax",
+            "exp(x - x.max(axis=-1, keepdims=True))",
+            f"exp({NUMBER}[0] * (x - x.max(axis=-1, keepdims=True)))",
+        ),
+    ),
+    "what goes into the softmax is too large by a factor of {number}",
+    {"log2(e)": _always(math.log2(math.e)), "log(2), a softmax to base 2": _always(math.log(2)), **FACTORS},
+)
+GELU_CUBE = Family(
+    "another constant in gelu_new",
+    "The factor of the cube is 0.044715.",
+    (Edit("reference.ops.gelu_new", "0.044715 * (x * x * x)", f"{NUMBER}[0] * (x * x * x)"),),
+    "the factor of the cube is {number}",
+    {},
+)
+GELU_ROOT = Family(
+    "another root in gelu_new",
+    "The argument of tanh is multiplied by sqrt(2 / pi).",
+    (Edit("reference.ops.gelu_new", "math.sqrt(2 / math.pi) *", f"{NUMBER}[0] *"),),
+    "what should be sqrt(2 / pi) = 0.797885 is {number}",
+    {"sqrt(pi / 2)": _always(math.sqrt(math.pi / 2)), "2 / pi": _always(2 / math.pi)},
+)
+HIDDEN_AT = Family(
+    "masked scores at a number",
+    "A hidden score must be so low that its weight is 0.",
+    (
+        Edit(
+            "reference.attention.mask_scores",
+            "np.array(mask_value(scores.dtype), scores.dtype)",
+            f"np.array({NUMBER}[0], scores.dtype)",
+        ),
+    ),
+    "a hidden score becomes {number}",
+    {"-1e4": _always(-1e4), "-1e3": _always(-1e3), "-1e9": _always(-1e9), "-1e10": _always(-1e10)},
+    signed=True,
+)
+HIDDEN_BY = Family(
+    "a number added to masked scores",
+    "A hidden score must be so low that its weight is 0.",
+    (
+        Edit(
+            "reference.attention.mask_scores",
+            "np.array(mask_value(scores.dtype), scores.dtype)",
+            f"scores + np.array({NUMBER}[0], scores.dtype)",
+        ),
+    ),
+    "to a hidden score is added {number}",
+    HIDDEN_AT.readings,
+    signed=True,
+)
+EPSILON_OF_ONE = tuple(
+    Family(
+        f"{name} with another epsilon",
+        "One LayerNorm alone has another epsilon than the configuration's.",
+        (
+            Edit(
+                function,
+                f'params["{name}"], config',
+                f'params["{name}"], type(config)(**{{**vars(config), "layer_norm_epsilon": {NUMBER}[0]}})',
+            ),
+        ),
+        "its epsilon is {number}",
+        EPSILON.readings,
+    )
+    for name, function in NORMS.items()
+)
+EVERYWHERE = (
+    SCALE,
+    WHOLE_SCALE,
+    SCORES,
+    EPSILON,
+    TEMPERATURE,
+    GELU_CUBE,
+    GELU_ROOT,
+    HIDDEN_AT,
+    HIDDEN_BY,
+    *EPSILON_OF_ONE,
+)
 GRID = np.concatenate([[0.0], np.logspace(-13, 4, 69)])  # where the search for a number begins
 REFINEMENTS = 60  # of the interval around the best of them
 NEAR = 1e-3  # how near, relatively, a reading must be to be tried, at least
@@ -200,53 +227,20 @@ def _shared(edits: tuple[Edit, ...]) -> tuple[Copy, list[float]]:
     return Copy(edits, {NUMBER: number}), number
 
 
-def choices() -> Iterator[Candidate]:
-    """The mistakes with a choice from a few."""
-    for name, story, function, old, new in _choices_of_structure():
-        yield Candidate(name, story, (Edit(function, old, new),))
-    for ours in ACTIVATIONS:
-        module = "ops" if ours in USUAL_ACTIVATIONS else "activations"
-        function = f"reference.{module}.{ours}"
-        others = {name: f"_other.{name}(x)" for name in ACTIVATIONS if name != ours} | OTHERS
-        returned = _returned(function)
-        for name, formula in others.items():
-            lines = f"from reference import activations as _other\n    return {formula}"
-            if "_other." not in formula:
-                lines = f"import numpy as np\n    return {formula}"
-            edit = Edit(function, f"return {returned}", lines)
-            yield Candidate(f"{name} for {ours}", "Another activation function.", (edit,))
-
-
-@functools.cache
-def every_choice() -> tuple[Candidate, ...]:
-    """`choices`, made once."""
-    return tuple(choices())
-
-
 def families(name: str) -> list[Family]:
-    """The families that can explain what a function, "ops.softmax", returns: its result times a number, and others."""
-    found, function = [SCALE, WHOLE_SCALE, SCORES, EPSILON], ".".join(("reference", *place(name)))
+    """The families that can explain what a function, "ops.softmax", returns: a result times a number, and others."""
+    found, function = list(EVERYWHERE), ".".join(("reference", *place(name)))
     try:
-        returned = _returned(function)
-    except LookupError:  # no function of the reference, or one that returns something else
+        parts = returned(function)
+    except LookupError:  # no function of the reference, or one that returns nothing so
         return found
-    edit = Edit(function, f"return {returned}", f"return {NUMBER}[0] * ({returned})")
-    story = "The whole result is off by a constant factor."
-    return [
-        *found,
-        Family("the result times a number", story, (edit,), "the result is too large by a factor of {number}", FACTORS),
-    ]
-
-
-def _returned(function: str) -> str:
-    """The text of what a function's last statement returns. Raises LookupError if it returns several, or none."""
-    module, _, name = function.rpartition(".")
-    text = original_sources()[module.replace(".", "/") + ".py"]
-    found = [x for x in ast.parse(text).body if isinstance(x, ast.FunctionDef) and x.name == name]
-    last = found[0].body[-1]
-    if not isinstance(last, ast.Return) or last.value is None or isinstance(last.value, ast.Tuple):
-        raise LookupError(function)
-    return ast.get_source_segment(text, last.value) or ""
+    for number, part in enumerate(parts, start=1):
+        which = "result" if len(parts) == 1 else f"result {number} of {len(parts)}"
+        changed = [*parts[: number - 1], f"{NUMBER}[0] * ({part})", *parts[number:]]
+        edit, story = Edit(function, joined(parts), joined(changed)), "It is off by a constant factor."
+        words = f"the {which} is too large by a factor of {{number}}"
+        found.append(Family(f"the {which} times a number", story, (edit,), words, FACTORS, signed=True))
+    return found
 
 
 def numbered(family: Family, trial: Trial, values: list[Array], truth: list[Reference]) -> Iterator[Candidate]:
@@ -257,7 +251,8 @@ def numbered(family: Family, trial: Trial, values: list[Array], truth: list[Refe
     number, spread = estimate
     readings = dict(family.readings)
     plain = _shortest(number, spread)
-    readings.setdefault(f"{plain:g}", lambda s: plain)
+    if all(value != plain for value in _readable(family, trial)):
+        readings[f"{plain:g}"] = lambda s: plain
     for text, reading in readings.items():
         try:
             value = float(reading(trial.case.sizes))
@@ -308,7 +303,7 @@ def estimated(family: Family, trial: Trial, values: list[Array], truth: list[Ref
                 total += float(np.sum(error * error)) if np.isfinite(error).all() else math.inf
         return total
 
-    starts = sorted({*GRID, *_readable(family, trial), *(-GRID if family.readings is FACTORS else ())})
+    starts = sorted({*GRID, *_readable(family, trial), *(-GRID if family.signed else ())})
     errors = [distance(x) for x in starts]
     if not np.isfinite(min(errors)) or np.isnan(errors).any() or max(errors) == min(errors):
         return None

@@ -2,8 +2,8 @@
 
 import pytest
 
+from parity.explanation.choices import every_choice
 from parity.explanation.copies import Copy
-from parity.explanation.families import every_choice
 from parity.mutants.base import Edit
 from tests.parity.explanation.test_explain import edited, explained, only
 
