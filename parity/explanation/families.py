@@ -1,4 +1,4 @@
-"""Mistakes with a number in them: scores divided by some number, another epsilon, a result that is too large by a factor.
+"""Mistakes with a number in them: scores divided by some number, another epsilon, a result off by a factor.
 
 The number is estimated from the values that were found, and read: 64.0 is C, if the model has 64 channels. Then the
 mistake with that number is a candidate like any other, judged by the one rule.
@@ -114,14 +114,8 @@ SCORES = Family(
 )
 TEMPERATURE = Family(
     "a softmax with a temperature",
-    "What goes into the softmax is multiplied by a number; by 1.4427, the logarithm of e, in a softmax to base 4.",
-    (
-        Edit(
-            "reference.ops.softmax",
-            "exp(x - x.max(axis=-1, keepdims=True))",
-            f"exp({NUMBER}[0] * (x - x.max(axis=-1, keepdims=True)))",
-        ),
-    ),
+    "What goes into the softmax is multiplied by a number, or divided by a temperature.",
+    (Edit("reference.ops.softmax", "exp(x - x.max(", f"exp({NUMBER}[0] * x - {NUMBER}[0] * x.max("),),
     "what goes into the softmax is too large by a factor of {number}",
     {"log2(e)": _always(math.log2(math.e)), "log(2), a softmax to base 2": _always(math.log(2)), **FACTORS},
 )
@@ -183,18 +177,8 @@ EPSILON_OF_ONE = tuple(
     )
     for name, function in NORMS.items()
 )
-EVERYWHERE = (
-    SCALE,
-    WHOLE_SCALE,
-    SCORES,
-    EPSILON,
-    TEMPERATURE,
-    GELU_CUBE,
-    GELU_ROOT,
-    HIDDEN_AT,
-    HIDDEN_BY,
-    *EPSILON_OF_ONE,
-)
+OF_ATTENTION = (SCALE, WHOLE_SCALE, SCORES, TEMPERATURE, HIDDEN_AT, HIDDEN_BY)
+EVERYWHERE = (*OF_ATTENTION, EPSILON, *EPSILON_OF_ONE, GELU_CUBE, GELU_ROOT)
 GRID = np.concatenate([[0.0], np.logspace(-13, 4, 69)])  # where the search for a number begins
 REFINEMENTS = 60  # of the interval around the best of them
 NEAR = 1e-3  # how near, relatively, a reading must be to be tried, at least

@@ -109,9 +109,10 @@ def test_two_wrong_stages_are_explained_alone(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(search, "candidates_for", lambda *_: few)
     monkeypatch.setattr(search, "every_choice", lambda: ())
     backend = edited(*(edit for name in names for edit in mutant(name).edits))
-    cases = drawn("model.language_model", backend, 3, SEED)[:3]
-    failing = next(Trial(case, backend) for case, _ in cases if case.sizes["T"] > 1)
-    found = Search(rules()["model.language_model"], failing, time.monotonic() + ENOUGH, 3, SEED).explain(())
+    rule = rules()["model.language_model"]
+    trials = [Trial(case, backend) for case, _ in drawn(rule.name, backend, FEW, SEED)[:FEW]]
+    failing = next(trial for trial in trials if not check.agrees(rule, trial))
+    found = Search(rule, failing, time.monotonic() + ENOUGH, FEW, SEED).explain(())
     assert {each.name: each.stage for each in found.mistakes} == {
         "scores scaled by D": "attn.scores",
         "erf for tanh": "mlp.gelu_new",
