@@ -253,8 +253,8 @@ def blame(
             }
             for stage in stages
         ]
-        named = explanation and dataclasses.asdict(explanation)
-        facts = {"first_wrong": first and first.name, "random": random, "stages": rows, "explanation": named}
+        mistakes = explanation and dataclasses.asdict(explanation)
+        facts = {"first_wrong": first and first.name, "random": random, "stages": rows, "explanation": mistakes}
         echo_json(facts | engine_facts(loaded))
     else:
         table = Table("stage", "by itself", "in the run", title=f"{loaded.backend.name} against the reference")

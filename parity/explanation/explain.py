@@ -27,7 +27,7 @@ Array = NDArray[Any]
 # How many seconds a search may take for a function, and for what runs whole models.
 SECONDS, SECONDS_OF_MODELS = 10.0, 60.0
 TRAINED = 3  # cases of a rule that trains, each of which takes seconds
-TELLING = 6  # cases besides the failing one that may tell a number
+TELLING = 3  # cases besides the failing one that may tell a number
 BLAMED = 4  # cases besides the failing one in which stages are looked at alone
 
 

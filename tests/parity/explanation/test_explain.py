@@ -108,6 +108,7 @@ def test_two_wrong_stages_are_explained_alone(monkeypatch: pytest.MonkeyPatch) -
     few = [each for each in planted() if each.name in (*names, "scores not scaled", "silu for gelu")]
     monkeypatch.setattr(search, "candidates_for", lambda *_: few)
     monkeypatch.setattr(search, "every_choice", lambda: ())
+    monkeypatch.setattr(search, "families", lambda _: [])
     backend = edited(*(edit for name in names for edit in mutant(name).edits))
     rule = rules()["model.language_model"]
     trials = [Trial(case, backend) for case, _ in drawn(rule.name, backend, FEW, SEED)[:FEW]]
