@@ -23,6 +23,7 @@ from parity.cases.cases import LARGE, Case, cases, resized
 from parity.cases.contracts import SEEDED, Contract, contracts, engine_contracts
 from parity.cases.supports import EVERYTHING, MODERATE, Supports
 from parity.laws import LAWS
+from parity.mutants.mistake import Explanation
 from parity.verdict import training_band
 from parity.verdict.trial import Trial, decide, other_numbers
 from parity.verdict.verdict import Verdict
@@ -70,7 +71,8 @@ class SearchResult:
     """The result for one rule: the number of cases, the worst of them, and the smallest counterexample.
 
     not_offered: how many more cases the backend refused to run, by what it said. fatal: whether the failure ended the
-    backend's process, or hung until its limit: then each further run costs a start, or that limit.
+    backend's process, or hung until its limit: then each further run costs a start, or that limit. places: the stage or
+    the functions that are blamed. explained: the known mistakes that give these results.
     """
 
     function: str
@@ -84,7 +86,9 @@ class SearchResult:
     not_offered: Counter[str] = dataclasses.field(default_factory=Counter)
     errors: list[float] = dataclasses.field(default_factory=list)
     blame: str = ""
+    places: tuple[str, ...] = ()
     script: str = ""
+    explained: Explanation | None = None
 
     @property
     def agrees(self) -> bool:

@@ -60,6 +60,10 @@ EXAMPLES: Mapping[str, tuple[str, str]] = {
         "gpt2 judge pytorch_dump --against mindspore_dump --language zh",
     ),
     "blame": ("gpt2 blame tiny 'reverse: spore' --backend mindspore", "gpt2 blame tiny --ids '1 2 3' --dtype float16"),
+    "explain": (
+        "gpt2 explain inputs.npz output.npy --function ops.layer_norm --set eps=1e-5",
+        "gpt2 explain x.npy y.npy --function ops.gelu_new --language zh",
+    ),
     "peers": ("gpt2 peers install torch", "gpt2 peers list"),
     "peers install": ("gpt2 peers install torch", "gpt2 peers install mindspore@2.9.0"),
     "peers list": ("gpt2 peers list", "gpt2 peers list --json"),
@@ -67,6 +71,7 @@ EXAMPLES: Mapping[str, tuple[str, str]] = {
     "reach": ("gpt2 reach", "gpt2 reach attention --backend mindspore"),
     "kill-table": ("gpt2 kill-table --examples 50", "gpt2 kill-table --seed 7"),
     "diagnosis-table": ("gpt2 diagnosis-table --examples 10", "gpt2 diagnosis-table --seed 7"),
+    "explanation-table": ("gpt2 explanation-table --examples 10", "gpt2 explanation-table --every 10 --seed 7"),
     "other-rules": ("gpt2 other-rules --examples 10", "gpt2 other-rules --seed 7"),
     "measure-accuracy": ("gpt2 measure-accuracy", "gpt2 measure-accuracy --device Ascend --dtype float16"),
     "demo": ("gpt2 demo", "gpt2 demo --picture attention.png"),

@@ -1,5 +1,6 @@
 """`gpt2 check` and `gpt2 blame`: judge a backend, and find where a model first differs from the reference."""
 
+import dataclasses
 import os
 import sys
 from pathlib import Path
@@ -227,6 +228,8 @@ def blame(
     """
     from parity.diagnosis.blame import RANDOM, first_wrong, is_random, recorded_too_late
     from parity.diagnosis.blame import blame as find
+    from parity.explanation.explain import explain_stages
+    from parity.explanation.words import explained
 
     named = backend or os.environ.get("GPT2_BACKEND") or "mindspore"
     if port is not None:
@@ -237,6 +240,8 @@ def blame(
     inputs = loaded.backend, loaded.config, loaded.parameters, read_prompt(loaded, prompt, ids)
     stages, random = find(*inputs), is_random(*inputs)
     first = first_wrong(stages)
+    wrong = [stage.name for stage in stages if not stage.alone.agrees]
+    explanation = explain_stages(*inputs, wrong) if wrong and not random else None
     if as_json:
         rows = [
             {
@@ -248,7 +253,8 @@ def blame(
             }
             for stage in stages
         ]
-        facts = {"first_wrong": first and first.name, "random": random, "stages": rows}
+        mistakes = explanation and dataclasses.asdict(explanation)
+        facts = {"first_wrong": first and first.name, "random": random, "stages": rows, "explanation": mistakes}
         echo_json(facts | engine_facts(loaded))
     else:
         table = Table("stage", "by itself", "in the run", title=f"{loaded.backend.name} against the reference")
@@ -257,7 +263,8 @@ def blame(
         console.print(table)
         late = recorded_too_late(loaded.backend, stages)
         said = first.explain() if first else late or ("" if random else "Every stage agrees.")
-        console.print("\n".join(filter(None, [said, RANDOM if random else ""])), markup=False, soft_wrap=True)
+        lines = filter(None, [said, RANDOM if random else "", *explained(explanation)])
+        console.print("\n".join(lines), markup=False, soft_wrap=True)
     if first is not None or random:
         sys.exit(1)
 

@@ -11,13 +11,22 @@ import click
 from gpt2.commands.compare import compare
 from gpt2.commands.demo import demo
 from gpt2.commands.evaluate import evaluation
+from gpt2.commands.explain import explain
 from gpt2.commands.finetune import classify, summarize, tune
 from gpt2.commands.generate import generate
 from gpt2.commands.help import GroupedCommands
 from gpt2.commands.judge import blame, check
 from gpt2.commands.lesson import lesson
 from gpt2.commands.model import convert, info, levels, logits
-from gpt2.commands.on_trial import diagnosis_table, exercise, kill_table, measure_accuracy, other_rules, reach
+from gpt2.commands.on_trial import (
+    diagnosis_table,
+    exercise,
+    explanation_table,
+    kill_table,
+    measure_accuracy,
+    other_rules,
+    reach,
+)
 from gpt2.commands.options import FOREIGN
 from gpt2.commands.peers import peers
 from gpt2.commands.recorded import judge
@@ -32,8 +41,8 @@ CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 SECTIONS = {
     "Run a model": (generate, summarize, classify, logits, info, convert),
     "Train and evaluate": (train, tune, evaluation, tasks, levels),
-    "Judge an implementation": (check, report, judge, blame, reach, peers),
-    "Test the judge": (kill_table, diagnosis_table, other_rules, measure_accuracy),
+    "Judge an implementation": (check, report, judge, blame, explain, reach, peers),
+    "Test the judge": (kill_table, diagnosis_table, explanation_table, other_rules, measure_accuracy),
     "Learn": (demo, lesson, compare, exercise),
 }
 

@@ -1,4 +1,4 @@
-"""Tests of the judge: `gpt2 kill-table`, `diagnosis-table`, `other-rules`, `reach`, `measure-accuracy`, `exercise`."""
+"""Tests of the judge: `gpt2 kill-table`, `diagnosis-table`, `explanation-table`, `other-rules`, `reach`, ..."""
 
 import functools
 import importlib.util
@@ -82,6 +82,29 @@ def diagnosis_table(
         console.print(table.summary(diagnoses), soft_wrap=True)
     _write_page(markdown, lambda: table.markdown(diagnoses, examples, seed), interrupted)
     _exit(table.all_well(diagnoses), interrupted)
+
+
+@click.command("explanation-table")
+@search_options(25)
+@click.option("--every", type=click.IntRange(1), default=1, show_default=True, help="Only every so many-th bug.")
+@markdown_option
+@json_option
+def explanation_table(examples: int, seed: int, every: int, markdown: Path | None, as_json: bool) -> None:
+    """Try the judge on planted bugs: is the right one named as the explanation of the failure?
+
+    Exit code 1 if another one is said to explain it alone.
+    """
+    from parity.mutants import MUTANTS
+    from parity.on_trial import explanation_table as table
+
+    namings, interrupted = _with_progress(markdown, lambda work: table.measure(MUTANTS[::every], examples, seed, work))
+    if as_json:
+        _print_json(examples, seed, interrupted, namings=[naming.to_dict() for naming in namings])
+    else:
+        console.print(table.explanation_table(namings))
+        console.print(table.summary(namings), soft_wrap=True)
+    _write_page(markdown, lambda: table.markdown(namings, examples, seed, every), interrupted)
+    _exit(all(naming.named != table.OTHER for naming in namings), interrupted)
 
 
 @click.command("other-rules")

@@ -4,6 +4,8 @@ import pytest
 
 from parity.check import Rule, SearchResult, check_at_its_cost, compiled_rules, rules
 from parity.diagnosis.diagnose import diagnose
+from parity.explanation.explain import name_the_bug
+from parity.explanation.words import explained
 from parity.plugin import SESSION, Session
 
 RULES = rules() | compiled_rules()
@@ -31,6 +33,9 @@ def explain(rule: Rule, result: SearchResult, session: Session) -> str:
         text += f"\nsmallest case: {result.failing_case.describe()}"
     if result.blame:
         text += f"\n\n{result.blame}"
+    name_the_bug(rule, result, session.backend, session.examples, session.seed)
+    if result.explained is not None:
+        text += "\n\n" + "\n".join(explained(result.explained))
     if result.script:
         text += f"\n\nThis script reproduces it:\n\n{result.script}"
     return text

@@ -34,7 +34,9 @@ def diagnose(rule: Rule, result: SearchResult, backend: Backend, examples: int =
     if kept:  # its lines are right, and so is every stage of a new model; the script would be
         result.blame = "\n".join([f"{rule.name}: {kept}", *facts])
         return
-    result.blame = "\n".join(filter(None, [explain(rule, trial), wrong_line(rule, trial), *facts]))
+    fault = find_fault(rule, trial)
+    result.places = fault.places
+    result.blame = "\n".join(filter(None, [fault.text, wrong_line(rule, trial), *facts]))
     smallest = smallest_trial(rule, result, backend)
     if smallest is not None:
         result.script = write_script(rule, smallest)

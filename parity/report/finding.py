@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from parity.mutants.mistake import Explanation
+
 if TYPE_CHECKING:
     from parity.check import SearchResult
 
@@ -30,6 +32,7 @@ class Finding(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     severities: tuple[float | None, ...]
     seconds: float
     not_offered: dict[str, int] = {}
+    explained: Explanation | None = None
 
     @classmethod
     def of(cls, result: "SearchResult", seconds: float) -> "Finding":
@@ -51,6 +54,7 @@ class Finding(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             severities=tuple(_finite(float(f"{x:.{DIGITS}g}")) for x in (*result.errors, *failed)),
             seconds=round(seconds, 3),
             not_offered=dict(result.not_offered),
+            explained=result.explained,
         )
 
     def to_dict(self) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from importlib import resources
 import jinja2
 from markupsafe import Markup, escape
 
+from parity.explanation.words import explained
 from parity.laws.base import LAWS
 from parity.report import plot
 from parity.report.expected import EXPECTED
@@ -59,7 +60,7 @@ def template_named(name: str) -> jinja2.Template:
         undefined=jinja2.StrictUndefined,
         loader=jinja2.FunctionLoader(lambda name: folder.joinpath(name).read_text("utf-8")),
     )
-    environment.filters["breakable"] = breakable
+    environment.filters |= {"breakable": breakable, "explained": explained}
     return environment.get_template(name)
 
 

@@ -3,6 +3,7 @@
 import re
 from xml.etree import ElementTree as ET
 
+from parity.explanation.words import explained
 from parity.report.expected import EXPECTED
 from parity.report.finding import Finding
 from parity.report.record import ABSENT, Report
@@ -48,7 +49,8 @@ def _case(finding: Finding, report: Report) -> ET.Element:
     file, _, name = finding.function.rpartition(".")
     case = ET.Element("testcase", classname=_fit(file), name=_fit(name), time=f"{finding.seconds:.3f}")
     verdict, outcome = report.verdict(finding), report.outcome(finding)
-    lines = [finding.explanation, f"case: {finding.case}" if finding.case else "", finding.blame]
+    named = "\n".join(explained(finding.explained))
+    lines = [finding.explanation, f"case: {finding.case}" if finding.case else "", finding.blame, named]
     if report.fails(finding):
         message = finding.explanation if outcome is None else outcome.message
         failure = ET.SubElement(case, "failure", type=verdict, message=_fit(message))

@@ -35,6 +35,7 @@ class _Facts(msgspec.Struct):
     seconds: dict[str, float]
     expected_failures: list[dict[str, Any]]
     shard: Shard
+    explanations: dict[str, Any] = {}
 
 
 def _read(path: Path) -> tuple[Report, list[ExpectedFailure]]:
@@ -49,6 +50,7 @@ def _read(path: Path) -> tuple[Report, list[ExpectedFailure]]:
     results = [
         {field: value for field, value in result.items() if field != "verdict"}
         | {"seconds": read.seconds.get(str(result.get("function")), 0.0)}
+        | {"explained": read.explanations.get(str(result.get("function")))}
         for result in read.results
     ]
     entries = [{name: x for name, x in entry.items() if name not in OUTCOME} for entry in read.expected_failures]

@@ -178,13 +178,14 @@ class Report:
             "agrees": not self.failing,
             "results": [self._result(finding) for finding in self.findings],
             "seconds": {finding.function: finding.seconds for finding in self.findings},
+            "explanations": {x.function: msgspec.to_builtins(x.explained) for x in self.findings if x.explained},
             "expected_failures": [outcome.to_dict() for outcome in self.outcomes],
             **part,
         }
 
     def _result(self, finding: Finding) -> dict[str, Any]:
         facts = finding.to_dict() | {"verdict": self.verdict(finding)}
-        del facts["seconds"]  # the same seed gives the same results, but not in the same time
+        del facts["seconds"], facts["explained"]  # the same seed gives the same results, but not in the same time
         return facts
 
     def to_json(self) -> str:

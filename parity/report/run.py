@@ -17,6 +17,7 @@ from gpt2.processes import Work, cores
 from gpt2.progress import ProgressBar
 from parity.check import Rule, SearchResult, check_at_its_cost, select
 from parity.diagnosis.diagnose import diagnose
+from parity.explanation.explain import name_the_bug
 from parity.report import junit as junit_file
 from parity.report.expected import apply, load
 from parity.report.finding import Finding
@@ -32,12 +33,13 @@ RULES_PER_PROCESS = 16
 
 
 def judge(rule: Rule, backend: Backend, examples: int, seed: int, seconds: float = 0.0) -> SearchResult:
-    """Check one rule; after a failure, find where it starts and write a script that reproduces it."""
+    """Check one rule; after a failure, find where it starts, what explains it, and a script that shows it."""
     result = check_at_its_cost(rule, backend, examples, seed, seconds)
     try:
         diagnose(rule, result, backend, examples, seed)
     except Exception as error:  # a wrong backend may raise anything when it runs again: the failure itself is known
         result.blame = result.blame or f"could not be traced: {described(error, getattr(backend, 'file', None))}"
+    name_the_bug(rule, result, backend, examples, seed)
     return result
 
 

@@ -6,6 +6,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from parity.explanation.words import explained
 from parity.report.expected import EXPECTED
 from parity.report.finding import Finding
 from parity.report.record import ABSENT, FAILING, Report
@@ -28,7 +29,7 @@ def print_report(report: Report, console: Console, with_absent: bool = True, wit
         if report.fails(finding) and not finding.agrees:
             _say(console, f"{finding.function}: {finding.explanation}")
             _say(console, f"  smallest case: {finding.case}")
-            for line in finding.blame.splitlines():
+            for line in [*finding.blame.splitlines(), *explained(finding.explained)]:
                 _say(console, f"  {line}")
             if finding.script:
                 shown = finding.script if with_scripts else "  --script prints a script that reproduces it"

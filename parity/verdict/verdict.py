@@ -5,10 +5,11 @@ the input (its channels, heads, units in another order), and the largest distanc
 far a correct implementation strays here.
 """
 
+import contextlib
 import dataclasses
 import functools
 import reprlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import ml_dtypes
@@ -82,6 +83,40 @@ class Verdict:
             f"{size}: differs at {self.name}{self.index}: {self.value!r} ({_hex(self.value)}), "
             f"expected {self.expected!r} ({_hex(self.expected)}){own}{terms}"
         )
+
+
+@dataclasses.dataclass(frozen=True)
+class Claim:
+    """What a verdict was about: a value, and what it was compared with (None: a reference).
+
+    noise: how far a correct value may stray; None where the two must have the same bits, or be equal.
+    """
+
+    value: Any
+    expected: Any
+    noise: float | None
+    agrees: bool
+
+
+_claims: list[Claim] | None = None
+
+
+@contextlib.contextmanager
+def claims_made() -> Iterator[list[Claim]]:
+    """The claims of all verdicts that are given meanwhile, in order."""
+    global _claims
+    outer, _claims = _claims, []
+    try:
+        yield _claims
+    finally:
+        _claims = outer
+
+
+def _noted(verdict: "Verdict", value: Any, expected: Any = None, noise: float | None = None) -> "Verdict":
+    """The verdict itself; its claim is kept if somebody asks for claims."""
+    if _claims is not None:
+        _claims.append(Claim(value, expected, noise, verdict.agrees))
+    return verdict
 
 
 def _hex(x: float) -> str:
@@ -218,7 +253,8 @@ class Reference:
 
     def judge(self, value: Any) -> Verdict:
         """The verdict on a backend's value of this array."""
-        return judge(value, self.oracle, self.orbit, self.rows, self.terms)
+        verdict = judge(value, self.oracle, self.orbit, self.rows, self.terms)
+        return _noted(verdict, value, noise=verdict.noise)
 
     def only(self, rows: Array) -> "Reference":
         """The same reference, but only where `rows`, a mask that broadcasts to the array's shape, is true."""
@@ -231,6 +267,10 @@ class Reference:
 
 def identical(value: Any, expected: Any, rows: Array | None = None) -> Verdict:
     """The verdict on two results that a law says are the same bit for bit (NaN equals NaN), where rows is true."""
+    return _noted(_identical(value, expected, rows), value, expected)
+
+
+def _identical(value: Any, expected: Any, rows: Array | None) -> Verdict:
     value, expected = np.asarray(value), np.asarray(expected)
     if value.shape != expected.shape or value.dtype != expected.dtype:
         return refused(f"{value.dtype} {value.shape}, expected {expected.dtype} {expected.shape}")
@@ -246,6 +286,10 @@ def identical(value: Any, expected: Any, rows: Array | None = None) -> Verdict:
 
 def equal(value: Any, expected: Any) -> Verdict:
     """The verdict on two plain values, such as texts or lists of ids, that a law says are equal."""
+    return _noted(_equal(value, expected), value, expected)
+
+
+def _equal(value: Any, expected: Any) -> Verdict:
     if value == expected:
         return Verdict(True, 0.0, 0.0, 0.0, (), 0.0, 0.0)
     if isinstance(value, list | tuple | str) and isinstance(expected, type(value)):
@@ -264,6 +308,10 @@ def close(
     size: the largest number that was summed to compute them, if larger than they are. NaN and infinity must stand in
     the same places.
     """
+    return _noted(_close(value, expected, noise, dtype, rows, size), value, expected, noise)
+
+
+def _close(value: Any, expected: Any, noise: float, dtype: np.dtype, rows: Array | None, size: float) -> Verdict:
     value, expected = np.asarray(value).astype(np.float64), np.asarray(expected).astype(np.float64)
     if value.shape != expected.shape:
         return refused(f"shape {value.shape}, expected {expected.shape}")

@@ -1,0 +1,1 @@
+"""Name the bug: which known mistake, put to the same inputs, gives the results that a backend gave."""
