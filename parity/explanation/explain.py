@@ -26,6 +26,7 @@ from reference.config import GPT2Config, axis_sizes, nest
 Array = NDArray[Any]
 # How many seconds a search may take for a function, and for what runs whole models.
 SECONDS, SECONDS_OF_MODELS = 10.0, 60.0
+HIDES_ITS_BUG = "hides_its_bug"
 TRAINED = 3  # cases of a rule that trains, each of which takes seconds
 TELLING = 3  # cases besides the failing one that may tell a number
 BLAMED = 4  # cases besides the failing one in which stages are looked at alone
@@ -73,7 +74,12 @@ def explain_stages(
 
 
 def name_the_bug(rule: Rule, result: SearchResult, backend: Backend, examples: int, start: int) -> None:
-    """Store in a result what explains it. A wrong backend may raise anything when it runs again: then nothing does."""
+    """Store in a result what explains it. A wrong backend may raise anything when it runs again: then nothing does.
+
+    Nothing is said of a backend with the attribute HIDES_ITS_BUG: of an exercise, the reader has to find it.
+    """
+    if hasattr(backend, HIDES_ITS_BUG):
+        return
     with contextlib.suppress(Exception):
         result.explained = explain(rule, result, backend, examples, start)
 

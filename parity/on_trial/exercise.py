@@ -7,6 +7,7 @@ from pathlib import Path
 
 from gpt2.backends import Backend
 from gpt2.errors import GPT2Error
+from parity.explanation.explain import HIDES_ITS_BUG
 from parity.mutants.all import FEEDING, MUTANTS, mutant
 from parity.mutants.base import REORDERED, Mutant, Twin
 from parity.mutants.generation import GENERATION
@@ -23,9 +24,9 @@ def get_twin(name: str = "", device: str = "CPU", dtype: str = "float32", mode: 
 
 
 def get_exercise(number: str = "", device: str = "CPU", dtype: str = "float32", mode: str | None = None) -> Backend:
-    """The backend with the bug of that number. Raises GPT2Error for an unknown number."""
+    """The backend with the bug of that number, which reports do not name. Raises GPT2Error for an unknown number."""
     backend = _twin(exercise(number)).backend(device, dtype, mode)
-    backend.name = f"exercise:{number}"
+    vars(backend).update({"name": f"exercise:{number}", HIDES_ITS_BUG: True})
     return backend
 
 

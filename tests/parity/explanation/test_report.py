@@ -6,6 +6,7 @@ import json
 from parity.explanation.words import LANGUAGES, WORDS, explained
 from parity.mutants.all import mutant
 from parity.mutants.mistake import Change, Explanation, Mistake
+from parity.on_trial.exercise import exercises, get_exercise, get_twin
 from parity.report import junit
 from parity.report.finding import Finding
 from parity.report.html import page
@@ -70,3 +71,15 @@ def test_a_run_of_the_judge_explains_its_failures() -> None:
     assert [each.name for each in result.explained.mistakes] == ["RMSNorm for LayerNorm"]
     report = run_report({"ops.relu": RULES["ops.relu"]}, backend, 2, 0, None)
     assert json.loads(report.to_json())["explanations"] == {}
+
+
+def test_an_exercise_is_not_given_away() -> None:
+    bug = mutant("RMSNorm for LayerNorm")
+    number = str(exercises().index(bug) + 1)
+    named, hidden = (
+        judge(RULES["ops.layer_norm"], backend, 3, 0).explained
+        for backend in (get_twin(bug.name), get_exercise(number))
+    )
+    assert named is not None
+    assert named.mistakes[0].name == bug.name
+    assert hidden is None
