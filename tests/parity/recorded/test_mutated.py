@@ -3,6 +3,7 @@
 --hypothesis-profile=deep changes 100,000.
 """
 
+import codecs
 import copy
 import json
 import os
@@ -25,6 +26,7 @@ from tests.parity.recorded.written import linear_dump, numbers
 CI, DEEP, KINDS = 60, 100_000, 4
 each_kind = settings(max_examples=CI if settings().max_examples <= 100 else DEEP // KINDS)
 FORBIDDEN = ("exec", "os.system", "os.exec", "os.fork", "os.posix_spawn", "os.remove", "os.rename", "pickle.find_class")
+codecs.lookup("raw_unicode_escape")  # Python opens and runs its own file at the first use, for a text in a pickle
 FORBIDDEN_ROOMS = ("subprocess", "socket", "ctypes", "shutil")
 HOSTILE: list[Any] = [
     None,
