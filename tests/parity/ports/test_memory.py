@@ -28,7 +28,7 @@ def counting(x, seen=[]):
 
 
 def drawing(x):
-    return np.maximum(x, 0) * (np.random.default_rng().random(x.shape) > 0.2).astype(np.float32)
+    return np.maximum(x, 0) * (np.random.default_rng().random(x.shape) > 0.5).astype(np.float32)
 
 
 def plainly_wrong(x):
