@@ -74,7 +74,7 @@ def nearly_constant_rows(dtype: str, functions: Iterable[str] = contracts()) -> 
     """The share of nearly constant rows in each regime, over cases of functions, all by default."""
     found: dict[str, list[bool]] = collections.defaultdict(list)
     for function in functions:
-        for case in drawn(function, 15, numpy_dtype(dtype)):
+        for case in drawn(function, 6, numpy_dtype(dtype)):
             found[case.regime] += map(is_nearly_constant, rows(case, numpy_dtype(dtype)))
     return {regime: float(np.mean(constant)) for regime, constant in found.items()}
 
