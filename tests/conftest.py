@@ -15,7 +15,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from parity.diagnosis.swap import cured_package
-from parity.mutants.base import edited_package
+from parity.mutants.base import edited_package, remove_copies
 from tests.peers.conftest import absent
 
 settings.register_profile(
@@ -87,6 +87,7 @@ def copies_of_the_sources() -> Iterator[None]:
         cured_package.cache_clear()
     for name in made:
         del sys.modules[name]
+    remove_copies(name for name in made if "." not in name)  # at exit, thousands of files would take too long
 
 
 @pytest.fixture(scope="session")

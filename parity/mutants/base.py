@@ -13,7 +13,7 @@ import re
 import shutil
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.machinery import FileFinder, ModuleSpec, SourceFileLoader
 from pathlib import Path
 from types import CodeType, ModuleType
@@ -217,6 +217,12 @@ def load(changed: Mapping[str, str]) -> ModuleType:
     if _Finder not in sys.meta_path:
         sys.meta_path.insert(0, _Finder)
     return importlib.import_module(name)
+
+
+def remove_copies(names: Iterable[str]) -> None:
+    """Remove the files of copies that nothing uses any more; names: those of their packages."""
+    for name in names:
+        shutil.rmtree(_Finder.folders.pop(name).parent, ignore_errors=True)
 
 
 class _Finder:
