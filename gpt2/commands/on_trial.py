@@ -80,7 +80,7 @@ def diagnosis_table(
     else:
         console.print(table.diagnosis_table(diagnoses))
         console.print(table.summary(diagnoses), soft_wrap=True)
-    _write_page(markdown, lambda: table.markdown(diagnoses, examples, seed), interrupted)
+    _write_page(markdown, lambda: table.markdown(diagnoses, examples, seed, bugs), interrupted)
     _exit(table.all_well(diagnoses), interrupted)
 
 

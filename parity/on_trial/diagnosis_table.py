@@ -6,7 +6,7 @@ import subprocess
 import sys
 import tempfile
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -175,13 +175,15 @@ def diagnosis_table(diagnoses: list[Diagnosis]) -> Table:
     return shown
 
 
-def markdown(diagnoses: list[Diagnosis], examples: int, seed: int) -> str:
-    """The page docs/tables/diagnosis.md."""
+def markdown(diagnoses: list[Diagnosis], examples: int, seed: int, words: Sequence[str] = ()) -> str:
+    """The page docs/tables/diagnosis.md. words: those that chose the bugs."""
+    only = "".join(f"--bugs {word} " for word in words)
     models = [diagnosis for diagnosis in diagnoses if diagnosis.rule and _is_of_a_model(rules()[diagnosis.rule])]
     lines = [
         "# What is said of each bug",
         "",
-        f"Made by `gpt2 diagnosis-table --examples {examples} --seed {seed} --markdown docs/tables/diagnosis.md`, "
+        f"Made by `gpt2 diagnosis-table {only}--examples {examples} --seed {seed} --markdown "
+        "docs/tables/diagnosis.md`, "
         f"{environment()}.",
         "",
         summary(diagnoses),
