@@ -19,6 +19,7 @@ from hypothesis.errors import Flaky
 
 from gpt2.backends import Backend, numpy_dtype
 from gpt2.errors import described
+from parity import time_limits
 from parity.cases.cases import LARGE, Case, cases, resized
 from parity.cases.contracts import SEEDED, Contract, contracts, engine_contracts
 from parity.cases.supports import EVERYTHING, MODERATE, Supports
@@ -204,10 +205,7 @@ SHARE_OF_TRAINING = 3
 # ends, ties or is forbidden; of an activation few are of one number, whose noise no larger one covers; of the last
 # tokens few have a pad that only its id tells. A law calls the function several times in a case.
 TIMES_WHERE_CHEAP, TIMES_OF_CHEAP_LAWS = 12, 4
-# After so many refusals, and no case that was judged, a rule is not offered.
-REFUSALS = 12
-# How long a rule's failure is made smaller, in seconds; what is smallest by then is shown.
-SHRINKING = 60.0
+REFUSALS = 12  # after so many, and no case that was judged, a rule is not offered
 # How many of the cases that come closest to an objection are looked at again, to say which comes closest.
 CLOSEST = 3
 # How often a graph is given other numbers, of the same shapes and options: to compile it takes a hundred times as long.
@@ -285,7 +283,7 @@ def check_rule(
 
     def put(case: Case) -> None:
         nonlocal failed_at
-        if is_refused() or (not result.agrees and time.monotonic() - failed_at > SHRINKING):
+        if is_refused() or (not result.agrees and time.monotonic() - failed_at > time_limits.of_a_step()):
             return
         result.cases += result.agrees
         failed_at = time.monotonic() if result.agrees else failed_at
@@ -441,7 +439,7 @@ def _smallest(case: Case, fails: Callable[[Case], bool]) -> Case:
         while low < high:
             middle = (low + high) // 2
             smaller = resized(case, {letter: middle})
-            if time.monotonic() - begun > SHRINKING:
+            if time.monotonic() - begun > time_limits.of_a_step():
                 return case
             if fails(smaller):
                 case, high = smaller, middle

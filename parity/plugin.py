@@ -14,6 +14,7 @@ import pytest
 
 if TYPE_CHECKING:
     from gpt2.backends import Backend
+    from parity.time_limits import Failures
 
 SUITE = Path(__file__).parent / "conformance"
 # Name, meaning, default. Each can also be given as an environment variable: GPT2_BACKEND, GPT2_DEVICE, ...
@@ -29,11 +30,12 @@ OPTIONS = {
 
 @dataclasses.dataclass(frozen=True)
 class Session:
-    """The backend to judge, the number of cases per rule, and the random seed."""
+    """The backend to judge, the number of cases per rule, the random seed, and how long failures have taken."""
 
     backend: "Backend"
     examples: int
     seed: int
+    failures: "Failures"
 
 
 SESSION = pytest.StashKey[Session]()
@@ -124,6 +126,7 @@ def _value(config: pytest.Config, name: str) -> str | None:
 def _start(config: pytest.Config) -> Session:
     from gpt2.backends import DTYPES, get_backend
     from gpt2.errors import GPT2Error
+    from parity.time_limits import Failures
 
     name = _value(config, "backend") or "mindspore"
     mode = _value(config, "mode")
@@ -139,7 +142,7 @@ def _start(config: pytest.Config) -> Session:
         raise pytest.UsageError(str(error)) from error
     except Exception as error:  # third-party code: a missing driver can raise anything
         raise pytest.UsageError(f"backend {name!r} does not start: {_one_line(error)}") from error
-    return Session(backend, examples, seed)
+    return Session(backend, examples, seed, Failures())
 
 
 def _whole_number(config: pytest.Config, name: str, default: int, least: int) -> int:

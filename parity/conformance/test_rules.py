@@ -1,5 +1,7 @@
 """One test per rule: a comparison with the reference, or a law."""
 
+import time
+
 import pytest
 
 from parity.check import Rule, SearchResult, check_at_its_cost, compiled_rules, rules
@@ -14,12 +16,15 @@ RULES = rules() | compiled_rules()
 @pytest.mark.parametrize("rule", RULES.values(), ids=RULES.keys())
 def test_rule(rule: Rule, pytestconfig: pytest.Config) -> None:
     session = pytestconfig.stash[SESSION]
-    result = check_at_its_cost(rule, session.backend, session.examples, session.seed)
+    begun = time.monotonic()
+    with session.failures.limited():
+        result = check_at_its_cost(rule, session.backend, session.examples, session.seed)
+        text = "" if result.agrees else explain(rule, result, session)
     if not result.offered:
         pytest.skip(f"backend {session.backend.name!r} does not offer what {rule.name} needs")
     if not result.agrees:
-        # the text names the fault; our own call stack would only hide it
-        pytest.fail(explain(rule, result, session), pytrace=False)
+        session.failures.spent += time.monotonic() - begun
+        pytest.fail(text, pytrace=False)  # the text names the fault; our own call stack would only hide it
 
 
 def explain(rule: Rule, result: SearchResult, session: Session) -> str:

@@ -9,7 +9,8 @@ from collections.abc import Iterator
 import numpy as np
 
 from gpt2.backends import Backend
-from parity.check import SHRINKING, Rule, draw_for
+from parity import time_limits
+from parity.check import Rule, draw_for
 from parity.verdict import orbit
 from parity.verdict.trial import Trial
 from parity.verdict.verdict import Verdict
@@ -37,14 +38,14 @@ class Evidence:
 def evidence(rule: Rule, backend: Backend, examples: int, start: int) -> str:
     """The facts in one line per array that fails; "" if no case could be judged.
 
-    They are of as many of the cases as are judged in SHRINKING seconds.
+    They are of as many of the cases as are judged in the time of a step.
     """
     count = min(examples, OF_TRAINING) if rule.trains else examples
     cases = draw_for(rule, backend, count, start)
     facts: dict[str, Evidence] = collections.defaultdict(Evidence)
     judged, raised, begun = 0, 0, time.monotonic()
     for case in cases:
-        if time.monotonic() - begun > SHRINKING:
+        if time.monotonic() - begun > time_limits.of_a_step():
             break
         try:
             with warnings.catch_warnings(), np.errstate(all="ignore"):

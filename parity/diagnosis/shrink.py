@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpt2.backends import Backend
-from parity.check import SHRINKING, Rule
+from parity import time_limits
+from parity.check import Rule
 from parity.verdict.trial import Arguments, Memory, Trial, decide
 
 Array = NDArray[Any]
@@ -25,14 +26,14 @@ def shrink(rule: Rule, trial: Trial, correct: Backend, attempts: int = ATTEMPTS)
     """The trial with as few non-zero numbers as still break the rule, each as short as possible.
 
     correct: an implementation that must still keep the rule, so that the search does not end in rounding noise. After
-    SHRINKING seconds, the numbers are as they are by then: a law may call a slow backend a hundred times on one.
+    the time of a step, the numbers are as they are by then: a law may call a slow backend a hundred times on one.
     """
     budget, plain, begun = itertools.count(), breaks(rule, trial, plain=True), time.monotonic()
     memory: Memory = {}  # shared: the reference runs once per input
     broken, right = (Trial(trial.case, backend, memory) for backend in (trial.backend, correct))
 
     def fails(arguments: Arguments) -> bool:
-        if next(budget) >= attempts or time.monotonic() - begun > SHRINKING:
+        if next(budget) >= attempts or time.monotonic() - begun > time_limits.of_a_step():
             return False
         fails = breaks(rule, with_only(broken, arguments), plain=plain)
         return fails and not breaks(rule, with_only(right, arguments))

@@ -9,6 +9,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from gpt2.backends import Backend
+from parity import time_limits
 from parity.cases.cases import Case
 from parity.check import Rule, SearchResult, rules
 from parity.diagnosis.diagnose import blame_stages
@@ -51,8 +52,8 @@ def explain(
         rule, backend = rules()[rule.name.removeprefix("compiled.")], getattr(backend, "compiled", backend)
     limit = (SECONDS_OF_MODELS if _is_of_models(rule) else SECONDS) if seconds is None else seconds
     trial = Trial(case, backend)
-    compared = _comparison_of(rule, trial)
-    return Search(compared, trial, time.monotonic() + limit, examples, start).explain(result.places)
+    compared, end = _comparison_of(rule, trial), time.monotonic() + time_limits.at_most(limit)
+    return Search(compared, trial, end, examples, start).explain(result.places)
 
 
 def explain_stages(

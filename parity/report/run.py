@@ -25,6 +25,7 @@ from parity.report.record import Report
 from parity.report.resume import SavedFindings
 from parity.report.shard import Shard, longest_first
 from parity.report.table import print_report
+from parity.time_limits import Failures
 
 Engine = tuple[str | None, str | None, str | None, str | None]  # name, device, dtype and mode
 Check = Callable[[Rule, Backend, int, int], SearchResult]
@@ -32,14 +33,23 @@ Check = Callable[[Rule, Backend, int, int], SearchResult]
 RULES_PER_PROCESS = 16
 
 
-def judge(rule: Rule, backend: Backend, examples: int, seed: int, seconds: float = 0.0) -> SearchResult:
-    """Check one rule; after a failure, find where it starts, what explains it, and a script that shows it."""
-    result = check_at_its_cost(rule, backend, examples, seed, seconds)
-    try:
-        diagnose(rule, result, backend, examples, seed)
-    except Exception as error:  # a wrong backend may raise anything when it runs again: the failure itself is known
-        result.blame = result.blame or f"could not be traced: {described(error, getattr(backend, 'file', None))}"
-    name_the_bug(rule, result, backend, examples, seed)
+def judge(
+    rule: Rule, backend: Backend, examples: int, seed: int, seconds: float = 0.0, failures: Failures | None = None
+) -> SearchResult:
+    """Check one rule; after a failure, find where it starts, what explains it, and a script that shows it.
+
+    failures: those of this backend; if they have taken long together, less time is spent on this one.
+    """
+    begun, failures = time.monotonic(), failures or Failures()
+    with failures.limited():
+        result = check_at_its_cost(rule, backend, examples, seed, seconds)
+        try:
+            diagnose(rule, result, backend, examples, seed)
+        except Exception as error:  # a wrong backend may raise anything when it runs again: the failure itself is known
+            result.blame = result.blame or f"could not be traced: {described(error, getattr(backend, 'file', None))}"
+        name_the_bug(rule, result, backend, examples, seed)
+    if not result.agrees:
+        failures.spent += time.monotonic() - begun
     return result
 
 
@@ -119,7 +129,8 @@ def search(
     if engine is not None and processes > 1:
         _search_at_once(report, rules, kept, engine, processes, seconds)
     else:
-        _search(report, rules, backend, kept, check or functools.partial(judge, seconds=seconds))
+        judging = functools.partial(judge, seconds=seconds, failures=Failures())
+        _search(report, rules, backend, kept, check or judging)
 
 
 def _search(report: Report, rules: Mapping[str, Rule], backend: Backend, kept: SavedFindings, check: Check) -> None:
@@ -158,14 +169,15 @@ def _judge_by_name(name: str, engine: Engine, examples: int, seed: int, seconds:
     """What a process of its own does: judge one rule, named as `select` names it."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the first process has made this backend, and said what there is to say
-        backend = _backend(engine)
+        backend, failures = _backend(engine)
     start = time.monotonic()
-    return Finding.of(judge(select((name,), backend)[name], backend, examples, seed, seconds), time.monotonic() - start)
+    result = judge(select((name,), backend)[name], backend, examples, seed, seconds, failures)
+    return Finding.of(result, time.monotonic() - start)
 
 
 @functools.cache
-def _backend(engine: Engine) -> Backend:
-    return get_backend(*engine)
+def _backend(engine: Engine) -> tuple[Backend, Failures]:
+    return get_backend(*engine), Failures()
 
 
 def _judge(rule: Rule, backend: Backend, report: Report, check: Check) -> Finding:

@@ -2,13 +2,14 @@
 
 import math
 import re
+import time
 from typing import Any
 
 import numpy as np
 import pytest
 
 from gpt2.backends import NumPyBackend
-from parity import check
+from parity import time_limits
 from parity.check import check_rule, draw, rules
 from parity.diagnosis.diagnose import diagnose, smallest_trial
 from parity.diagnosis.evidence import evidence
@@ -111,11 +112,11 @@ def test_slow_backends_are_not_looked_at_for_ever(monkeypatch: pytest.MonkeyPatc
 
     class Slow(Edited):
         def edit(self, returned: Any, arguments: Any) -> Any:
-            now[0] += check.SHRINKING / 4
+            now[0] += time_limits.STEP / 4
             tried.append(arguments)
             return returned + np.float32(np.any(arguments["x"]))
 
-    monkeypatch.setattr(check.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
     rule, backend = rules()["ops.relu"], Slow()
     line = evidence(rule, backend, 25, 0)
     assert re.match(r"over all: it differs in (\d) of \1 cases", line), line

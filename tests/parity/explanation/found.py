@@ -9,7 +9,7 @@ import sys
 from typing import Any
 from unittest import mock
 
-from parity import check
+from parity import check, time_limits
 from parity.ports.port import get_port
 from tests.parity.explanation.variants import VARIANTS, Variant
 
@@ -20,7 +20,7 @@ WRONG, RIGHT = 5, 25  # examples
 def said_of(place: str, function: str, examples: int) -> dict[str, Any]:
     """Whether it agrees, on how many cases, and what is said of it."""
     backend = get_port(place if function.startswith("engine.") else f"{function}={place}")
-    with mock.patch.object(check, "SHRINKING", 0.0):  # any failure will do
+    with mock.patch.object(time_limits, "STEP", 0.0):  # any failure will do
         result = check.check_rule(check.rules()[function], backend, examples, closest=0)
     return {"agrees": result.agrees, "cases": result.cases, "error": result.error, "said": str(result.to_dict())}
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from gpt2.backends import Backend
-from parity import check
+from parity import check, time_limits
 from parity.check import SearchResult, check_rule, rules
 from parity.diagnosis.functions_run import drawn
 from parity.explanation import explain as search
@@ -34,7 +34,7 @@ def edited(*edits: Edit, dtype: str = "float32") -> Backend:
 
 def failure(backend: Backend, rule: str) -> SearchResult:
     """What the judge finds, which must be a failure."""
-    with mock.patch.object(check, "SHRINKING", 0.0):  # any failure will do
+    with mock.patch.object(time_limits, "STEP", 0.0):  # any failure will do
         result = check_rule(rules()[rule], backend, FEW, SEED, closest=0)
     assert not result.agrees
     return result

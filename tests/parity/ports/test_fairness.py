@@ -2,6 +2,7 @@
 
 import io
 import re
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from rich.console import Console
 from gpt2 import progress
 from gpt2.backends import NumPyBackend
 from gpt2.backends.elementary_errors import INSIDE
-from parity import check as judging
+from parity import time_limits
 from parity.check import Rule, SearchResult, agrees, check_rule, draw, rules
 from parity.diagnosis.diagnose import find_fault
 from parity.ports.frameworks import NumPy, measured_accuracy
@@ -138,11 +139,11 @@ def test_a_failure_is_not_made_smaller_for_ever(monkeypatch: pytest.MonkeyPatch)
     tried, now = [], [0.0]
 
     def slowly(x: Any) -> Any:
-        now[0] += judging.SHRINKING
+        now[0] += time_limits.STEP
         tried.append(x)
         return x + np.float32(1)
 
-    monkeypatch.setattr(judging.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
     assert not check_rule(rules()["ops.relu"], Offering(relu=slowly), 20).agrees
     assert len(tried) <= 4
 
