@@ -5,6 +5,7 @@
 MAKEFLAGS += --no-print-directory
 
 NUMPY2 := 2.2.6
+PIP := 26.3
 UV := 0.13.9
 
 # The first Python that really runs and that the project supports. To choose: make PYTHON=/path/to/python
@@ -13,12 +14,14 @@ candidates := $(if $(PYTHON),$(PYTHON),python3.12 python3.11 python3.10 python3)
 python = $(shell for p in $(candidates); do "$$p" $(supported) && echo "$$p" && break; done)
 no_python = No Python 3.10, 3.11 or 3.12 with venv and pip among: $(candidates). Name one: make PYTHON=/path/to/python
 
-# $(call setup,folder,what it takes,what pip installs): make an environment anew. Rules write their stamp after it, so a
-# folder that was left half made has none. --no-compile: Python compiles the few files that are imported by itself.
+# $(call setup,folder,what it takes,what pip installs): make an environment anew, by a pip that takes less time than
+# Python's own. Rules write their stamp after it, so a folder that was left half made has none. --no-compile: Python
+# compiles the few files that are imported by itself.
 define setup
 @echo "Setting up $(1) ($(2)) ..."
 @rm -rf $(1)
 @"$(or $(python),$(error $(no_python)))" -m venv $(1)
+@$(1)/bin/python -m pip install -qq --disable-pip-version-check pip==$(PIP)
 @$(1)/bin/python -m pip install -qq --disable-pip-version-check --no-compile $(3)
 endef
 

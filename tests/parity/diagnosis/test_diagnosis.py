@@ -37,7 +37,7 @@ SAMPLE = tried_on(MUTANTS)[::60]
 
 @pytest.mark.parametrize("each", SAMPLE, ids=lambda each: each.name)
 def test_the_right_place_is_blamed(each: Mutant) -> None:
-    found = locate(each.backend(), examples=5)
+    found = locate(each.backend(), examples=3)
     assert Diagnosis(each, found or "").right, found
 
 
