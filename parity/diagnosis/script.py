@@ -99,9 +99,12 @@ value = value[{index}]
 def write_script(rule: Rule, trial: Trial, file: str = "failure.py") -> str:
     """The script for a trial that breaks a rule: it ends with exit code 1 and one line while the rule is broken.
 
-    It needs NumPy and the backend; for a law, also the judge, which contains the law. It draws nothing at random.
+    It needs NumPy and the backend; for a law, also the judge, which contains the law. It draws nothing at random. ""
+    if the trial breaks it no longer, as where something is kept from call to call.
     """
-    verdict = next(verdict for verdict in rule.judge(trial) if not verdict.agrees)
+    verdict = next((verdict for verdict in rule.judge(trial) if not verdict.agrees), None)
+    if verdict is None:
+        return ""
     backend, law = trial.backend, rule.judge is not Trial.compare
     arguments = trial.arguments
     if rule.name.startswith("engine."):

@@ -108,7 +108,8 @@ def diagnosis_of(name: str, examples: int, seed: int, originals: bool = True) ->
         if failure is not None:
             rule, trial = failure
             diagnosis.rule, diagnosis.numbers = rule.name, nonzero(trial.arguments)
-            diagnosis.exit_codes = _exit_codes(write_script(rule, trial))
+            script = write_script(rule, trial)
+            diagnosis.exit_codes = _exit_codes(script) if script else None
     return diagnosis
 
 

@@ -13,7 +13,8 @@ from click.testing import CliRunner
 from gpt2.backends import NumPyBackend
 from gpt2.commands.main import cli
 from parity.check import check_rule, rules
-from parity.diagnosis.diagnose import diagnose, locate
+from parity.diagnosis.diagnose import diagnose, locate, smallest_trial
+from parity.diagnosis.script import write_script
 from parity.diagnosis.shrink import nonzero, shrink
 from parity.mutants.all import MUTANTS, mutant
 from parity.mutants.base import REORDERED, Edit, Mutant, Twin
@@ -239,3 +240,19 @@ def test_a_diagnosis_needs_bugs() -> None:
     ran = CliRunner().invoke(cli, ["check", "--diagnose"])
     assert ran.exit_code == 1
     assert "gpt2 diagnosis-table" in str(ran.exception)
+
+
+def test_what_comes_and_goes_has_no_script(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As of a backend that keeps something: by the time that the script is written, its smallest case agrees."""
+    rule, bug = (
+        rules()["ops.relu"],
+        Twin("negative", (Edit("reference.ops.relu", "np.maximum(x, 0)", "np.maximum(x, -1)"),)),
+    )
+    result = check_rule(rule, bug.backend(), 12)
+    smallest = smallest_trial(rule, result, bug.backend())
+    assert smallest is not None
+    assert write_script(rule, smallest)
+    monkeypatch.setattr(diagnosis_table, "first_failure", lambda *_: (rule, smallest.on(NumPyBackend())))
+    found = diagnosis_of("erf for tanh", 2, 0)
+    assert (found.rule, found.exit_codes) == ("ops.relu", None)
+    assert found.right
