@@ -1,6 +1,7 @@
 """A known mistake as a reference: its exact results, its own rounding noise, and the project's one rule."""
 
 import contextlib
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -29,7 +30,7 @@ class Alternative(OrbitRuns):
     def __init__(
         self, trial: Trial, candidate: Candidate, truth: list[Reference], accuracy: Mapping[str, float]
     ) -> None:
-        self._trial, self._accuracy, self._truth = trial, accuracy, truth
+        self._trial, self._candidate, self._accuracy, self._truth = trial, candidate, accuracy, truth
         self._observing = candidate.module("reference.stages").observing
         self._exact, self._rounded = candidate.backend("float64"), candidate.backend(trial.backend.dtype)
         self._letters: set[str] | None = None
@@ -49,13 +50,13 @@ class Alternative(OrbitRuns):
 
     def agrees(self, values: list[Array]) -> bool:
         """Whether these are the results of the mistake, by the one rule."""
-        if len(values) != len(self.own) or self._is_far(values):
+        if len(values) != len(self.own) or (not self._candidate.switch and self._is_far(values)):
             return False
         for most in (orbit.FEWEST, orbit.MEMBERS, orbit.SAMPLES):
             found = [known.judge(x) for known, x in zip(self.references(most), values, strict=True)]
             if all(verdict.agrees for verdict in found):
                 return True
-            if any(verdict.is_plain for verdict in found):
+            if any(verdict.is_plain for verdict in found) and not self._candidate.switch:
                 return False
         return False
 
@@ -65,14 +66,28 @@ class Alternative(OrbitRuns):
             return True
         return not all(known.judge(x).agrees for known, x in zip(self._truth, self.own, strict=True))
 
+    def distance(self, values: list[Array]) -> float:
+        """How far values are from the exact results."""
+        return _distance(values, self._oracle)
+
+    def is_as_far(self, values: list[Array]) -> bool:
+        """Whether values are as far from the reference as the candidate's own: nearer to it, or half as far at least.
+
+        Where much is rounded, noise is so large that right values are within it, and those of a small mistake.
+        """
+        truth = [known.oracle for known in self._truth]
+        of_values = _distance(values, truth)
+        own = min(_distance([runs[i] for runs in self._runs], truth) for i in range(len(self._runs[0])))
+        return self.distance(values) < of_values or of_values >= own / 2
+
     def member(self, member: int) -> list[Array]:
         if self._letters is None:
             self._letters = self._free_letters()
         return self._member(member, frozenset(self._letters))
 
     def _member(self, member: int, letters: frozenset[str]) -> list[Array]:
-        dtype = self._trial.dtype
-        with self._observing(orbit.inexact(self._accuracy, self._trial.case, member)):
+        dtype, case = self._trial.dtype, self._trial.case
+        with self._observing(orbit.inexact(self._accuracy, case, member)), self._candidate.member(case.seed, member):
             return self._results(self._trial.arguments, dtype, self._rounded, self._orders(member, letters))
 
     def _orders(self, member: int, letters: frozenset[str] | set[str]) -> orbit.Permutations:
@@ -94,7 +109,7 @@ class Alternative(OrbitRuns):
     def _free_letters(self) -> set[str]:
         """The axes of which the order changes nothing."""
         every = set(orbit.permutations(self._trial.case, 1))
-        if not every or self._is_invariant(every):
+        if not every or self._candidate.switch or self._is_invariant(every):
             return every
         return {letter for letter in every if self._is_invariant({letter})}
 
@@ -120,6 +135,16 @@ class Alternative(OrbitRuns):
             if first.reason or first.error > PLAIN * (NOISE_FACTOR * max(first.noise, noise) + ULP_TERM * first.ulp):
                 return True
         return False
+
+
+def _distance(values: list[Array], others: list[Array]) -> float:
+    """The distance of some arrays from others, as one vector, as far as all is finite."""
+    total = 0.0
+    for x, y in zip(values, others, strict=True):
+        if x.dtype.kind not in "iub":
+            difference = x.astype(np.float64) - y
+            total += float(np.sum(difference[np.isfinite(difference)] ** 2))
+    return math.sqrt(total)
 
 
 def noise_of(known: Reference) -> float:

@@ -1,6 +1,7 @@
 """What can explain a failure: every planted bug, as an engine that has it."""
 
 import ast
+import contextlib
 import functools
 import re
 from collections.abc import Iterable
@@ -24,6 +25,7 @@ class Candidate:
     """A known mistake: `edits` are the lines that make it, `story` tells it.
 
     places: the stages and functions where it shows, as in Mutant.where. number: what was estimated, in words.
+    switch: if it is no mistake but a way to compute in float32, what brings exact float32 back.
     """
 
     name: str
@@ -32,6 +34,7 @@ class Candidate:
     places: tuple[str, ...] = ()
     engine: str = "numpy"
     number: str = ""
+    switch: str = ""
 
     def backend(self, dtype: str) -> Backend:
         """The engine that makes this mistake."""
@@ -41,6 +44,10 @@ class Candidate:
 
     def put_to(self, trial: Trial) -> None:
         """Get ready for a case."""
+
+    def member(self, seed: int, number: int) -> contextlib.AbstractContextManager[None]:
+        """What is inside is a member of the orbit; of a case of that seed."""
+        return contextlib.nullcontext()
 
     def module(self, name: str) -> Any:
         """A module of the engine's sources, "reference.stages"."""

@@ -15,6 +15,7 @@ from parity.check import Rule, SearchResult, rules
 from parity.diagnosis.diagnose import blame_stages
 from parity.diagnosis.functions_run import Place, drawn
 from parity.diagnosis.shrink import breaks
+from parity.explanation.arithmetic import PROFILES
 from parity.explanation.candidates import Candidate, blamed_first, can_change, candidates_for, reached_by
 from parity.explanation.choices import every_choice
 from parity.explanation.families import Family, families, numbered
@@ -22,6 +23,7 @@ from parity.explanation.questions import NOT_OFFERED, OfComparison, OfLaw, Quest
 from parity.explanation.stage_alone import OfStage, role
 from parity.mutants.mistake import Explanation, Mistake
 from parity.verdict.trial import Trial
+from parity.verdict.verdict import NOISE_FACTOR
 from reference.config import GPT2Config, axis_sizes, nest
 
 Array = NDArray[Any]
@@ -100,11 +102,15 @@ def _comparison_of(rule: Rule, trial: Trial) -> Rule:
 
 @dataclasses.dataclass
 class Standing:
-    """A candidate that agrees so far: on how many cases, and on how many of them it is not the reference."""
+    """A candidate that agrees so far: on how many cases, and on how many of them it is not the reference.
+
+    distance: of coarse arithmetic, the sum of squares of how far the results are from its own.
+    """
 
     candidate: Candidate
     cases: int = 0
     differs: int = 0
+    distance: float = 0.0
 
 
 class Search:
@@ -127,17 +133,24 @@ class Search:
         """What explains the whole result, or, if nothing does, each of the stages that are wrong by themselves."""
         reached = reached_by(self.rule, self.failing)
         candidates = candidates_for(self.backend, reached, places)
-        known = [each for each in candidates if each in _known_of(self.backend)]
-        standing = self.survivors(known, self._kind)  # what explains another failure of this backend is the likeliest
+        ways = can_change(PROFILES, reached) if self.backend.dtype == "float32" else []
+        known = [each for each in [*ways, *candidates] if each in _known_of(self.backend)]
+        standing = self.explained_by(known)  # what explains another failure of this backend is the likeliest
         if standing:
             return Explanation((mistake(standing),), len(known))
-        standing = self.survivors(candidates, self._kind)
+        standing = self.explained_by(candidates)
         if not standing:
             kindred = can_change([*every_choice(), *self._numbered(reached)], reached)
-            standing, candidates = self.survivors(kindred, self._kind), [*candidates, *kindred]
+            standing, candidates = self.explained_by(kindred), [*candidates, *kindred]
+        if not standing or _is_arithmetic(standing[0].candidate):  # last: what is coarse hides a small mistake
+            standing, candidates = [*_nearest(self.explained_by(ways)), *standing], [*candidates, *ways]
         found = [mistake(standing)] if standing else self.of_stages(self._wrong_stages(), candidates)
         _known_of(self.backend).extend(each.candidate for each in standing)
         return Explanation(tuple(found), len(candidates) - self.not_tried, self.not_tried)
+
+    def explained_by(self, candidates: Sequence[Candidate]) -> list[Standing]:
+        """Those of the candidates that explain the whole result."""
+        return self.survivors(candidates, self._kind)
 
     def _numbered(self, reached: set[Place]) -> list[Candidate]:
         """The mistakes with a number, as it is estimated from the failing case, or else from one that tells it."""
@@ -208,7 +221,20 @@ class Search:
     def _stands(each: Standing, question: Question[Any], index: int) -> bool:
         agrees, differs = question.answer(each.candidate, index)
         each.cases, each.differs = each.cases + agrees, each.differs + (agrees and differs)
+        each.distance += question.distance**2
         return agrees
+
+
+def _nearest(ways: list[Standing]) -> list[Standing]:
+    """Those as near as the noise of the nearest allows, that first: in what is coarser still, anything is noise."""
+    least = min((each.distance for each in ways), default=0.0)
+    near = [each for each in ways if each.distance <= NOISE_FACTOR**2 * least]
+    return sorted(near, key=lambda each: each.distance)
+
+
+def _is_arithmetic(mistake: Candidate) -> bool:
+    """Whether a mistake is one of dtypes: it may have been meant so."""
+    return any("float16" in edit.new for edit in mistake.edits)
 
 
 def _with_numbers(question: OfComparison, index: int, family: Family) -> list[Candidate]:
@@ -243,4 +269,5 @@ def mistake(standing: list[Standing], stage: str = "") -> Mistake:
         tuple(dict.fromkeys(each.candidate.name for each in others)),
         stage,
         first.candidate.number,
+        first.candidate.switch,
     )

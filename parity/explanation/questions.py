@@ -25,6 +25,7 @@ class Question(Generic[Found]):
 
     def __init__(self, rule: Rule, trials: Sequence[Trial]) -> None:
         self.rule, self.trials = rule, list(trials)
+        self.distance = 0.0  # of what was found from the last candidate, where it is no mistake but coarse arithmetic
         self._found: dict[int, Found | str] = {}
 
     def found(self, index: int) -> Found | str:
@@ -58,6 +59,8 @@ class OfComparison(Question[list[Array]]):
         if isinstance(made, str) or isinstance(found, str):
             return made == found, made == found
         agrees = outcome(lambda: made.agrees(found)) is True
+        if agrees and candidate.switch:
+            agrees, self.distance = not made.differs() or made.is_as_far(found), made.distance(found)
         return agrees, agrees and made.differs() and _is_wrong(found, trial.references())
 
 

@@ -5,6 +5,11 @@ from parity.mutants.mistake import Explanation, Mistake
 # English, 简体中文.
 WORDS = {
     "explained": ("explained by a known mistake: {name}", "可由一个已知的错误解释：{name}"),
+    "arithmetic": (
+        "not a mistake, but how float32 is computed: {name}",
+        "不是错误，而是 float32 的计算方式：{name}",
+    ),
+    "switch": ("for exact float32: {switch}", "要得到准确的 float32：{switch}"),
     "stage": ("{stage} alone is explained by a known mistake: {name}", "单看 {stage}，可由一个已知的错误解释：{name}"),
     "number": ("estimated from the results: {number}", "由结果估计：{number}"),
     "cases": (
@@ -37,7 +42,8 @@ def explained(explanation: Explanation | None, language: str = "en") -> list[str
         return WORDS[key][LANGUAGES.index(language)].format(**facts)
 
     def about(found: Mistake) -> list[str]:
-        title = say("stage", stage=found.stage, name=found.name) if found.stage else say("explained", name=found.name)
+        key = "arithmetic" if found.switch else "stage" if found.stage else "explained"
+        title = say(key, stage=found.stage, name=found.name)
         lines = [title, f"  {found.story}"]
         lines += ["  " + say("number", number=found.number)] * bool(found.number)
         lines.append("  " + say("cases", cases=found.cases, differs=found.differs))
@@ -45,6 +51,7 @@ def explained(explanation: Explanation | None, language: str = "en") -> list[str
             more = len(found.equally) - MOST_NAMES
             names = [*found.equally[:MOST_NAMES], *([f"+ {more}"] if more > 0 else [])]
             lines.append("  " + say("equally", names="; ".join(names)))
+        lines += ["  " + say("switch", switch=found.switch)] * bool(found.switch)
         for change in found.changes:
             lines.append("  " + say("change", function=change.function))
             lines += [f"    - {line}" for line in change.old.splitlines()]

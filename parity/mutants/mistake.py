@@ -19,7 +19,7 @@ class Mistake:
     cases: on how many of the cases that were compared its results are those found: on all of them. differs: on how many
     of these it differs from the reference. equally: the names of other mistakes of which the same is true. stage: the
     stage that it explains, if not the whole result; number: what was estimated from the results ("the scores are
-    divided by 64.0").
+    divided by 64.0"). switch: if it is no mistake but a way to compute, what brings exact float32 back.
     """
 
     name: str
@@ -30,6 +30,7 @@ class Mistake:
     equally: tuple[str, ...] = ()
     stage: str = ""
     number: str = ""
+    switch: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
